@@ -1,0 +1,1 @@
+//! Benchmarks beside nginx, haproxy and Envoy.

@@ -1,0 +1,14 @@
+//! Compiles the `.proto` files of the workspace to Rust, without an outside compiler.
+
+use protox::prost::Message as _;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    let files = ["session.proto", "user.proto", "databroker.proto"];
+    println!("cargo:rerun-if-changed={}", root.display());
+    let descriptors = protox::compile(files, [&root])?;
+    // Through bytes, because the two crates may use different versions of the descriptor type.
+    let set = prost_types::FileDescriptorSet::decode(descriptors.encode_to_vec().as_slice())?;
+    prost_build::Config::new().bytes(["."]).compile_fds(set)?;
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! What the services say to each other: record types, the [`databroker::Databroker`] trait with its
+//! clients, and the clock. Start at [`databroker`]. No decisions are made here.
+
+pub mod clock;
+pub mod databroker;
+pub mod records;
+pub mod synced;
+
+/// Messages generated from `proto/` (field numbers of the original: spec databroker.md 2).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod pb {
+    /// Package `session`.
+    pub mod session {
+        include!(concat!(env!("OUT_DIR"), "/session.rs"));
+    }
+    /// Package `user`.
+    pub mod user {
+        include!(concat!(env!("OUT_DIR"), "/user.rs"));
+    }
+    /// Package `databroker`.
+    pub mod databroker {
+        include!(concat!(env!("OUT_DIR"), "/databroker.rs"));
+    }
+}

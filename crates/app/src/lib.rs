@@ -1,0 +1,1 @@
+//! Pomerium: an identity-aware access proxy that replaces the VPN.

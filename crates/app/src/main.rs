@@ -1,0 +1,2 @@
+//! Pomerium.
+fn main() {}

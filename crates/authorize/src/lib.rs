@@ -1,0 +1,1 @@
+//! The decision: request facts, session and policy in; allow, deny or login with reasons out.

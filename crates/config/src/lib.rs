@@ -1,0 +1,3 @@
+//! Configuration: what people write (`spec`) becomes what the program runs on (`settings`).
+
+pub mod settings;

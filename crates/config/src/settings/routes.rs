@@ -1,0 +1,235 @@
+//! Routes: what matches, where it goes, who may.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{IdpSettings, IssuerFormat, Secret};
+
+/// One route.
+#[derive(Debug, Clone)]
+pub struct RouteSettings {
+    /// 16 hex digits over from, matcher and action (config.md 9.3).
+    pub id: String,
+    /// Display name, may be empty.
+    pub name: String,
+    /// Text for the portal.
+    pub description: String,
+    /// Icon for the portal.
+    pub logo_url: String,
+    /// `<name or "route">-<id>`.
+    pub cluster: String,
+    /// `from` as written.
+    pub from: String,
+    /// What kind of traffic.
+    pub kind: RouteKind,
+    /// Host patterns that match (proxy.md 4.2).
+    pub hosts: HostMatch,
+    /// Path matcher.
+    pub path: PathMatch,
+    /// What happens to an allowed request.
+    pub action: Action,
+    /// Who may: the generated rules and PPL, merged and compiled.
+    pub policy: Arc<pomerium_policy::Program>,
+    /// Whether the page tells the person which policy denied.
+    pub show_error_details: bool,
+    /// More hosts of the login redirect chain.
+    pub depends_on: Vec<String>,
+    /// The provider that signs people in for this route; absent when none is configured.
+    pub idp: Option<Arc<IdpSettings>>,
+    /// Path rewriting.
+    pub path_rewrite: Option<PathRewrite>,
+    /// Host header to the upstream.
+    pub host_rewrite: HostRewrite,
+    /// Request headers to set, values with templates (policy.md 12); names lower case.
+    pub set_request_headers: Vec<(http::HeaderName, String)>,
+    /// Request headers to remove.
+    pub remove_request_headers: Vec<http::HeaderName>,
+    /// Response headers to set: global, defaults and the route's own, merged and sorted by name.
+    pub set_response_headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// Response header prefixes to rewrite.
+    pub rewrite_response_headers: Vec<RewriteResponseHeader>,
+    /// Whether the assertion and claim headers reach the upstream.
+    pub pass_identity_headers: bool,
+    /// `iss` of the assertion.
+    pub jwt_issuer_format: IssuerFormat,
+    /// Upgrade tokens that are let through, lower case (`websocket`, `spdy/3.1`, …).
+    pub upgrades: Vec<String>,
+    /// Whole response time; `None` is off.
+    pub timeout: Option<Duration>,
+    /// No bytes either way; `None` is off.
+    pub idle_timeout: Option<Duration>,
+    /// TLS to the upstream.
+    pub upstream_tls: UpstreamTls,
+}
+
+/// Kind of a route, by the scheme of `from`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteKind {
+    /// `https://`, `http://`
+    Http,
+    /// `tcp+https://` (refused at start until tunnels are built)
+    Tcp,
+    /// `udp+https://` (refused at start until tunnels are built)
+    Udp,
+    /// `ssh://` (refused at start until SSH is built)
+    Ssh,
+}
+
+/// Which authorities a route answers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostMatch {
+    /// Exact domains: `host` (any port when the flag is on) or `host:port`.
+    Exact {
+        /// The domains, lower case, one or two (`h` and `h:443`).
+        domains: Vec<String>,
+        /// Whether a domain without port answers for every port.
+        any_port: bool,
+    },
+    /// A pattern with `*`; the whole authority must match this regular expression.
+    Wildcard {
+        /// As written, lower case.
+        pattern: String,
+        /// Anchored regular expression.
+        regex: String,
+    },
+}
+
+/// Path matcher of a route; exactly one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathMatch {
+    /// Every path.
+    Any,
+    /// String prefix, not segment aware.
+    Prefix(String),
+    /// The whole path.
+    Exact(String),
+    /// The whole path must match.
+    Regex(String),
+}
+
+/// What happens to an allowed request.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Forward.
+    Forward(Vec<Destination>),
+    /// Redirect.
+    Redirect(Redirect),
+    /// Answer.
+    Respond {
+        /// Status.
+        status: u16,
+        /// Body.
+        body: String,
+    },
+}
+
+/// Scheme of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum UpstreamScheme {
+    Http,
+    Https,
+    H2c,
+    Tcp,
+    Udp,
+    Ssh,
+    Unix,
+    HttpsUnix,
+}
+
+/// One upstream endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Scheme.
+    pub scheme: UpstreamScheme,
+    /// Host without port; empty for UNIX sockets.
+    pub host: String,
+    /// Port to dial (default of the scheme filled in).
+    pub port: u16,
+    /// `host[:port]` exactly as written: the default Host header.
+    pub authority: String,
+    /// Path of the URL, or of the UNIX socket.
+    pub path: String,
+    /// Weight, 1 unless given.
+    pub weight: u32,
+}
+
+/// Redirect action (proxy.md 4.7).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Redirect {
+    /// Scheme to https; when set, even to false, `scheme` is ignored.
+    pub https: Option<bool>,
+    /// New scheme.
+    pub scheme: Option<String>,
+    /// New host.
+    pub host: Option<String>,
+    /// New port.
+    pub port: Option<u16>,
+    /// New path.
+    pub path: Option<String>,
+    /// Swap of the matched prefix.
+    pub prefix_rewrite: Option<String>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// Drop the query.
+    pub strip_query: bool,
+}
+
+/// How the path changes on its way up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathRewrite {
+    /// Replaces the matched prefix (prefix and any), or the whole path (path and regex).
+    Prefix(String),
+    /// Replaces every match of the pattern; `\1` groups.
+    Regex {
+        /// RE2 pattern.
+        pattern: String,
+        /// Substitution with `\N`.
+        substitution: String,
+    },
+}
+
+/// Host header to the upstream (proxy.md 4.5).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum HostRewrite {
+    /// The authority of the chosen destination.
+    #[default]
+    Upstream,
+    /// As it came.
+    Preserve,
+    /// A literal.
+    Literal(String),
+    /// The value of a request header.
+    Header(http::HeaderName),
+    /// From the path, by pattern and substitution.
+    PathRegex {
+        /// RE2 pattern.
+        pattern: String,
+        /// Substitution with `\N`.
+        substitution: String,
+    },
+}
+
+/// `rewrite_response_headers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RewriteResponseHeader {
+    /// Header.
+    pub header: http::HeaderName,
+    /// Prefix that is replaced; empty prepends.
+    pub prefix: String,
+    /// Replacement.
+    pub value: String,
+}
+
+/// TLS to the upstream.
+#[derive(Debug, Clone, Default)]
+pub struct UpstreamTls {
+    /// Accept any chain and name.
+    pub skip_verify: bool,
+    /// SNI and name to verify; the destination host when absent.
+    pub server_name: Option<String>,
+    /// Roots (PEM) that replace the default ones.
+    pub custom_ca: Option<Vec<u8>>,
+    /// Client certificate: PEM chain and key.
+    pub client_certificate: Option<(Vec<u8>, Secret)>,
+}

@@ -1,0 +1,1 @@
+//! Keys, tokens, signed URLs and sealed values; no HTTP, no clock of its own.

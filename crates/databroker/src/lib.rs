@@ -1,0 +1,1 @@
+//! The databroker: records with versions and sync over memory and file stores.

@@ -1,0 +1,1 @@
+//! Identity providers on one OpenID Connect core.

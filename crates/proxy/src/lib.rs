@@ -1,0 +1,1 @@
+//! The data plane: listeners, TLS, HTTP, routing, upstreams, access log.
