@@ -67,7 +67,12 @@ pub trait Databroker: Send + Sync + 'static {
     fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Record, Error>>;
 
     /// Live records of a type, ordered by id.
-    fn list<'a>(&'a self, record_type: &'a str, offset: u64, limit: u64) -> BoxFuture<'a, Result<Page, Error>>;
+    fn list<'a>(
+        &'a self,
+        record_type: &'a str,
+        offset: u64,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<Page, Error>>;
 
     /// Writes records, all or none. A record with `deleted_at` set becomes a tombstone. `version` and
     /// `modified_at` are assigned by the store. The reply comes after the records are durable.

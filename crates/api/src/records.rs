@@ -44,14 +44,20 @@ pub fn to_record<M: RecordMessage>(message: &M) -> Record {
     Record {
         r#type: M::TYPE.to_owned(),
         id: message.record_id().to_owned(),
-        data: Some(prost_types::Any { type_url: M::TYPE.to_owned(), value: message.encode_to_vec() }),
+        data: Some(prost_types::Any {
+            type_url: M::TYPE.to_owned(),
+            value: message.encode_to_vec(),
+        }),
         ..Record::default()
     }
 }
 
 /// The tombstone of a message: its data is kept, so that readers of the change log know what went.
 pub fn to_tombstone<M: RecordMessage>(message: &M, now: Timestamp) -> Record {
-    Record { deleted_at: Some(to_proto_time(now)), ..to_record(message) }
+    Record {
+        deleted_at: Some(to_proto_time(now)),
+        ..to_record(message)
+    }
 }
 
 /// The message a record holds.
@@ -59,15 +65,26 @@ pub fn to_tombstone<M: RecordMessage>(message: &M, now: Timestamp) -> Record {
 /// Errors with [`Error::Invalid`] when the record is of another type or its bytes do not decode.
 pub fn from_record<M: RecordMessage>(record: &Record) -> Result<M, Error> {
     if record.r#type != M::TYPE {
-        return Err(Error::Invalid(format!("record {} is a {}, not a {}", record.id, record.r#type, M::TYPE)));
+        return Err(Error::Invalid(format!(
+            "record {} is a {}, not a {}",
+            record.id,
+            record.r#type,
+            M::TYPE
+        )));
     }
-    let data = record.data.as_ref().ok_or_else(|| Error::Invalid(format!("record {} is empty", record.id)))?;
+    let data = record
+        .data
+        .as_ref()
+        .ok_or_else(|| Error::Invalid(format!("record {} is empty", record.id)))?;
     M::decode(data.value.as_slice()).map_err(|error| Error::Invalid(format!("record {}: {error}", record.id)))
 }
 
 /// A protobuf timestamp.
 pub fn to_proto_time(at: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
+    prost_types::Timestamp {
+        seconds: at.as_second(),
+        nanos: at.subsec_nanosecond(),
+    }
 }
 
 /// A moment, unless it is out of range.
