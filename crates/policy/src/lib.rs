@@ -1,5 +1,27 @@
 //! The Pomerium policy language (PPL): parse, compile, evaluate, explain. Pure, no I/O.
+//!
+//! The way of a policy: a JSON value becomes an [`ppl::Policy`] (what people wrote, with the place of
+//! every criterion), [`merge`] adds the rules that route settings imply, [`Program::compile`] turns it
+//! into a small typed form, [`Program::evaluate`] judges one [`Input`] without allocating, and
+//! [`Program::explain`] tells the same judgement with every criterion's input and verdict.
+//!
+//! What a verdict means for the client (log in, 403, …) is not decided here: see `pomerium-authorize`.
+//! Start at [`Program`].
 
-/// placeholder
-#[derive(Debug)]
-pub struct Program;
+mod compile;
+mod criteria;
+pub mod explain;
+mod input;
+mod merge;
+pub mod ppl;
+mod program;
+mod reason;
+mod suggest;
+mod value;
+
+pub use compile::CompileError;
+pub use criteria::{BUILT, NOT_BUILT};
+pub use input::{Claims, HeaderLookup, HttpInput, Input, NoHeaders, Subject};
+pub use merge::{RouteRules, merge};
+pub use program::{Denial, Evaluation, Program, Verdict};
+pub use reason::{Reason, ReasonSet};

@@ -1,0 +1,224 @@
+//! The compiled policy and its evaluation (spec policy.md 2).
+
+use std::sync::{Arc, LazyLock};
+
+use serde_json::Value;
+
+use crate::criteria::Test;
+use crate::input::Input;
+use crate::ppl::{Action, Operator};
+use crate::reason::{Reason, ReasonSet};
+
+/// A compiled policy. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Program(Arc<Rules>);
+
+#[derive(Debug)]
+struct Rules {
+    allow: Box<[CompiledGroup]>,
+    deny: Box<[CompiledGroup]>,
+    deny_all: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct CompiledGroup {
+    pub(crate) operator: Operator,
+    pub(crate) checks: Box<[Check]>,
+    pub(crate) place: Arc<str>,
+}
+
+/// A compiled criterion with what is needed to explain it.
+#[derive(Debug)]
+pub(crate) struct Check {
+    pub(crate) test: Test,
+    pub(crate) key: Box<str>,
+    pub(crate) data: Value,
+    pub(crate) place: Arc<str>,
+}
+
+/// The result of one action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Verdict {
+    /// Whether the action applies.
+    pub value: bool,
+    /// Why it does, or why it does not.
+    pub reasons: ReasonSet,
+}
+
+/// The results of both actions. `deny` beats `allow`; what it means for the client is decided by
+/// `pomerium-authorize`, because reasons can override both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Evaluation {
+    /// Result of the `allow` rules.
+    pub allow: Verdict,
+    /// Result of the `deny` rules.
+    pub deny: Verdict,
+}
+
+/// What stood in the way of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// The place of the `deny` group that holds, or of the `allow` groups that do not.
+    pub rule: String,
+    /// Place and name of the criteria that decided, at most [`Denial::MOST`].
+    pub criteria: Vec<String>,
+}
+
+impl Denial {
+    /// How many criteria and groups are named before the rest is counted.
+    pub const MOST: usize = 8;
+}
+
+impl CompiledGroup {
+    /// All criteria are judged, because the reasons of every failed one count.
+    pub(crate) fn evaluate(&self, input: &Input<'_>) -> Verdict {
+        let results = self.checks.iter().map(|check| {
+            let (holds, reason) = check.test.run(input);
+            (holds, reason.into())
+        });
+        combine(self.operator, results)
+    }
+}
+
+impl Program {
+    pub(crate) fn new(allow: Vec<CompiledGroup>, deny: Vec<CompiledGroup>) -> Self {
+        Self(Arc::new(Rules {
+            allow: allow.into(),
+            deny: deny.into(),
+            deny_all: false,
+        }))
+    }
+
+    /// A program that keeps everybody out: stands in for a policy that cannot be judged.
+    pub fn deny_all() -> Self {
+        static DENY_ALL: LazyLock<Program> = LazyLock::new(|| {
+            Program(Arc::new(Rules {
+                allow: Box::default(),
+                deny: Box::default(),
+                deny_all: true,
+            }))
+        });
+        DENY_ALL.clone()
+    }
+
+    /// Judges one request. Does not allocate.
+    pub fn evaluate(&self, input: &Input<'_>) -> Evaluation {
+        if self.0.deny_all {
+            let deny = Verdict {
+                value: true,
+                reasons: Reason::Reject.into(),
+            };
+            return Evaluation {
+                allow: Verdict::default(),
+                deny,
+            };
+        }
+        Evaluation {
+            allow: merge(&self.0.allow, input),
+            deny: merge(&self.0.deny, input),
+        }
+    }
+
+    /// What stands in the way of a request that is not let in, for the log. Evaluates again.
+    pub fn denial(&self, input: &Input<'_>) -> Denial {
+        if self.0.deny_all {
+            return Denial {
+                rule: "every request is denied".into(),
+                criteria: Vec::new(),
+            };
+        }
+        let denying: Vec<_> = self
+            .0
+            .deny
+            .iter()
+            .filter(|group| group.evaluate(input).value)
+            .collect();
+        let (groups, wanted) = if denying.is_empty() {
+            (self.0.allow.iter().collect(), false)
+        } else {
+            (denying, true)
+        };
+        if groups.is_empty() {
+            return Denial {
+                rule: "no allow rule".into(),
+                criteria: Vec::new(),
+            };
+        }
+        let criteria = groups.iter().flat_map(|group| group.deciding(input, wanted));
+        Denial {
+            rule: first_of(groups.iter().map(|group| group.place.to_string())).join(", "),
+            criteria: first_of(criteria.map(|check| format!("{} {}", check.place, check.key))),
+        }
+    }
+
+    pub(crate) fn groups(&self, action: Action) -> &[CompiledGroup] {
+        match action {
+            Action::Allow => &self.0.allow,
+            Action::Deny => &self.0.deny,
+        }
+    }
+}
+
+impl CompiledGroup {
+    /// The criteria whose results, after inversion, are `wanted`.
+    fn deciding<'a>(&'a self, input: &'a Input<'_>, wanted: bool) -> impl Iterator<Item = &'a Check> {
+        let inverted = self.operator.inverts();
+        self.checks
+            .iter()
+            .filter(move |check| (check.test.run(input).0 != inverted) == wanted)
+    }
+}
+
+impl Operator {
+    /// Whether each criterion is turned round before the results are combined.
+    pub(crate) fn inverts(self) -> bool {
+        matches!(self, Operator::Not | Operator::Nor)
+    }
+}
+
+/// The first few, and a word about the rest.
+fn first_of(items: impl Iterator<Item = String>) -> Vec<String> {
+    let mut items: Vec<String> = items.collect();
+    let more = items.len().saturating_sub(Denial::MOST);
+    items.truncate(Denial::MOST);
+    if more > 0 {
+        items.push(format!("and {more} more"));
+    }
+    items
+}
+
+/// The groups of one action are alternatives. Without groups: false, without reasons.
+fn merge(groups: &[CompiledGroup], input: &Input<'_>) -> Verdict {
+    combine(
+        Operator::Or,
+        groups.iter().map(|group| {
+            let verdict = group.evaluate(input);
+            (verdict.value, verdict.reasons)
+        }),
+    )
+}
+
+/// Combines results. The reasons kept are those of the results that have the value of the whole; turning a
+/// result round does not rename its reasons (spec policy.md 2).
+fn combine(operator: Operator, results: impl Iterator<Item = (bool, ReasonSet)>) -> Verdict {
+    let inverted = operator.inverts();
+    let [mut holding, mut failing] = [ReasonSet::EMPTY; 2];
+    let [mut any_holds, mut any_fails] = [false; 2];
+    for (value, reasons) in results {
+        if value == inverted {
+            any_fails = true;
+            failing = failing.union(reasons);
+        } else {
+            any_holds = true;
+            holding = holding.union(reasons);
+        }
+    }
+    let value = match operator {
+        Operator::And | Operator::Not => !any_fails,
+        Operator::Or | Operator::Nor => any_holds,
+    };
+    Verdict {
+        value,
+        reasons: if value { holding } else { failing },
+    }
+}
