@@ -105,8 +105,8 @@ mod tests {
 
     use super::*;
 
-    fn warnings(policy: Value) -> Vec<String> {
-        Policy::parse(&policy)
+    fn warnings(policy: &Value) -> Vec<String> {
+        Policy::parse(policy)
             .unwrap()
             .warnings()
             .iter()
@@ -116,12 +116,12 @@ mod tests {
 
     #[test]
     fn a_plain_policy_has_none() {
-        assert!(warnings(json!({"allow": {"and": [{"domain": "example.com"}]}})).is_empty());
+        assert!(warnings(&json!({"allow": {"and": [{"domain": "example.com"}]}})).is_empty());
     }
 
     #[test]
     fn traps_are_spelled_out() {
-        let found = warnings(json!({
+        let found = warnings(&json!({
             "allow": {"and": [{"accept": true}], "nor": [{"http_path": "/a"}, {"http_method": "GET"}]},
             "deny": {"or": [{"email": "user@example.com"}]}
         }));
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_policy_that_lets_nobody_in_says_so() {
-        assert!(warnings(json!({"allow": {}}))[0].contains("403, without a login"));
-        assert!(warnings(json!([]))[0].contains("403, without a login"));
+        assert!(warnings(&json!({"allow": {}}))[0].contains("403, without a login"));
+        assert!(warnings(&json!([]))[0].contains("403, without a login"));
     }
 }
