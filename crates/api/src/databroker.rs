@@ -78,6 +78,18 @@ pub trait Databroker: Send + Sync + 'static {
     /// `modified_at` are assigned by the store. The reply comes after the records are durable.
     fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>>;
 
+    /// Writes `record` only if the live record still has the version given in `record.version`, and returns
+    /// it as stored; `None` when it was changed or deleted since. For whoever reads, works for a while and
+    /// writes back: a record deleted meanwhile does not come back to life.
+    ///
+    /// A databroker that cannot do this answers [`Error::Unavailable`].
+    fn replace(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+        drop(record);
+        Box::pin(std::future::ready(Err(Error::Unavailable(
+            "conditional writes are not supported".into(),
+        ))))
+    }
+
     /// All live records of a type (every type when empty), then the versions to go on from.
     fn sync_latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>>;
 
