@@ -1,1 +1,23 @@
-//! The databroker: records with versions and sync over memory and file stores.
+//! The databroker: versioned records, a change log, and streams that follow it.
+//!
+//! [`Server`] is the databroker; it runs over any [`Store`]: [`MemoryStore`] forgets at exit, [`FileStore`]
+//! keeps records in one sealed file. What a write means is said once, in `apply`, for all stores. What
+//! must not be here: what records mean (sessions, users), and HTTP or gRPC.
+//!
+//! Start at [`Server`], then [`store`].
+
+mod apply;
+#[cfg(test)]
+mod conformance;
+pub mod file;
+mod memory;
+#[cfg(test)]
+mod model;
+mod server;
+pub mod store;
+mod stream;
+
+pub use file::{FileStore, OpenError};
+pub use memory::MemoryStore;
+pub use server::{RETENTION, Server};
+pub use store::Store;

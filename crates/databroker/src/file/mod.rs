@@ -1,0 +1,106 @@
+//! Records in one file: durable before a write is answered, sealed, for one process at a time.
+//!
+//! [`open`] makes or opens the file, [`tables`] says what is in it, [`seal`] how values are protected,
+//! [`writer`] is the one thread that writes.
+
+mod open;
+mod seal;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use pomerium_api::databroker::{Error, Page, Record, Versions};
+use redb::{Database, ReadableDatabase};
+use tokio::sync::watch;
+
+pub use self::open::OpenError;
+use self::seal::Sealer;
+use self::tables::Snapshot;
+use self::writer::Writer;
+use crate::store::{Changes, Counters, Records, Store, Write, Written};
+
+/// A [`Store`] in a file. Survives the death of the process at any moment: what was answered is there.
+pub struct FileStore {
+    // The order matters: the writer finishes first, the file is closed, then the lock is given back.
+    writer: Writer,
+    database: Arc<Database>,
+    sealer: Arc<Sealer>,
+    _lock: File,
+}
+
+impl FileStore {
+    /// Opens the store in `folder`, or makes it: the folder for its owner only (an existing one is left as
+    /// it is), files readable by their owner only. With a key all record contents are sealed
+    /// (XChaCha20-Poly1305); types, ids and times are not.
+    pub fn open(folder: &Path, key: Option<[u8; 32]>) -> Result<Self, OpenError> {
+        let sealer = Arc::new(Sealer::new(key));
+        let (lock, database) = open::open(folder, &sealer)?;
+        let database = Arc::new(database);
+        let writer = Writer::start(database.clone(), sealer.clone()).map_err(|source| OpenError::Io {
+            path: folder.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            writer,
+            database,
+            sealer,
+            _lock: lock,
+        })
+    }
+
+    /// How many commits there were since it was opened; each is one flush of the disk.
+    pub fn commits(&self) -> u64 {
+        self.writer.commits()
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, Error> {
+        let transaction = self.database.begin_read().map_err(unavailable)?;
+        Snapshot::new(&transaction, self.sealer.clone())
+    }
+}
+
+impl Store for FileStore {
+    fn counters(&self) -> Result<Counters, Error> {
+        self.snapshot()?.counters()
+    }
+
+    fn get(&self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
+        self.snapshot()?.get(record_type, id)
+    }
+
+    fn list(&self, record_type: &str, offset: u64, limit: u64) -> Result<Page, Error> {
+        self.snapshot()?.list(record_type, offset, limit)
+    }
+
+    fn latest(&self, record_type: &str) -> Result<(Versions, Records), Error> {
+        let snapshot = self.snapshot()?;
+        Ok((
+            snapshot.counters()?.versions(),
+            snapshot.into_records(record_type)?,
+        ))
+    }
+
+    fn changes(&self, record_type: &str, from: Versions, limit: usize) -> Result<Changes, Error> {
+        self.snapshot()?.changes(record_type, from, limit)
+    }
+
+    fn write(&self, write: Write, now: Timestamp) -> BoxFuture<'_, Result<Written, Error>> {
+        self.writer.write(write, now).boxed()
+    }
+
+    fn watch(&self) -> watch::Receiver<()> {
+        self.writer.watch()
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Error {
+    Error::Unavailable(format!("file store: {error}"))
+}

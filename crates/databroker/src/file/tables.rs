@@ -1,0 +1,247 @@
+//! What is in the file, for reading ([`Snapshot`]) and inside a write transaction ([`OpenTables`]).
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use pomerium_api::databroker::{Error, Page, Record, Versions};
+use pomerium_api::records::from_proto_time;
+use redb::{
+    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, StorageError, Table, TableDefinition,
+    WriteTransaction,
+};
+
+use super::seal::{Place, Sealer};
+use super::unavailable;
+use crate::apply::Tables;
+use crate::store::{Changes, Counters, Records};
+
+type LiveKey = (&'static str, &'static str);
+type Change = (i64, &'static str, &'static [u8]);
+
+/// Type and id → sealed record.
+pub(super) const LIVE: TableDefinition<'_, LiveKey, &[u8]> = TableDefinition::new("live");
+/// Version → time (µs since 1970), type, sealed record or tombstone.
+pub(super) const LOG: TableDefinition<'_, u64, Change> = TableDefinition::new("log");
+/// The counters, by name.
+pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+/// Whatever else the file says of itself, by name.
+pub(super) const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
+
+const SERVER_VERSION: &str = "server_version";
+const LATEST: &str = "latest";
+const TRIMMED: &str = "trimmed";
+
+pub(super) fn read_counters(numbers: &impl ReadableTable<&'static str, u64>) -> Result<Counters, Error> {
+    let read = |name| {
+        let number = numbers.get(name).map_err(unavailable)?;
+        number
+            .map(|number| number.value())
+            .ok_or_else(|| unavailable(format_args!("{name} is missing")))
+    };
+    Ok(Counters {
+        server_version: read(SERVER_VERSION)?,
+        latest: read(LATEST)?,
+        trimmed: read(TRIMMED)?,
+    })
+}
+
+pub(super) fn write_counters(
+    numbers: &mut Table<'_, &str, u64>,
+    counters: Counters,
+) -> Result<(), StorageError> {
+    numbers.insert(SERVER_VERSION, counters.server_version)?;
+    numbers.insert(LATEST, counters.latest)?;
+    numbers.insert(TRIMMED, counters.trimmed)?;
+    Ok(())
+}
+
+/// The store as of one moment.
+pub(super) struct Snapshot {
+    live: ReadOnlyTable<LiveKey, &'static [u8]>,
+    log: ReadOnlyTable<u64, Change>,
+    numbers: ReadOnlyTable<&'static str, u64>,
+    sealer: Arc<Sealer>,
+}
+
+impl Snapshot {
+    pub(super) fn new(transaction: &ReadTransaction, sealer: Arc<Sealer>) -> Result<Self, Error> {
+        Ok(Self {
+            live: transaction.open_table(LIVE).map_err(unavailable)?,
+            log: transaction.open_table(LOG).map_err(unavailable)?,
+            numbers: transaction.open_table(NUMBERS).map_err(unavailable)?,
+            sealer,
+        })
+    }
+
+    pub(super) fn counters(&self) -> Result<Counters, Error> {
+        read_counters(&self.numbers)
+    }
+
+    pub(super) fn get(&self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
+        let value = self.live.get((record_type, id)).map_err(unavailable)?;
+        value
+            .map(|value| self.sealer.open(value.value(), &Place::Live { record_type, id }))
+            .transpose()
+    }
+
+    pub(super) fn list(&self, record_type: &str, offset: u64, limit: u64) -> Result<Page, Error> {
+        let (mut records, mut total) = (Vec::new(), 0);
+        for row in self.rows(record_type)? {
+            let (key, value) = row?;
+            if total >= offset && (records.len() as u64) < limit {
+                records.extend(open_or_skip(&self.sealer, &key, &value));
+            }
+            total += 1;
+        }
+        Ok(Page {
+            records,
+            total,
+            versions: self.counters()?.versions(),
+        })
+    }
+
+    pub(super) fn into_records(self, record_type: &str) -> Result<Records, Error> {
+        let rows = self.rows(record_type)?;
+        let sealer = self.sealer;
+        Ok(Box::new(rows.filter_map(move |row| match row {
+            Ok((key, value)) => open_or_skip(&sealer, &key, &value).map(Ok),
+            Err(error) => Some(Err(error)),
+        })))
+    }
+
+    pub(super) fn changes(&self, record_type: &str, from: Versions, limit: usize) -> Result<Changes, Error> {
+        self.counters()?.check(from)?;
+        let mut changes = Changes {
+            records: Vec::new(),
+            seen: from.latest_record_version,
+        };
+        let rows = self
+            .log
+            .range(from.latest_record_version + 1..)
+            .map_err(unavailable)?;
+        for row in rows.take(limit) {
+            let (version, change) = row.map_err(unavailable)?;
+            changes.seen = version.value();
+            let (_, changed_type, value) = change.value();
+            if record_type.is_empty() || changed_type == record_type {
+                // Not to be skipped: a reader that misses a change is wrong for good.
+                changes
+                    .records
+                    .push(self.sealer.open(value, &Place::Change(changes.seen))?);
+            }
+        }
+        Ok(changes)
+    }
+
+    fn rows(&self, record_type: &str) -> Result<impl Iterator<Item = Row> + Send + use<>, Error> {
+        let wanted = record_type.to_owned();
+        let rows = self.live.range((record_type, "")..).map_err(unavailable)?;
+        Ok(rows
+            .map(|row| row.map_err(unavailable))
+            .take_while(move |row| match row {
+                Ok((key, _)) => wanted.is_empty() || key.value().0 == wanted,
+                Err(_) => true,
+            }))
+    }
+}
+
+type Row = Result<(AccessGuard<'static, LiveKey>, AccessGuard<'static, &'static [u8]>), Error>;
+
+/// One record that cannot be read must not keep all others from being read.
+fn open_or_skip(
+    sealer: &Sealer,
+    key: &AccessGuard<'_, LiveKey>,
+    value: &AccessGuard<'_, &'static [u8]>,
+) -> Option<Record> {
+    let (record_type, id) = key.value();
+    match sealer.open(value.value(), &Place::Live { record_type, id }) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            tracing::error!(%error, "a record that cannot be read is left out");
+            None
+        }
+    }
+}
+
+/// The tables inside a write transaction.
+pub(super) struct OpenTables<'t> {
+    live: Table<'t, LiveKey, &'static [u8]>,
+    log: Table<'t, u64, Change>,
+    pub(super) numbers: Table<'t, &'static str, u64>,
+    sealer: &'t Sealer,
+}
+
+impl<'t> OpenTables<'t> {
+    pub(super) fn new(transaction: &'t WriteTransaction, sealer: &'t Sealer) -> Result<Self, Error> {
+        Ok(Self {
+            live: transaction.open_table(LIVE).map_err(unavailable)?,
+            log: transaction.open_table(LOG).map_err(unavailable)?,
+            numbers: transaction.open_table(NUMBERS).map_err(unavailable)?,
+            sealer,
+        })
+    }
+}
+
+impl Tables for OpenTables<'_> {
+    fn get(&mut self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
+        let value = self.live.get((record_type, id)).map_err(unavailable)?;
+        value
+            .map(|value| self.sealer.open(value.value(), &Place::Live { record_type, id }))
+            .transpose()
+    }
+
+    fn insert(&mut self, record: &Record) -> Result<(), Error> {
+        let (record_type, id) = (record.r#type.as_str(), record.id.as_str());
+        let value = self.sealer.seal(record, &Place::Live { record_type, id });
+        self.live
+            .insert((record_type, id), value.as_slice())
+            .map_err(unavailable)?;
+        Ok(())
+    }
+
+    fn remove(&mut self, record_type: &str, id: &str) -> Result<(), Error> {
+        self.live.remove((record_type, id)).map_err(unavailable)?;
+        Ok(())
+    }
+
+    fn append_change(&mut self, record: &Record) -> Result<(), Error> {
+        let micros = record
+            .modified_at
+            .as_ref()
+            .and_then(from_proto_time)
+            .map_or(0, Timestamp::as_microsecond);
+        let value = self.sealer.seal(record, &Place::Change(record.version));
+        let change = (micros, record.r#type.as_str(), value.as_slice());
+        self.log.insert(record.version, change).map_err(unavailable)?;
+        Ok(())
+    }
+
+    fn trim_changes(&mut self, before: Timestamp) -> Result<(u64, Option<u64>), Error> {
+        let (mut count, mut last) = (0, None);
+        while let Some(version) = oldest_before(&self.log, before)? {
+            self.log.remove(version).map_err(unavailable)?;
+            last = Some(version);
+            count += 1;
+        }
+        Ok((count, last))
+    }
+
+    fn clear(&mut self) -> Result<(), Error> {
+        self.live.retain(|_, _| false).map_err(unavailable)?;
+        self.log.retain(|_, _| false).map_err(unavailable)
+    }
+}
+
+impl Snapshot {
+    /// Whether the change log starts with an entry older than `before`.
+    pub(super) fn has_older(&self, before: Timestamp) -> Result<bool, Error> {
+        Ok(oldest_before(&self.log, before)?.is_some())
+    }
+}
+
+/// The first entry of the log, if it is older than `before`.
+fn oldest_before(log: &impl ReadableTable<u64, Change>, before: Timestamp) -> Result<Option<u64>, Error> {
+    let first = log.first().map_err(unavailable)?;
+    let old = first.filter(|(_, change)| change.value().0 < before.as_microsecond());
+    Ok(old.map(|(version, _)| version.value()))
+}

@@ -1,0 +1,279 @@
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use futures_util::future;
+use jiff::Timestamp;
+use pomerium_api::clock::SystemClock;
+use pomerium_api::databroker::Databroker;
+use pomerium_api::databroker::Error;
+
+use super::{FileStore, OpenError};
+use crate::Server;
+use crate::conformance::{CATS, Subject, all_latest, conformance, deletion, record};
+use crate::store::{Store, Write, Written};
+use redb::ReadableTable;
+
+const KEY: [u8; 32] = [7; 32];
+
+fn open(folder: &Path) -> FileStore {
+    FileStore::open(folder, Some(KEY)).unwrap()
+}
+
+mod sealed {
+    use super::*;
+    conformance!({
+        let folder = tempfile::tempdir().unwrap();
+        (open(folder.path()), folder)
+    });
+}
+
+mod unsealed {
+    use super::*;
+    conformance!({
+        let folder = tempfile::tempdir().unwrap();
+        (FileStore::open(folder.path(), None).unwrap(), folder)
+    });
+}
+
+async fn put(store: &FileStore, id: &str, data: &str) {
+    let put = Write::Put(vec![record(CATS, id, data)]);
+    assert!(matches!(
+        store.write(put, Timestamp::UNIX_EPOCH).await,
+        Ok(Written::Put(_))
+    ));
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Subject::new(open(folder.path()));
+    first
+        .server
+        .put(vec![record(CATS, "a", "1"), record(CATS, "b", "2")])
+        .await
+        .unwrap();
+    first.server.put(vec![deletion(CATS, "a")]).await.unwrap();
+    let (records, versions) = all_latest(&*first.server, "").await;
+    drop(first);
+    let second = Subject::new(open(folder.path()));
+    assert_eq!(all_latest(&*second.server, "").await, (records, versions));
+    assert_eq!(
+        second
+            .server
+            .put(vec![record(CATS, "c", "3")])
+            .await
+            .unwrap()
+            .records[0]
+            .version,
+        4
+    );
+}
+
+#[tokio::test]
+async fn keys_must_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let refusal = |key| FileStore::open(folder.path(), key).err().unwrap();
+    let wrong = refusal(Some([8; 32]));
+    assert!(matches!(wrong, OpenError::WrongKey { .. }), "{wrong}");
+    assert!(wrong.to_string().contains("another shared secret"));
+    assert!(matches!(refusal(None), OpenError::MissingKey { .. }));
+    drop(open(folder.path()));
+
+    let plain = tempfile::tempdir().unwrap();
+    drop(FileStore::open(plain.path(), None).unwrap());
+    let refused = FileStore::open(plain.path(), Some(KEY)).err().unwrap();
+    assert!(matches!(refused, OpenError::NotSealed { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn one_process_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    let second = FileStore::open(folder.path(), Some(KEY)).err().unwrap();
+    assert!(matches!(second, OpenError::InUse { .. }), "{second}");
+    assert!(second.to_string().contains(&folder.path().display().to_string()));
+    drop(first);
+    open(folder.path());
+}
+
+#[tokio::test]
+async fn contents_are_not_readable_in_the_file() {
+    let contains = |folder: &Path, text: &str| {
+        let bytes = std::fs::read(folder.join("databroker.redb")).unwrap();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    put(&store, "tom", "refresh-token-of-a-user").await;
+    drop(store);
+    assert!(!contains(folder.path(), "refresh-token-of-a-user"));
+
+    // The search finds it when it is there.
+    let plain = tempfile::tempdir().unwrap();
+    let store = FileStore::open(plain.path(), None).unwrap();
+    put(&store, "tom", "refresh-token-of-a-user").await;
+    drop(store);
+    assert!(contains(plain.path(), "refresh-token-of-a-user"));
+}
+
+/// A sealed value moved to another id, as someone with the file but not the key could do.
+#[tokio::test]
+async fn a_swapped_value_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    put(&store, "admin", "all rights").await;
+    put(&store, "guest", "few rights").await;
+    {
+        let transaction = store.database.begin_write().unwrap();
+        let mut live = transaction.open_table(super::tables::LIVE).unwrap();
+        let admin = live.get((CATS, "admin")).unwrap().unwrap().value().to_vec();
+        live.insert((CATS, "guest"), admin.as_slice()).unwrap();
+        drop(live);
+        transaction.commit().unwrap();
+    }
+    let error = store.get(CATS, "guest").unwrap_err();
+    assert!(
+        matches!(&error, Error::Unavailable(text) if text.contains("damaged or was altered")),
+        "{error}"
+    );
+    let (_, records) = store.latest("").unwrap();
+    let ids: Vec<_> = records.map(|record| record.unwrap().id).collect();
+    assert_eq!(ids, ["admin"], "the others can still be read");
+    // One bad write in a shared commit must not spoil the others.
+    let edit = |id: &str| store.write(Write::Put(vec![deletion(CATS, id)]), Timestamp::UNIX_EPOCH);
+    let (bad, good) = future::join(edit("guest"), edit("admin")).await;
+    assert!(bad.is_err());
+    assert!(good.is_ok());
+    assert_eq!(store.get(CATS, "admin").unwrap(), None);
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_owner_has_access() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("new");
+    let _store = open(&folder);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    assert_eq!(mode(&folder.join("databroker.redb")), 0o600);
+    assert_eq!(mode(&folder.join("databroker.lock")), 0o600);
+}
+
+#[test]
+fn an_unfinished_file_is_made_anew_and_a_foreign_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("databroker.redb");
+    std::fs::write(&path, [0; 4096]).unwrap();
+    drop(open(folder.path()));
+    std::fs::write(&path, "someone's letters").unwrap();
+    let refused = FileStore::open(folder.path(), Some(KEY)).err().unwrap();
+    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    assert_eq!(
+        std::fs::read(&path).unwrap(),
+        b"someone's letters",
+        "it is left alone"
+    );
+}
+
+#[tokio::test]
+async fn concurrent_puts_share_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let ids: Vec<String> = (0..500).map(|i| i.to_string()).collect();
+    future::join_all(ids.iter().map(|id| put(&store, id, "x"))).await;
+    let commits = store.commits();
+    assert!(commits < 50, "{commits} commits for 500 puts");
+    assert_eq!(store.counters().unwrap().latest, 500);
+    store
+        .write(Write::Trim(Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH)
+        .await
+        .unwrap();
+    assert_eq!(
+        store.commits(),
+        commits,
+        "a trim with nothing to do does not touch the disk"
+    );
+}
+
+const KILLED_FOLDER: &str = "DATABROKER_TEST_FOLDER";
+
+/// What was acknowledged is there after the process was killed in the middle of its writes.
+#[test]
+fn survives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut acknowledged = BTreeMap::new();
+    for round in 0..3 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "file::tests::writes_until_killed",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env(KILLED_FOLDER, folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let parse = |line: &str| {
+            let (id, version) = line.strip_prefix("stored ")?.split_once(' ')?;
+            Some((format!("{round}-{id}"), version.parse::<u64>().unwrap()))
+        };
+        let known = acknowledged.len();
+        while acknowledged.len() < known + 150 {
+            acknowledged.extend(parse(&lines.next().expect("the child ended by itself").unwrap()));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        acknowledged.extend(lines.filter_map(|line| parse(&line.ok()?)));
+
+        let store = open(folder.path());
+        for (key, version) in &acknowledged {
+            let (written_in, id) = key.split_once('-').unwrap();
+            let found = store
+                .get(CATS, id)
+                .unwrap()
+                .unwrap_or_else(|| panic!("{key} is lost"));
+            assert!(
+                found.version >= *version,
+                "{key} from round {written_in} went back"
+            );
+        }
+    }
+}
+
+/// The process that [`survives_a_kill`] kills; run as a test by itself it has nothing to do.
+#[test]
+#[ignore = "started by survives_a_kill"]
+fn writes_until_killed() {
+    let Some(folder) = std::env::var_os(KILLED_FOLDER) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let server = Arc::new(Server::new(open(Path::new(&folder)), Arc::new(SystemClock)));
+        let writers = (0..8).map(|writer| {
+            let server = server.clone();
+            tokio::spawn(async move {
+                for i in 0.. {
+                    let id = format!("{writer}.{i}");
+                    let reply = server
+                        .put(vec![record(CATS, &id, &"x".repeat(700))])
+                        .await
+                        .unwrap();
+                    println!("stored {id} {}", reply.records[0].version);
+                }
+            })
+        });
+        future::join_all(writers).await;
+    });
+}
