@@ -251,3 +251,179 @@ fn unsigned(text: &str) -> Option<Vec<u8>> {
     let start = bytes.iter().position(|byte| *byte != 0)?;
     Some(bytes[start..].to_vec())
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`json!` straight into a helper reads best"
+)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const CLAIMS: &str =
+        "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+
+    fn set(key: Value) -> JwkSet {
+        JwkSet::parse(json!({"keys": [key]}).to_string().as_bytes()).unwrap()
+    }
+
+    fn reads_the_rfc_claims(key: Value, algorithm: Algorithm, token: &str) {
+        let expect = Expect {
+            issuer: Some("joe"),
+            audience: None,
+            algorithms: &[algorithm],
+            now: 1_300_819_379,
+            leeway: 0,
+        };
+        let claims: Value = set(key).verify(token, &expect).unwrap();
+        assert_eq!(claims["http://example.com/is_root"], true);
+    }
+
+    /// RFC 7515, A.2.
+    #[test]
+    fn rs256_of_the_rfc() {
+        let n = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+        let signature = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+        let token = format!("eyJhbGciOiJSUzI1NiJ9.{CLAIMS}.{signature}");
+        reads_the_rfc_claims(
+            json!({"kty": "RSA", "n": n, "e": "AQAB"}),
+            Algorithm::Rs256,
+            &token,
+        );
+        let padded = crate::encoding::base64url_encode(&[&[0], &base64url_decode(n).unwrap()[..]].concat());
+        reads_the_rfc_claims(
+            json!({"kty": "RSA", "n": padded, "e": "AQAB"}),
+            Algorithm::Rs256,
+            &token,
+        );
+    }
+
+    /// RFC 7515, A.3.
+    #[test]
+    fn es256_of_the_rfc() {
+        let key = json!({"kty": "EC", "crv": "P-256",
+            "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"});
+        let signature =
+            "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+        reads_the_rfc_claims(
+            key,
+            Algorithm::Es256,
+            &format!("eyJhbGciOiJFUzI1NiJ9.{CLAIMS}.{signature}"),
+        );
+    }
+
+    /// RFC 8037, A.4 (its payload is no JSON: only the signature is looked at).
+    #[test]
+    fn eddsa_of_the_rfc() {
+        let set =
+            set(json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}));
+        let token = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.\
+                     hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+        assert!(set.check_signature(token, &[Algorithm::EdDsa]).is_ok());
+        let changed = token.replacen("RXhh", "RXhi", 1);
+        assert_eq!(
+            set.check_signature(&changed, &[Algorithm::EdDsa]).err(),
+            Some(JwtError::UnknownKey)
+        );
+    }
+
+    #[test]
+    fn every_rsa_and_larger_curve_algorithm_agrees_with_another_implementation() {
+        use jsonwebtoken as other;
+        let rsa = include_bytes!("../../testdata/rsa-pkcs1.pem");
+        let jwks = super::super::SigningKey::from_pem(rsa).unwrap().jwks();
+        let mut jwk = jwks["keys"][0].clone();
+        jwk.as_object_mut().unwrap().remove("alg");
+        let key = other::EncodingKey::from_rsa_pem(rsa).unwrap();
+        for (theirs, ours) in [
+            (other::Algorithm::RS256, Algorithm::Rs256),
+            (other::Algorithm::RS384, Algorithm::Rs384),
+            (other::Algorithm::RS512, Algorithm::Rs512),
+            (other::Algorithm::PS256, Algorithm::Ps256),
+            (other::Algorithm::PS384, Algorithm::Ps384),
+            (other::Algorithm::PS512, Algorithm::Ps512),
+        ] {
+            let token = other::encode(&other::Header::new(theirs), &json!({"a": 1}), &key).unwrap();
+            assert!(
+                set(jwk.clone()).check_signature(&token, &[ours]).is_ok(),
+                "{}",
+                ours.name()
+            );
+        }
+    }
+
+    #[test]
+    fn p384_and_p521_check_signatures() {
+        use crate::encoding::base64url_encode;
+        use aws_lc_rs::rand::SystemRandom;
+        use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair as _};
+        for (signing, crv, algorithm, width) in [
+            (
+                &sig::ECDSA_P384_SHA384_FIXED_SIGNING,
+                "P-384",
+                Algorithm::Es384,
+                48,
+            ),
+            (
+                &sig::ECDSA_P521_SHA512_FIXED_SIGNING,
+                "P-521",
+                Algorithm::Es512,
+                66,
+            ),
+        ] {
+            let pair = EcdsaKeyPair::generate(signing).unwrap();
+            let (x, y) = pair.public_key().as_ref()[1..].split_at(width);
+            let set =
+                set(json!({"kty": "EC", "crv": crv, "x": base64url_encode(x), "y": base64url_encode(y)}));
+            let header = base64url_encode(json!({"alg": algorithm.name()}).to_string().as_bytes());
+            let mut token = format!("{header}.e30");
+            let signature = pair.sign(&SystemRandom::new(), token.as_bytes()).unwrap();
+            token = format!("{token}.{}", base64url_encode(signature.as_ref()));
+            assert!(set.check_signature(&token, &[algorithm]).is_ok(), "{crv}");
+        }
+    }
+
+    #[test]
+    fn unusable_keys_are_passed_over() {
+        let keys = json!({"keys": [
+            {"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA"},
+            {"kty": "EC", "crv": "P-256", "x": "AA"},
+            {"kty": "EC", "crv": "P-256", "x": "A".repeat(64), "y": "AA"},
+            {"kty": "OKP", "crv": "X25519", "x": "AA"},
+            {"kty": "OKP", "crv": "Ed25519", "x": "AA"},
+            {"kty": "RSA", "n": "AQAB"},
+            {"kty": "RSA", "n": "AAAA", "e": "AQAB"},
+            {"kty": "RSA", "n": "not base64!", "e": "AQAB"},
+            {"kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "RSA-OAEP"},
+            {"kty": "oct", "k": "AA"},
+            {"kty": 1},
+            "text",
+        ]});
+        assert!(JwkSet::parse(keys.to_string().as_bytes()).unwrap().is_empty());
+        for bad in ["", "[]", "{}", r#"{"keys": {}}"#] {
+            assert!(JwkSet::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert_eq!(
+            set(json!({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"})).len(),
+            1,
+            "short coordinates are padded"
+        );
+    }
+
+    /// A true signature by a 1024-bit key, made with OpenSSL: refused for the size of the key alone.
+    #[test]
+    fn small_rsa_keys_verify_nothing() {
+        let n = base64url_decode("tF1um8LaFKTWVzbqTQdvB0nv4ASU7Gv0okyhbWNdAAVtMmEvhTvgQUopJmRPVctAhvmeHSlzqiLe6qEFHe2AN03n3WOyhOfHjcMBnAAHORehygsrJ5DqiF-LnGJG1Ie7yWZitszs7vnHXtHSmZw1yihUiOF_NL4VL79V-VfCPGc").unwrap();
+        let signature = base64url_decode("byiHmrewdF1EdiwCVKTYHFHaHPOGk11E5sU8ezDdLcowY-oH1cVGJdJOm_TjFhI7fsJ182kAxxEG7UX4XU4Y2b-D0oewYhivweVGUvhaScZ5Ml1LLPa_1yM3oJlg8LtuhdWvoyaRZxmc5nYy_8rtrK8uT467hPRVXVwF3O8cdmQ").unwrap();
+        let e = vec![1, 0, 1];
+        let lax = &sig::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY;
+        assert!(
+            sig::RsaPublicKeyComponents { n: &n, e: &e }
+                .verify(lax, b"message", &signature)
+                .is_ok()
+        );
+        assert!(!Material::Rsa { n, e }.verify(Algorithm::Rs256, b"message", &signature));
+    }
+}

@@ -12,14 +12,23 @@ mod claims;
 mod compact;
 mod hs256;
 mod jwk;
+mod key_pair;
 mod signing_key;
+
+#[cfg(test)]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`json!` straight into a helper reads best"
+)]
+mod classics;
 
 pub use algorithm::Algorithm;
 pub use claims::Expect;
 pub use compact::MAX_TOKEN;
 pub use hs256::{hs256_sign, hs256_verify, hs256_verify_within};
 pub use jwk::{JwkSet, JwkSetError};
-pub use signing_key::{SigningKey, SigningKeyError};
+pub use key_pair::SigningKeyError;
+pub use signing_key::SigningKey;
 
 /// Why a token is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,13 +2,8 @@
 
 use std::fmt;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING as P256, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
-};
-use p256::elliptic_curve::sec1::ToSec1Point as _;
-use p256::pkcs8::DecodePublicKey as _;
-use rustls_pki_types::pem::{self, SectionKind};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING as P256, EcdsaKeyPair};
+use rustls_pki_types::pem::SectionKind;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -17,32 +12,13 @@ use zeroize::Zeroizing;
 
 use super::compact::{append_signature, signing_input};
 use super::jwk::{Material, PublicKey};
-use super::{Algorithm, JwkSet, JwtError};
-use crate::encoding::{base64_decode, base64url_encode};
+use super::key_pair::{Pair, public_from_spki, read_blocks, unwrap_base64};
+use super::{Algorithm, JwkSet, JwtError, SigningKeyError};
+use crate::encoding::base64url_encode;
 use crate::kdf;
 
 /// HKDF info of the key made from the shared secret (spec authentication.md 1).
 const DERIVED: &str = "derived-jwt-signing-key";
-
-/// Why a signing key cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SigningKeyError {
-    /// Neither PEM nor base64 of PEM.
-    #[error("is neither PEM nor base64 of PEM: it has to begin with `-----BEGIN ... PRIVATE KEY-----`")]
-    NotPem,
-    /// Protected by a passphrase.
-    #[error("is encrypted: store it without a passphrase (`openssl pkey -in key.pem -out plain.pem`)")]
-    Encrypted,
-    /// No private key in the first place.
-    #[error("holds no private key in its first PEM block")]
-    NoPrivateKey,
-    /// A private key of another kind.
-    #[error("is neither an EC key on P-256 nor an RSA key of 2048 bits or more (PEM block {block})")]
-    Unsupported {
-        /// Which PEM block, from 1.
-        block: usize,
-    },
-}
 
 /// A private key with its name and its published form. The first PEM block signs, all are published.
 pub struct SigningKey {
@@ -52,11 +28,6 @@ pub struct SigningKey {
     header: String,
     jwks: Value,
     published: JwkSet,
-}
-
-enum Pair {
-    Ec(EcdsaKeyPair),
-    Rsa(RsaKeyPair),
 }
 
 impl SigningKey {
@@ -189,102 +160,6 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The PEM text itself, whether it came plain or as base64.
-fn unwrap_base64(text: &[u8]) -> Result<Vec<u8>, SigningKeyError> {
-    let text = std::str::from_utf8(text)
-        .map_err(|_| SigningKeyError::NotPem)?
-        .trim();
-    let pem = if text.contains("-----BEGIN") {
-        text.as_bytes().to_vec()
-    } else {
-        base64_decode(text).map_err(|_| SigningKeyError::NotPem)?
-    };
-    let contains = |needle: &[u8]| pem.windows(needle.len()).any(|window| window == needle);
-    match (contains(b"-----BEGIN"), contains(b"ENCRYPTED")) {
-        (false, _) => Err(SigningKeyError::NotPem),
-        (true, true) => Err(SigningKeyError::Encrypted),
-        (true, false) => Ok(pem),
-    }
-}
-
-/// Every key block, in order. Other blocks (`EC PARAMETERS`, certificates) are passed over.
-fn read_blocks(mut pem: &[u8]) -> Result<Vec<(SectionKind, Zeroizing<Vec<u8>>)>, SigningKeyError> {
-    let mut blocks = Vec::new();
-    while let Some((kind, der)) = pem::from_buf(&mut pem).map_err(|_| SigningKeyError::NotPem)? {
-        let der = Zeroizing::new(der);
-        if matches!(
-            kind,
-            SectionKind::PrivateKey
-                | SectionKind::EcPrivateKey
-                | SectionKind::RsaPrivateKey
-                | SectionKind::PublicKey
-        ) {
-            blocks.push((kind, der));
-        }
-    }
-    Ok(blocks)
-}
-
-impl Pair {
-    fn read(kind: SectionKind, der: &[u8]) -> Option<Self> {
-        match kind {
-            SectionKind::EcPrivateKey => EcdsaKeyPair::from_private_key_der(&P256, der).ok().map(Self::Ec),
-            SectionKind::RsaPrivateKey => RsaKeyPair::from_der(der).ok().map(Self::Rsa),
-            SectionKind::PrivateKey => {
-                let ec = EcdsaKeyPair::from_pkcs8(&P256, der).ok().map(Self::Ec);
-                ec.or_else(|| RsaKeyPair::from_pkcs8(der).ok().map(Self::Rsa))
-            }
-            _ => None,
-        }
-    }
-
-    fn algorithm(&self) -> Algorithm {
-        match self {
-            Self::Ec(_) => Algorithm::Es256,
-            Self::Rsa(_) => Algorithm::Rs256,
-        }
-    }
-
-    fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
-        let rng = SystemRandom::new();
-        match self {
-            Self::Ec(pair) => pair
-                .sign(&rng, message)
-                .ok()
-                .map(|signature| signature.as_ref().to_vec()),
-            Self::Rsa(pair) => {
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &rng, message, &mut signature).ok()?;
-                Some(signature)
-            }
-        }
-    }
-
-    fn material(&self) -> Material {
-        match self {
-            Self::Ec(pair) => Material::P256(pair.public_key().as_ref().to_vec()),
-            Self::Rsa(pair) => rsa_material(pair.public_key()),
-        }
-    }
-}
-
-fn rsa_material(key: &aws_lc_rs::rsa::PublicKey) -> Material {
-    Material::Rsa {
-        n: key.modulus().big_endian_without_leading_zero().to_vec(),
-        e: key.exponent().big_endian_without_leading_zero().to_vec(),
-    }
-}
-
-fn public_from_spki(der: &[u8]) -> Option<Material> {
-    if let Ok(key) = p256::PublicKey::from_public_key_der(der) {
-        return Some(Material::P256(key.to_sec1_point(false).as_bytes().to_vec()));
-    }
-    aws_lc_rs::rsa::PublicKey::from_der(der)
-        .ok()
-        .as_ref()
-        .map(rsa_material)
-}
-
 fn name_key(material: Material) -> PublicKey {
     let algorithm = if matches!(material, Material::Rsa { .. }) {
         Algorithm::Rs256
@@ -322,4 +197,163 @@ fn publish(key: &PublicKey) -> Value {
     jwk["alg"] = json!(key.algorithm.map(Algorithm::name));
     jwk["kid"] = json!(key.kid);
     jwk
+}
+
+#[cfg(test)]
+impl SigningKey {
+    /// What an attacker with a key of their own can make: any header over any bytes.
+    pub(super) fn sign_raw(&self, header: &str, payload: &[u8]) -> String {
+        let mut token = format!("{header}.{}", base64url_encode(payload));
+        let signature = self.pair.sign(token.as_bytes()).unwrap();
+        append_signature(&mut token, &signature);
+        token
+    }
+
+    pub(super) fn sign_parts(&self, header: &str, claims: &Value) -> String {
+        self.sign_raw(header, claims.to_string().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::{base64_encode, base64url_decode};
+
+    const EC: &str = include_str!("../../testdata/ec-sec1.pem");
+    const RSA: &str = include_str!("../../testdata/rsa-pkcs1.pem");
+    const P384: &str = include_str!("../../testdata/ec-p384.pem");
+    const ENCRYPTED: &str = include_str!("../../testdata/ec-encrypted.pem");
+
+    fn read(text: &str) -> Result<SigningKey, SigningKeyError> {
+        SigningKey::from_pem(text.as_bytes())
+    }
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        format!(
+            "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+            base64_encode(der)
+        )
+    }
+
+    #[test]
+    fn reads_every_usual_form() {
+        let ec = read(EC).unwrap();
+        let rsa = read(RSA).unwrap();
+        assert_eq!((ec.alg(), rsa.alg()), ("ES256", "RS256"));
+        assert_eq!(read(&base64_encode(EC.as_bytes())).unwrap().kid(), ec.kid());
+        assert_eq!(read(&format!("\n  {RSA}\n")).unwrap().kid(), rsa.kid());
+        let Pair::Ec(pair) = &ec.pair else {
+            panic!("an EC key")
+        };
+        let pkcs8 = pem("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref());
+        assert_eq!(read(&pkcs8).unwrap().kid(), ec.kid());
+        let Pair::Rsa(pair) = &rsa.pair else {
+            panic!("an RSA key")
+        };
+        let pkcs8: aws_lc_rs::encoding::Pkcs8V1Der<'_> = aws_lc_rs::encoding::AsDer::as_der(pair).unwrap();
+        assert_eq!(
+            read(&pem("PRIVATE KEY", pkcs8.as_ref())).unwrap().kid(),
+            rsa.kid()
+        );
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        assert_eq!(read("").unwrap_err(), SigningKeyError::NotPem);
+        assert_eq!(read("certainly not").unwrap_err(), SigningKeyError::NotPem);
+        assert_eq!(read("bm90IHBlbQ==").unwrap_err(), SigningKeyError::NotPem);
+        assert_eq!(read(ENCRYPTED).unwrap_err(), SigningKeyError::Encrypted);
+        assert_eq!(read(P384).unwrap_err(), SigningKeyError::Unsupported { block: 1 });
+        assert_eq!(
+            read(&pem("PRIVATE KEY", b"x")).unwrap_err(),
+            SigningKeyError::Unsupported { block: 1 }
+        );
+        assert_eq!(
+            read(&pem("CERTIFICATE", b"x")).unwrap_err(),
+            SigningKeyError::NoPrivateKey
+        );
+    }
+
+    #[test]
+    fn publishes_all_blocks_and_signs_with_the_first() {
+        let public = p256::SecretKey::from_slice(&[9; 32]).unwrap().public_key();
+        let spki = p256::pkcs8::EncodePublicKey::to_public_key_der(&public).unwrap();
+        let key = read(&format!("{RSA}{EC}{}", pem("PUBLIC KEY", spki.as_bytes()))).unwrap();
+        let jwks = key.jwks();
+        let kids: Vec<_> = jwks["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|k| k["kid"].as_str().unwrap())
+            .collect();
+        assert_eq!(kids.len(), 3);
+        assert_eq!(kids[..2], [key.kid(), read(EC).unwrap().kid()]);
+        let old = read(EC).unwrap().sign(&json!({"a": 1})).unwrap();
+        assert_eq!(
+            key.verify_own::<Value>(&old),
+            Ok(json!({"a": 1})),
+            "tokens of an old key stay good"
+        );
+        let stranger = SigningKey::random().sign(&json!({})).unwrap();
+        assert_eq!(key.verify_own::<Value>(&stranger), Err(JwtError::UnknownKey));
+        let alone = pem("PUBLIC KEY", spki.as_bytes());
+        assert_eq!(read(&alone).unwrap_err(), SigningKeyError::NoPrivateKey);
+        assert_eq!(
+            read(&format!("{alone}{EC}")).unwrap_err(),
+            SigningKeyError::NoPrivateKey
+        );
+    }
+
+    #[test]
+    fn published_keys_have_their_members_and_no_private_ones() {
+        for text in [EC, RSA] {
+            let key = read(text).unwrap();
+            let jwk = key.jwks()["keys"][0].clone();
+            assert_eq!(jwk["use"], "sig");
+            assert_eq!(jwk["alg"], key.alg());
+            assert_eq!(jwk["kid"], key.kid());
+            assert_eq!(key.kid().len(), 64);
+            for private in ["d", "p", "q", "dp", "dq", "qi"] {
+                assert!(jwk.get(private).is_none(), "{private}");
+            }
+        }
+    }
+
+    /// RFC 7638, 3.1.
+    #[test]
+    fn thumbprint_of_the_rfc() {
+        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+        let material = Material::Rsa {
+            n: base64url_decode(n).unwrap(),
+            e: vec![1, 0, 1],
+        };
+        let expected = base64url_decode("NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs").unwrap();
+        assert_eq!(thumbprint(&material), hex::encode(expected));
+    }
+
+    #[test]
+    fn derived_keys_depend_on_the_secret_alone() {
+        let key = SigningKey::derived(&[1; 32]);
+        assert_eq!(key.kid(), SigningKey::derived(&[1; 32]).kid());
+        assert_ne!(key.kid(), SigningKey::derived(&[2; 32]).kid());
+        assert_ne!(SigningKey::random().kid(), SigningKey::random().kid());
+    }
+
+    #[test]
+    fn another_implementation_reads_our_tokens() {
+        use jsonwebtoken as other;
+        for key in [SigningKey::random(), read(RSA).unwrap()] {
+            let token = key.sign(&json!({"sub": "a"})).unwrap();
+            let header = other::decode_header(&token).unwrap();
+            assert_eq!(header.kid.as_deref(), Some(key.kid()));
+            assert_eq!(header.typ.as_deref(), Some("JWT"));
+            let set: other::jwk::JwkSet = serde_json::from_value(key.jwks()).unwrap();
+            let decoding = other::DecodingKey::from_jwk(set.find(key.kid()).unwrap()).unwrap();
+            let mut checks = other::Validation::new(header.alg);
+            checks.validate_exp = false;
+            checks.required_spec_claims.clear();
+            let claims = other::decode::<Value>(&token, &decoding, &checks).unwrap().claims;
+            assert_eq!(claims, json!({"sub": "a"}));
+        }
+    }
 }
