@@ -1,0 +1,405 @@
+//! Cookies: reading them, writing ours, and keeping ours away from applications (authentication.md 6).
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, header};
+use jiff::Timestamp;
+
+/// The `SameSite` attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// Never sent from another site.
+    Strict,
+    /// Sent on top-level navigations.
+    Lax,
+    /// Sent always.
+    None,
+}
+
+impl SameSite {
+    /// The attribute's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "Strict",
+            Self::Lax => "Lax",
+            Self::None => "None",
+        }
+    }
+}
+
+/// The settings that session cookies share (`cookie_*`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CookieOptions {
+    /// The base name.
+    pub name: String,
+    /// `Domain`, when set.
+    pub domain: Option<String>,
+    /// `HttpOnly`.
+    pub http_only: bool,
+    /// `SameSite`; left out when unset.
+    pub same_site: Option<SameSite>,
+    /// From now to `Expires`.
+    pub expire: Duration,
+}
+
+impl Default for CookieOptions {
+    fn default() -> Self {
+        Self {
+            name: "_pomerium".to_owned(),
+            domain: None,
+            http_only: true,
+            same_site: None,
+            expire: Duration::from_secs(14 * 60 * 60),
+        }
+    }
+}
+
+/// How long a browser keeps a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// `Expires` only.
+    Expires(Duration),
+    /// `Max-Age` and `Expires`.
+    MaxAge(Duration),
+    /// Gone: `Max-Age=-1` and an hour ago.
+    Cleared,
+}
+
+/// A value that cannot stand in a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CookieError {
+    /// Control bytes, blanks, `"`, `,`, `;`, `\` or non-ASCII in a name or value.
+    #[error("cookie name or value holds a forbidden character")]
+    Forbidden,
+    /// Name and value above 4096 bytes: browsers would drop it without a word.
+    #[error("cookie too large")]
+    TooLarge,
+}
+
+/// One `Set-Cookie`. Always `Secure`.
+#[derive(Debug, Clone)]
+pub struct SetCookie<'a> {
+    /// The full name.
+    pub name: &'a str,
+    /// The value, already in cookie-safe characters.
+    pub value: &'a str,
+    /// `Path`.
+    pub path: &'a str,
+    /// `Domain`.
+    pub domain: Option<&'a str>,
+    /// `HttpOnly`.
+    pub http_only: bool,
+    /// `SameSite`.
+    pub same_site: Option<SameSite>,
+    /// How long it lives.
+    pub lifetime: Lifetime,
+}
+
+/// Browsers cap name plus value here (RFC 6265bis section 5.6).
+const MAX_LEN: usize = 4096;
+
+impl SetCookie<'_> {
+    /// The header value.
+    ///
+    /// # Errors
+    /// [`CookieError`] when name, value, path or domain cannot be written, or the cookie is too large.
+    pub fn to_header(&self, now: Timestamp) -> Result<HeaderValue, CookieError> {
+        if self.name.len() + self.value.len() > MAX_LEN {
+            return Err(CookieError::TooLarge);
+        }
+        let plain = |text: &str| {
+            text.bytes()
+                .all(|byte| byte > 0x20 && byte < 0x7f && !b"\",;\\".contains(&byte))
+        };
+        let texts = [self.value, self.path, self.domain.unwrap_or("")];
+        if self.name.is_empty()
+            || self.name.contains('=')
+            || !plain(self.name)
+            || !texts.into_iter().all(plain)
+        {
+            return Err(CookieError::Forbidden);
+        }
+        let mut text = format!("{}={}; Path={}", self.name, self.value, self.path);
+        if let Some(domain) = self.domain {
+            text.push_str("; Domain=");
+            text.push_str(domain);
+        }
+        text.push_str(&lifetime(self.lifetime, now));
+        if self.http_only {
+            text.push_str("; HttpOnly");
+        }
+        text.push_str("; Secure");
+        if let Some(same_site) = self.same_site {
+            text.push_str("; SameSite=");
+            text.push_str(same_site.as_str());
+        }
+        HeaderValue::try_from(text).map_err(|_| CookieError::Forbidden)
+    }
+}
+
+fn lifetime(lifetime: Lifetime, now: Timestamp) -> String {
+    match lifetime {
+        Lifetime::Expires(after) => format!("; Expires={}", http_date(later(now, after))),
+        Lifetime::MaxAge(after) => {
+            format!(
+                "; Expires={}; Max-Age={}",
+                http_date(later(now, after)),
+                after.as_secs()
+            )
+        }
+        Lifetime::Cleared => {
+            let past = now
+                .checked_sub(Duration::from_secs(3600))
+                .unwrap_or(Timestamp::MIN);
+            format!("; Expires={}; Max-Age=-1", http_date(past))
+        }
+    }
+}
+
+fn later(now: Timestamp, after: Duration) -> Timestamp {
+    now.checked_add(after).unwrap_or(Timestamp::MAX)
+}
+
+/// An HTTP date (RFC 9110 section 5.6.7).
+pub fn http_date(at: Timestamp) -> String {
+    at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// A cookie under these settings, on `/` with their domain and expiry.
+///
+/// # Errors
+/// See [`SetCookie::to_header`].
+pub fn set(
+    options: &CookieOptions,
+    name: &str,
+    value: &str,
+    now: Timestamp,
+) -> Result<HeaderValue, CookieError> {
+    with(options, name, value, Lifetime::Expires(options.expire)).to_header(now)
+}
+
+/// The header that removes what [`set`] has set.
+///
+/// # Errors
+/// See [`SetCookie::to_header`].
+pub fn clear(options: &CookieOptions, name: &str, now: Timestamp) -> Result<HeaderValue, CookieError> {
+    with(options, name, "", Lifetime::Cleared).to_header(now)
+}
+
+fn with<'a>(options: &'a CookieOptions, name: &'a str, value: &'a str, lifetime: Lifetime) -> SetCookie<'a> {
+    SetCookie {
+        name,
+        value,
+        path: "/",
+        domain: options.domain.as_deref(),
+        http_only: options.http_only,
+        same_site: options.same_site,
+        lifetime,
+    }
+}
+
+/// The first cookie of this exact name.
+pub fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    all(headers).find(|(own, _)| *own == name).map(|(_, value)| value)
+}
+
+/// Every cookie, in order. Quotes around a value are taken off.
+pub fn all(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(pairs)
+}
+
+fn pairs(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    line.split(';').filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let value = value.trim_matches([' ', '\t']);
+        let bare = value
+            .strip_prefix('"')
+            .and_then(|value| value.strip_suffix('"'))
+            .unwrap_or(value);
+        Some((name.trim_matches([' ', '\t']), bare))
+    })
+}
+
+/// Which cookies are ours: none of them reaches an application.
+#[derive(Debug, Clone)]
+pub struct OwnCookies {
+    base: String,
+}
+
+/// Names that do not depend on `cookie_name`.
+const FIXED: [&str; 3] = [
+    "pomerium_identity_profile",
+    "pomerium_redirect_uri",
+    "_pomerium_signed_out_redirect_uri",
+];
+
+impl OwnCookies {
+    /// Ours under this base name: the session, `…_authenticate`, `…_csrf`, `…_pkce_N`, `…_login…`, `…_idp…`.
+    pub fn new(cookie_name: &str) -> Self {
+        Self {
+            base: cookie_name.to_owned(),
+        }
+    }
+
+    /// Whether a cookie name is ours.
+    pub fn owns(&self, name: &str) -> bool {
+        if let Some(rest) = name.strip_prefix(self.base.as_str()) {
+            let suffix = matches!(rest, "" | "_authenticate" | "_csrf");
+            return suffix
+                || ["_pkce_", "_login", "_idp"]
+                    .iter()
+                    .any(|start| rest.starts_with(start));
+        }
+        let digits = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
+        FIXED.contains(&name) || digits == FIXED[0]
+    }
+}
+
+/// Takes our cookies out of `Cookie`. A header without any of ours is not touched; a header with only
+/// ours is sent on empty, as applications see it from the original.
+pub fn strip_from_request(headers: &mut HeaderMap, own: &OwnCookies) {
+    let Some(value) = headers.get(header::COOKIE) else {
+        return;
+    };
+    let bytes = value.as_bytes();
+    if !bytes.split(|byte| *byte == b';').any(|pair| is_own(pair, own)) {
+        return;
+    }
+    let kept: Vec<&[u8]> = bytes
+        .split(|byte| *byte == b';')
+        .filter(|pair| !is_own(pair, own))
+        .map(<[u8]>::trim_ascii)
+        .filter(|pair| !pair.is_empty())
+        .collect();
+    let joined = HeaderValue::from_bytes(&kept.join(&b"; "[..])).unwrap_or(HeaderValue::from_static(""));
+    headers.insert(header::COOKIE, joined);
+}
+
+fn is_own(pair: &[u8], own: &OwnCookies) -> bool {
+    let name = pair
+        .split(|byte| *byte == b'=')
+        .next()
+        .unwrap_or(pair)
+        .trim_ascii();
+    std::str::from_utf8(name).is_ok_and(|name| own.owns(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cookie(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static(value))])
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-02T03:04:05Z".parse().unwrap()
+    }
+
+    #[test]
+    fn the_first_of_a_name_wins() {
+        let map = cookie("a=1; _pomerium=one; _pomerium=two; b=\"q\"; c");
+        assert_eq!(get(&map, "_pomerium"), Some("one"));
+        assert_eq!(get(&map, "b"), Some("q"));
+        assert_eq!(get(&map, "c"), None);
+        assert_eq!(get(&map, "pomerium"), None);
+        assert_eq!(get(&HeaderMap::new(), "a"), None);
+    }
+
+    #[test]
+    fn session_cookie_has_expires_and_no_max_age() {
+        let options = CookieOptions {
+            domain: Some("example.com".into()),
+            same_site: Some(SameSite::Lax),
+            ..<_>::default()
+        };
+        assert_eq!(
+            set(&options, "_pomerium", "abc", now()).unwrap(),
+            "_pomerium=abc; Path=/; Domain=example.com; Expires=Fri, 02 Jan 2026 17:04:05 GMT; HttpOnly; Secure; SameSite=Lax"
+        );
+        assert_eq!(
+            clear(
+                &CookieOptions {
+                    http_only: false,
+                    ..<_>::default()
+                },
+                "_pomerium",
+                now()
+            )
+            .unwrap(),
+            "_pomerium=; Path=/; Expires=Fri, 02 Jan 2026 02:04:05 GMT; Max-Age=-1; Secure"
+        );
+    }
+
+    #[test]
+    fn short_lived_cookie_has_both() {
+        let made = SetCookie {
+            name: "_pomerium_csrf",
+            value: "v",
+            path: "/oauth2/callback",
+            domain: None,
+            http_only: true,
+            same_site: Some(SameSite::None),
+            lifetime: Lifetime::MaxAge(Duration::from_secs(300)),
+        };
+        assert_eq!(
+            made.to_header(now()).unwrap(),
+            "_pomerium_csrf=v; Path=/oauth2/callback; Expires=Fri, 02 Jan 2026 03:09:05 GMT; Max-Age=300; HttpOnly; Secure; SameSite=None"
+        );
+    }
+
+    #[test]
+    fn nothing_can_be_smuggled_into_a_cookie() {
+        let options = CookieOptions::default();
+        for value in ["a;b", "a\r\nSet-Cookie: x=1", "a b", "a,b", "\"a\"", "é", "a\\b"] {
+            assert_eq!(
+                set(&options, "n", value, now()),
+                Err(CookieError::Forbidden),
+                "{value}"
+            );
+        }
+        assert_eq!(set(&options, "a=b", "v", now()), Err(CookieError::Forbidden));
+        assert_eq!(set(&options, "", "v", now()), Err(CookieError::Forbidden));
+        assert_eq!(
+            set(&options, "n", &"v".repeat(4096), now()),
+            Err(CookieError::TooLarge)
+        );
+    }
+
+    #[test]
+    fn ours_do_not_reach_the_upstream() {
+        let own = OwnCookies::new("_pomerium");
+        for (sent, left) in [
+            ("a=1; _pomerium=x; b=2", "a=1; b=2"),
+            ("_pomerium=x", ""),
+            ("_pomerium=x;", ""),
+            (
+                "_pomerium_csrf=c; _pomerium_authenticate=d; _pomerium_pkce_17=e; pomerium_identity_profile0=f; z=1",
+                "z=1",
+            ),
+            ("_pomerium = x; a=1", "a=1"),
+            ("_pomerium; a=1", "a=1"),
+            ("a=1;b=2 ;  c=3", "a=1;b=2 ;  c=3"),
+            (
+                "_pomeriumx=1; x_pomerium=2; _POMERIUM=3; _pomerium_other=4",
+                "_pomeriumx=1; x_pomerium=2; _POMERIUM=3; _pomerium_other=4",
+            ),
+        ] {
+            let mut map = cookie(sent);
+            strip_from_request(&mut map, &own);
+            assert_eq!(map[header::COOKIE], left, "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_header_without_ours_is_the_same_bytes_even_if_odd() {
+        let mut map =
+            HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_bytes(b"a=\xff;; b").unwrap())]);
+        strip_from_request(&mut map, &OwnCookies::new("_pomerium"));
+        assert_eq!(map[header::COOKIE].as_bytes(), b"a=\xff;; b");
+    }
+}
