@@ -6,8 +6,10 @@
 pub mod body;
 pub mod canonical;
 pub mod cookies;
+pub mod csrf;
 pub mod handle;
 pub mod hygiene;
 pub mod negotiate;
+pub mod return_url;
 
 pub use body::{Body, BoxError, Response};

@@ -279,5 +279,25 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
+/// A request as tests of other modules start from.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) fn test_request(path: &str) -> CanonicalRequest {
+    CanonicalRequest {
+        method: Method::GET,
+        scheme: Scheme::Https,
+        authority: Authority::parse(b"app.example.com").unwrap(),
+        path: path.to_owned(),
+        decoded_path: path.to_owned(),
+        query: None,
+        client_ip: IpAddr::from([127, 0, 0, 1]),
+        peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+        peer_trusted: false,
+        request_id: "id".to_owned(),
+        upgrade: None,
+        is_grpc: false,
+    }
+}
+
 #[cfg(test)]
 mod tests;

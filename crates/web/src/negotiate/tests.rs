@@ -1,26 +1,7 @@
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
 use http::{HeaderName, HeaderValue};
 
 use super::*;
-use crate::canonical::{Authority, Scheme};
-
-fn request(path: &str) -> CanonicalRequest {
-    CanonicalRequest {
-        method: Method::GET,
-        scheme: Scheme::Https,
-        authority: Authority::parse(b"app.example.com").unwrap(),
-        path: path.to_owned(),
-        decoded_path: path.to_owned(),
-        query: None,
-        client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        peer: SocketAddr::from(([127, 0, 0, 1], 1)),
-        peer_trusted: false,
-        request_id: "id".to_owned(),
-        upgrade: None,
-        is_grpc: false,
-    }
-}
+use crate::canonical::test_request as request;
 
 fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
     list.iter()
