@@ -97,6 +97,19 @@ impl JwkSet {
         payload.read()
     }
 
+    /// Checks algorithm, key and signature alone, for signed messages that need no `exp` (user info, OpenID
+    /// Connect Core 1.0, 5.3.2). What the claims say is left to the caller.
+    ///
+    /// # Errors
+    /// [`JwtError`]; on [`JwtError::UnknownKey`] the set may be out of date.
+    pub fn verify_signature<T: DeserializeOwned>(
+        &self,
+        token: &str,
+        algorithms: &[Algorithm],
+    ) -> Result<T, JwtError> {
+        self.check_signature(token, algorithms)?.read()
+    }
+
     pub(super) fn check_signature(&self, token: &str, accepted: &[Algorithm]) -> Result<Payload, JwtError> {
         let parts = Parts::split(token, MAX_TOKEN)?;
         let header = parts.read_header()?;

@@ -1,0 +1,180 @@
+//! Outbound HTTP to identity providers: the trait, and the client that goes over the network. No redirects
+//! are followed, and no more of an answer is read than is asked for.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use reqwest::{Certificate, Client, redirect};
+
+/// How long a request may take altogether.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to get a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sends requests to identity providers.
+pub trait HttpClient: Send + Sync + 'static {
+    /// Sends one request; redirects come back as they are. Errors when there is no answer, or one with a
+    /// body of more than `limit` bytes.
+    fn send(
+        &self,
+        request: ::http::Request<Bytes>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<::http::Response<Bytes>, HttpError>>;
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[error("{text}")]
+pub struct HttpError {
+    /// What sort of failure it is.
+    pub kind: HttpErrorKind,
+    /// What happened, with its causes.
+    pub text: String,
+}
+
+/// Sorts of failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpErrorKind {
+    /// No connection: address, DNS, refused.
+    Connect,
+    /// The server's certificate is not trusted.
+    Certificate,
+    /// It took too long.
+    Timeout,
+    /// The answer is larger than allowed.
+    TooLarge,
+    /// Anything else: the connection broke, the request makes no sense.
+    Other,
+}
+
+/// Why a client cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate authorities given cannot be used: {0}")]
+pub struct ClientError(String);
+
+/// The client that goes over the network. Takes proxies from the environment (`HTTPS_PROXY`, `NO_PROXY`).
+pub struct ReqwestClient {
+    roots: Vec<Certificate>,
+    // Reading the roots of the system takes longer than a start may take.
+    client: OnceLock<Result<Client, String>>,
+}
+
+impl ReqwestClient {
+    /// Trusts the roots of the system and those of `extra_roots_pem` (any number of PEM certificates, may
+    /// be empty). Errors when that has no certificate in it or a broken one.
+    pub fn new(extra_roots_pem: &[u8]) -> Result<Self, ClientError> {
+        let roots =
+            Certificate::from_pem_bundle(extra_roots_pem).map_err(|error| ClientError(chain(&error)))?;
+        if roots.is_empty() && !extra_roots_pem.trim_ascii().is_empty() {
+            return Err(ClientError("there is no PEM certificate in them".into()));
+        }
+        Ok(Self {
+            roots,
+            client: OnceLock::new(),
+        })
+    }
+
+    fn client(&self) -> Result<&Client, HttpError> {
+        let client = self
+            .client
+            .get_or_init(|| build(&self.roots).map_err(|error| chain(&error)));
+        client.as_ref().map_err(|text| HttpError {
+            kind: HttpErrorKind::Other,
+            text: text.clone(),
+        })
+    }
+
+    async fn exchange(
+        &self,
+        request: ::http::Request<Bytes>,
+        limit: usize,
+    ) -> Result<::http::Response<Bytes>, HttpError> {
+        let request = reqwest::Request::try_from(request).map_err(to_http_error)?;
+        let mut answer = self.client()?.execute(request).await.map_err(to_http_error)?;
+        if answer
+            .content_length()
+            .is_some_and(|length| length > limit as u64)
+        {
+            return Err(too_large(limit));
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(to_http_error)? {
+            if body.len() + chunk.len() > limit {
+                return Err(too_large(limit));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let mut response = ::http::Response::new(body.freeze());
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = std::mem::take(answer.headers_mut());
+        Ok(response)
+    }
+}
+
+impl HttpClient for ReqwestClient {
+    fn send(
+        &self,
+        request: ::http::Request<Bytes>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<::http::Response<Bytes>, HttpError>> {
+        self.exchange(request, limit).boxed()
+    }
+}
+
+fn build(roots: &[Certificate]) -> Result<Client, reqwest::Error> {
+    Client::builder()
+        .tls_backend_rustls()
+        .tls_certs_merge(roots.iter().cloned())
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .timeout(TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent("pomerium")
+        .pool_max_idle_per_host(4)
+        .build()
+}
+
+fn too_large(limit: usize) -> HttpError {
+    HttpError {
+        kind: HttpErrorKind::TooLarge,
+        text: format!("the answer is larger than {limit} bytes"),
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn to_http_error(error: reqwest::Error) -> HttpError {
+    let text = chain(&error);
+    let kind = if error.is_timeout() {
+        HttpErrorKind::Timeout
+    } else if text.contains("certificate") {
+        HttpErrorKind::Certificate
+    } else if error.is_connect() {
+        HttpErrorKind::Connect
+    } else {
+        HttpErrorKind::Other
+    };
+    HttpError { kind, text }
+}
+
+/// The error with its causes; without the URL, which may have secrets in its query.
+fn chain(error: &reqwest::Error) -> String {
+    use std::error::Error as _;
+    let mut parts: Vec<String> = Vec::new();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let text = error.to_string();
+        if parts.last() != Some(&text) {
+            parts.push(text);
+        }
+        source = error.source();
+    }
+    match parts.is_empty() {
+        true if error.is_timeout() => "it took too long".into(),
+        true if error.is_redirect() => "it answers with a redirect".into(),
+        true => "the request failed".into(),
+        false => parts.join(": "),
+    }
+}

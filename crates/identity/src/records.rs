@@ -1,0 +1,109 @@
+//! From what a provider says to the records that are kept (spec authentication.md 4.4, 8).
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use pomerium_api::pb::session::{IdToken as IdTokenRecord, OAuthToken, Session};
+use pomerium_api::pb::user::User;
+use pomerium_api::records::{from_proto_time, to_proto_time};
+use prost_types::ListValue;
+use serde_json::{Map, Value};
+
+use crate::oidc::{IdToken, Identity, Tokens};
+use crate::{claims, claims::flatten_claims};
+
+/// What a new session needs besides an identity.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// The provider's configuration it was signed in with.
+    pub idp_id: String,
+    /// Hosts it is for.
+    pub audience: Vec<String>,
+    /// Now.
+    pub issued_at: Timestamp,
+    /// When it ends, whatever the provider's tokens say.
+    pub expires_at: Timestamp,
+}
+
+/// A new session. Its id is random: one sent by the provider (`jti`) would let it choose ours.
+pub fn session_from_identity(identity: &Identity, new: &NewSession) -> Session {
+    Session {
+        id: uuid::Uuid::new_v4().to_string(),
+        user_id: identity.user_id().to_owned(),
+        issued_at: Some(to_proto_time(new.issued_at)),
+        accessed_at: Some(to_proto_time(new.issued_at)),
+        expires_at: Some(to_proto_time(new.expires_at)),
+        id_token: Some(id_token_record(&identity.id_token)),
+        oauth_token: Some(oauth_token(&identity.tokens)),
+        claims: flatten_claims(&identity.claims),
+        audience: new.audience.clone(),
+        idp_id: new.idp_id.clone(),
+        ..Session::default()
+    }
+}
+
+/// The user an identity is about. What `existing` knows beyond the identity (devices) stays; claims the
+/// provider no longer sends go, so that a lost group is lost.
+pub fn user_from_identity(identity: &Identity, existing: Option<&User>) -> User {
+    let id = identity.user_id().to_owned();
+    let mut user = existing.cloned().unwrap_or_default();
+    user.id = id;
+    apply_identity(&mut user, &identity.claims);
+    user
+}
+
+/// Sets name, e-mail and claims of a user from claims not yet flattened.
+pub fn apply_identity(user: &mut User, all: &Map<String, Value>) {
+    user.name = claims::text(all, "name").unwrap_or_default().to_owned();
+    user.email = claims::text(all, "email").unwrap_or_default().to_owned();
+    user.claims = flatten_claims(all);
+}
+
+/// The tokens as a record.
+///
+/// Without a refresh token the end of the access token is not kept: it would end the session (spec
+/// authentication.md 9), although the session's life is ours to decide.
+pub fn oauth_token(tokens: &Tokens) -> OAuthToken {
+    let expires_at = tokens.expires_at.filter(|_| tokens.refresh_token.is_some());
+    OAuthToken {
+        access_token: tokens.access_token.clone(),
+        token_type: tokens.token_type.clone(),
+        expires_at: expires_at.map(to_proto_time),
+        refresh_token: tokens.refresh_token.clone().unwrap_or_default(),
+    }
+}
+
+/// The tokens of a record.
+pub fn tokens_of(record: &OAuthToken) -> Tokens {
+    Tokens {
+        access_token: record.access_token.clone(),
+        token_type: record.token_type.clone(),
+        refresh_token: Some(record.refresh_token.clone()).filter(|token| !token.is_empty()),
+        expires_at: record.expires_at.as_ref().and_then(from_proto_time),
+    }
+}
+
+pub(crate) fn id_token_record(token: &IdToken) -> IdTokenRecord {
+    IdTokenRecord {
+        issuer: token.issuer.clone(),
+        subject: token.subject.clone(),
+        expires_at: token.expires_at.map(to_proto_time),
+        issued_at: token.issued_at.map(to_proto_time),
+        raw: token.raw.clone(),
+    }
+}
+
+/// Claims of an ID token that was checked when it was stored. `None` when there is none to read.
+pub(crate) fn stored_claims(raw: &str) -> Option<Map<String, Value>> {
+    let payload = raw.split('.').nth(1)?;
+    serde_json::from_slice(&pomerium_crypto::encoding::base64url_decode(payload).ok()?).ok()
+}
+
+/// Those flattened claims of a session that name its first sign-in; a refresh leaves them alone.
+pub(crate) fn sign_in_claims(
+    claims: &HashMap<String, ListValue>,
+) -> impl Iterator<Item = (&String, &ListValue)> {
+    claims
+        .iter()
+        .filter(|(name, _)| ["iss", "sub", "exp", "iat"].contains(&name.as_str()))
+}

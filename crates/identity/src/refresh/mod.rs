@@ -1,0 +1,1 @@
+//! Keeping sessions and users up to date.
