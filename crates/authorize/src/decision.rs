@@ -1,0 +1,179 @@
+//! What an evaluation means for the client (spec policy.md 8.1 to 8.3).
+
+use pomerium_policy::{Evaluation, Input, Program, Reason, ReasonSet, Verdict};
+
+/// What is done with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Let it through.
+    Allow,
+    /// Nobody is signed in, and that stands in the way: to the login, or 401 where a redirect makes no sense.
+    Login,
+    /// Refused.
+    Denied {
+        /// 403 or 404.
+        status: u16,
+        /// Wire-visible reason text.
+        text: &'static str,
+    },
+}
+
+impl Outcome {
+    /// 403.
+    pub const FORBIDDEN: Outcome = Outcome::Denied {
+        status: 403,
+        text: "Forbidden",
+    };
+    /// 404.
+    pub const NOT_FOUND: Outcome = Outcome::Denied {
+        status: 404,
+        text: "Not Found",
+    };
+}
+
+/// A judged request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// What is done.
+    pub outcome: Outcome,
+    /// Raw result of the `allow` rules.
+    pub allow: Verdict,
+    /// Raw result of the `deny` rules.
+    pub deny: Verdict,
+}
+
+/// Judges a request by the program of its route.
+pub fn check(program: &Program, input: &Input<'_>) -> Decision {
+    program.evaluate(input).into()
+}
+
+impl From<Evaluation> for Decision {
+    /// The first that fits: reasons come before values, so that a rule which needs to know who somebody is
+    /// asks them to sign in before anything is decided.
+    fn from(evaluation: Evaluation) -> Self {
+        let Evaluation { allow, deny } = evaluation;
+        let outcome = if allow
+            .reasons
+            .union(deny.reasons)
+            .contains(Reason::UserUnauthenticated)
+        {
+            Outcome::Login
+        } else if deny.value {
+            denied(deny.reasons)
+        } else if allow.value {
+            Outcome::Allow
+        } else {
+            denied(allow.reasons)
+        };
+        Decision { outcome, allow, deny }
+    }
+}
+
+fn denied(reasons: ReasonSet) -> Outcome {
+    if reasons.contains(Reason::RouteNotFound) {
+        Outcome::NOT_FOUND
+    } else {
+        Outcome::FORBIDDEN
+    }
+}
+
+/// The decision about a request that no route answers to.
+pub fn route_not_found() -> Decision {
+    let deny = Verdict {
+        value: true,
+        reasons: Reason::RouteNotFound.into(),
+    };
+    Evaluation {
+        allow: Verdict::default(),
+        deny,
+    }
+    .into()
+}
+
+/// Pomerium's own paths that make sense only for somebody who is signed in; exact matches.
+const LOGIN_PATHS: [&str; 8] = [
+    "/.pomerium/api/v1/routes",
+    "/.pomerium/jwt",
+    "/.pomerium/mcp/authorize",
+    "/.pomerium/mcp/connect",
+    "/.pomerium/mcp/routes",
+    "/.pomerium/routes",
+    "/.pomerium/user",
+    "/.pomerium/webauthn",
+];
+
+/// Whether a path of Pomerium's own needs a login.
+pub fn needs_login(path: &str) -> bool {
+    LOGIN_PATHS.contains(&path)
+}
+
+/// The decision about a path of Pomerium's own, which no policy judges.
+pub fn check_internal(path: &str, signed_in: bool) -> Decision {
+    let allow = if signed_in || !needs_login(path) {
+        Verdict {
+            value: true,
+            reasons: Reason::PomeriumRoute.into(),
+        }
+    } else {
+        Verdict {
+            value: false,
+            reasons: Reason::UserUnauthenticated.into(),
+        }
+    };
+    Evaluation {
+        allow,
+        deny: Verdict::default(),
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(allow: (bool, &[Reason]), deny: (bool, &[Reason])) -> Outcome {
+        let verdict = |(value, reasons): (bool, &[Reason])| Verdict {
+            value,
+            reasons: reasons.iter().copied().collect(),
+        };
+        Decision::from(Evaluation {
+            allow: verdict(allow),
+            deny: verdict(deny),
+        })
+        .outcome
+    }
+
+    #[test]
+    fn the_first_that_fits_decides() {
+        use Reason::{Accept, EmailOk, HttpMethodOk, Reject, UserUnauthenticated};
+        assert_eq!(decide((true, &[Accept]), (false, &[])), Outcome::Allow);
+        assert_eq!(
+            decide((true, &[Accept]), (false, &[UserUnauthenticated])),
+            Outcome::Login
+        );
+        assert_eq!(
+            decide((false, &[UserUnauthenticated]), (true, &[HttpMethodOk])),
+            Outcome::Login
+        );
+        assert_eq!(
+            decide((true, &[UserUnauthenticated]), (false, &[])),
+            Outcome::Login
+        );
+        assert_eq!(decide((true, &[Accept]), (true, &[EmailOk])), Outcome::FORBIDDEN);
+        assert_eq!(decide((false, &[Reject]), (false, &[])), Outcome::FORBIDDEN);
+        assert_eq!(decide((false, &[]), (false, &[])), Outcome::FORBIDDEN);
+    }
+
+    #[test]
+    fn no_route_is_404() {
+        assert_eq!(route_not_found().outcome, Outcome::NOT_FOUND);
+    }
+
+    #[test]
+    fn own_paths_are_open_unless_they_need_somebody() {
+        assert_eq!(check_internal("/.pomerium/", false).outcome, Outcome::Allow);
+        assert_eq!(check_internal("/.pomerium/user", false).outcome, Outcome::Login);
+        assert_eq!(check_internal("/.pomerium/user", true).outcome, Outcome::Allow);
+        assert_eq!(check_internal("/.pomerium/user/", false).outcome, Outcome::Allow);
+    }
+}

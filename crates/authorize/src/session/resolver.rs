@@ -1,0 +1,253 @@
+//! The resolver: token in, principal out.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use pomerium_api::databroker::{Databroker, Error, Record, Versions};
+use pomerium_api::pb;
+use pomerium_api::records::RecordMessage;
+use pomerium_api::synced::{Entry, SessionEntry, SyncedRecords};
+use quick_cache::sync::Cache;
+
+use super::Anonymous;
+use super::handle::Handle;
+use crate::principal::Principal;
+
+/// How many tokens are remembered.
+const REMEMBERED: usize = 8192;
+
+/// Resolves session tokens. What it remembers about a token is checked against the records on every use,
+/// so that a change or a sign-out counts as soon as it has arrived here.
+pub struct SessionResolver {
+    records: Arc<SyncedRecords>,
+    broker: Arc<dyn Databroker>,
+    shared_key: [u8; 32],
+    tokens: Cache<Box<str>, Remembered, quick_cache::UnitWeighter, foldhash::fast::RandomState>,
+}
+
+/// What is known about a token that is signed by us.
+#[derive(Clone)]
+struct Remembered {
+    handle: Arc<Handle>,
+    state: State,
+}
+
+#[derive(Clone)]
+enum State {
+    Principal(Arc<Principal>),
+    /// The databroker had no such record when the records stood at this generation.
+    Absent(u64),
+}
+
+/// What a token leads to.
+#[derive(Debug)]
+pub enum Resolved {
+    /// Somebody.
+    Principal(Arc<Principal>),
+    /// Nobody, and why.
+    Anonymous(Anonymous),
+    /// Only the databroker knows: go on with [`SessionResolver::resolve_slow`].
+    NeedsFetch(Pending),
+}
+
+/// A token that is signed by us, whose record is not known here yet.
+#[derive(Debug)]
+pub struct Pending {
+    token: Box<str>,
+    handle: Arc<Handle>,
+}
+
+impl SessionResolver {
+    /// A resolver over synced records. `broker` is asked for what they do not hold yet.
+    pub fn new(records: Arc<SyncedRecords>, broker: Arc<dyn Databroker>, shared_key: [u8; 32]) -> Self {
+        let tokens = Cache::with(
+            REMEMBERED,
+            REMEMBERED as u64,
+            quick_cache::UnitWeighter,
+            foldhash::fast::RandomState::default(),
+            quick_cache::sync::DefaultLifecycle::default(),
+        );
+        Self {
+            records,
+            broker,
+            shared_key,
+            tokens,
+        }
+    }
+
+    /// The records this reads.
+    pub fn records(&self) -> &Arc<SyncedRecords> {
+        &self.records
+    }
+
+    /// Resolves a token for a route that signs in with `idp_id`, without I/O.
+    pub fn resolve(&self, token: &str, idp_id: Option<&str>, now: Timestamp) -> Resolved {
+        let known = self.tokens.get(token);
+        let handle = match &known {
+            Some(known) => Arc::clone(&known.handle),
+            None => match Handle::read(&self.shared_key, token) {
+                Some(handle) => Arc::new(handle),
+                None => return Resolved::Anonymous(Anonymous::Malformed),
+            },
+        };
+        if !handle.fits(idp_id) {
+            return Resolved::Anonymous(Anonymous::OtherProvider);
+        }
+        match known.map(|known| known.state) {
+            Some(State::Principal(principal)) if principal.is_current(&*self.records) => {
+                unexpired(principal, now)
+            }
+            Some(State::Absent(generation)) if generation == self.records.generation() => {
+                Resolved::Anonymous(Anonymous::NoRecord)
+            }
+            _ => self.resolve_locally(token, handle, now),
+        }
+    }
+
+    fn resolve_locally(&self, token: &str, handle: Arc<Handle>, now: Timestamp) -> Resolved {
+        let min = handle.min();
+        let position = self.records.position();
+        let arrived = |at: Versions| position.is_some_and(|position| reaches(position, at));
+        let id = handle.jti.as_str();
+        let built = if let Some(entry) = self.records.session(id) {
+            // A session ahead of the change log may be ahead of its user record as well.
+            if !(reaches_min(entry.at(), min) && arrived(entry.at())) {
+                return needs_fetch(token, handle);
+            }
+            Principal::of_session(&*self.records, entry)
+        } else if let Some(entry) = self.records.service_account(id) {
+            if !reaches_min(entry.at(), min) {
+                return needs_fetch(token, handle);
+            }
+            Ok(Principal::of_account(&*self.records, entry))
+        } else if min.is_some_and(arrived) {
+            Err(Anonymous::NoRecord)
+        } else {
+            return needs_fetch(token, handle);
+        };
+        self.settle(token.into(), handle, built, now)
+    }
+
+    /// Asks the databroker. Never answers [`Resolved::NeedsFetch`].
+    ///
+    /// Errors when the databroker cannot be reached: the request can be neither judged nor sent to the
+    /// login, the answer is 503.
+    pub async fn resolve_slow(&self, pending: Pending, now: Timestamp) -> Result<Resolved, Error> {
+        let Pending { token, handle } = pending;
+        let generation = self.records.generation();
+        let session = present(self.records.fetch_session(&handle.jti, handle.min()).await)?.flatten();
+        let built = match session {
+            Some(session) => {
+                self.refresh_users(&session).await?;
+                Principal::of_session(&*self.records, session)
+            }
+            None => self.account(&handle).await?,
+        };
+        if matches!(built, Err(Anonymous::NoRecord)) {
+            self.tokens.insert(
+                token,
+                Remembered {
+                    handle,
+                    state: State::Absent(generation),
+                },
+            );
+            return Ok(Resolved::Anonymous(Anonymous::NoRecord));
+        }
+        Ok(self.settle(token, handle, built, now))
+    }
+
+    /// The user records behind a session that may be newer than what has arrived here.
+    async fn refresh_users(&self, session: &SessionEntry) -> Result<(), Error> {
+        self.refresh::<pb::user::User>(&session.session.user_id).await?;
+        let target = session
+            .session
+            .impersonate_session_id
+            .as_deref()
+            .filter(|id| !id.is_empty());
+        let Some(target) = target else { return Ok(()) };
+        if let Some(target) = present(self.records.fetch_session(target, None).await)?.flatten() {
+            self.refresh::<pb::user::User>(&target.session.user_id).await?;
+        }
+        Ok(())
+    }
+
+    async fn account(&self, handle: &Handle) -> Result<Result<Principal, Anonymous>, Error> {
+        self.refresh::<pb::user::ServiceAccount>(&handle.jti).await?;
+        let Some(entry) = self.records.service_account(&handle.jti) else {
+            return Ok(Err(Anonymous::NoRecord));
+        };
+        self.refresh::<pb::user::User>(&entry.account.user_id).await?;
+        Ok(Ok(Principal::of_account(&*self.records, entry)))
+    }
+
+    /// Reads one record from the databroker and takes it over.
+    async fn refresh<M: RecordMessage>(&self, id: &str) -> Result<(), Error> {
+        if id.is_empty() {
+            return Ok(());
+        }
+        let record: Option<Record> = present(self.broker.get(M::TYPE, id).await)?;
+        if let (Some(record), Some(versions)) = (record, present(self.broker.versions().await)?) {
+            self.records.apply(versions.server_version, &record);
+        }
+        Ok(())
+    }
+
+    fn settle(
+        &self,
+        token: Box<str>,
+        handle: Arc<Handle>,
+        built: Result<Principal, Anonymous>,
+        now: Timestamp,
+    ) -> Resolved {
+        match built {
+            Ok(principal) => {
+                let principal = Arc::new(principal);
+                let state = State::Principal(Arc::clone(&principal));
+                self.tokens.insert(token, Remembered { handle, state });
+                unexpired(principal, now)
+            }
+            Err(why) => Resolved::Anonymous(why),
+        }
+    }
+}
+
+impl std::fmt::Debug for SessionResolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionResolver")
+            .field("remembered", &self.tokens.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn needs_fetch(token: &str, handle: Arc<Handle>) -> Resolved {
+    Resolved::NeedsFetch(Pending {
+        token: token.into(),
+        handle,
+    })
+}
+
+fn unexpired(principal: Arc<Principal>, now: Timestamp) -> Resolved {
+    if principal.expired(now) {
+        Resolved::Anonymous(Anonymous::Expired)
+    } else {
+        Resolved::Principal(principal)
+    }
+}
+
+/// What is not there is no error; only what cannot be asked is.
+fn present<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ Error::Unavailable(_)) => Err(error),
+        Err(Error::NotFound | Error::Resync | Error::Invalid(_)) => Ok(None),
+    }
+}
+
+/// Whether `at` is a place no earlier than `wanted`, in the same database.
+fn reaches(at: Versions, wanted: Versions) -> bool {
+    at.server_version == wanted.server_version && at.latest_record_version >= wanted.latest_record_version
+}
+
+fn reaches_min(at: Versions, min: Option<Versions>) -> bool {
+    min.is_none_or(|min| reaches(at, min))
+}
