@@ -1,1 +1,58 @@
-//! Test support: a real identity provider, a browser, the upstream zoo, an in-process environment.
+//! Test support: real parts around the real binary.
+//!
+//! Start at [`Environment`]: it writes a `config.yaml`, starts the program `pomerium` and waits until it
+//! is ready. Around it stand identity providers ([`OidcProvider`] is the certified npm package,
+//! [`ScriptedIdp`] lies on demand), upstreams ([`Upstream`] behaves, [`RawUpstream`] does not), and
+//! three clients: [`Client`] with cookies, [`RawClient`] for bytes no HTTP library would send, and
+//! [`Browser`]. Nothing here is linked into the product.
+//!
+//! Waiting is always for an event, bounded by [`PATIENCE`]; nothing sleeps in the hope that it is enough.
+#![allow(
+    clippy::unwrap_used,
+    reason = "test support: a broken set-up should stop the test where it breaks"
+)]
+
+mod authority;
+mod browser;
+mod client;
+mod environment;
+mod idp;
+mod lines;
+mod ports;
+mod program;
+mod raw;
+mod serve;
+
+pub mod tools;
+mod upstream;
+
+pub use authority::{Authority, Leaf};
+pub use browser::{Browser, Look, Page};
+pub use client::{Client, ClientOptions, Reply};
+pub use environment::{Environment, EnvironmentBuilder, Route, SignIn};
+pub use idp::{Account, OidcProvider, Script, ScriptedIdp};
+pub use lines::Lines;
+pub use ports::{Port, lease};
+pub use program::Program;
+pub use raw::{RawClient, RawReply};
+pub use upstream::{Gate, RawUpstream, Recorded, Step, Upstream};
+
+use std::time::Duration;
+
+/// How long a test waits for something that must happen before it calls it missing.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes aws-lc-rs the crypto provider of this process; any number of calls is fine.
+pub fn install_crypto_provider() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// `future`, or an error that names `what` when [`PATIENCE`] runs out.
+///
+/// # Errors
+/// The time is up.
+pub async fn within<F: Future>(what: &str, future: F) -> anyhow::Result<F::Output> {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .map_err(|_| anyhow::anyhow!("waited {} s for {what}", PATIENCE.as_secs()))
+}

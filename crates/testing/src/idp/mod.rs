@@ -1,0 +1,7 @@
+//! Identity providers to sign in at.
+
+mod oidc;
+mod scripted;
+
+pub use oidc::{Account, OidcProvider};
+pub use scripted::{Script, ScriptedIdp};
