@@ -10,7 +10,7 @@
 
 mod assertion;
 mod claims;
-// pub mod conformance;
+pub mod conformance;
 mod decision;
 pub mod decision_log;
 mod headers;

@@ -240,7 +240,8 @@ fn every_input_counts() {
         &sign(&world(), &route(&claim_headers(&[("x-level", "level")])))
     ));
 
-    let mutations: [(&str, fn(&mut World)); 8] = [
+    type Mutation = (&'static str, fn(&mut World));
+    let mutations: [Mutation; 8] = [
         ("session version", |world| world.session.version += 1),
         ("session database", |world| world.session.server_version += 1),
         ("session id", |world| world.session.session.id = "s2".into()),

@@ -44,11 +44,20 @@ impl<'a> Line<'a> {
 
     pub(super) fn number(&mut self, key: &str, value: u64) {
         self.key(key);
-        self.out.extend_from_slice(value.to_string().as_bytes());
+        self.plain(&value);
     }
 
+    /// A value whose text needs no escapes: an address, a moment.
     pub(super) fn display(&mut self, key: &str, value: &impl Display) {
-        self.text(key, &value.to_string());
+        self.key(key);
+        self.out.push(b'"');
+        self.plain(value);
+        self.out.push(b'"');
+    }
+
+    fn plain(&mut self, value: &impl Display) {
+        // Writing to a Vec cannot fail.
+        let _ = std::io::Write::write_fmt(self.out, format_args!("{value}"));
     }
 
     pub(super) fn list<'v>(&mut self, key: &str, values: impl Iterator<Item = &'v str>) {

@@ -6,8 +6,6 @@
 
 mod json;
 
-use std::net::IpAddr;
-
 use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
 use pomerium_policy::{Input, Program, Verdict};
@@ -145,10 +143,10 @@ fn write_field(line: &mut Line<'_>, field: &Field, record: &AuthorizeRecord<'_>)
         Field::Path => line.text("path", http.raw_path),
         Field::Host => line.text("host", http.host),
         Field::Query => line.text("query", http.query),
-        Field::Ip => line.text(
-            "ip",
-            &http.client_ip.as_ref().map(IpAddr::to_string).unwrap_or_default(),
-        ),
+        Field::Ip => match http.client_ip {
+            Some(ip) => line.display("ip", &ip),
+            None => line.text("ip", ""),
+        },
         Field::User => line.text("user", principal.map_or("", own_user)),
         Field::Email => line.text("email", principal.map_or("", own_email)),
         Field::SessionId | Field::ServiceAccountId => {

@@ -1,0 +1,149 @@
+//! The form of a case. Unknown keys anywhere are errors.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use pomerium_policy::RouteRules;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Case {
+    #[serde(rename = "name")]
+    pub(super) _name: String,
+    /// `null` is a policy, though a wrong one.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) policy: Option<Value>,
+    pub(super) policy_yaml: Option<String>,
+    pub(super) route: Option<Route>,
+    #[serde(default)]
+    pub(super) input: Input,
+    pub(super) expect: Expect,
+    #[serde(default, rename = "unsure")]
+    pub(super) _unsure: bool,
+    #[serde(default, rename = "enterprise")]
+    pub(super) _enterprise: bool,
+    #[serde(rename = "deviation")]
+    pub(super) _deviation: Option<String>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "the switches of a route")]
+pub(super) struct Route {
+    allow_public_unauthenticated_access: bool,
+    cors_allow_preflight: bool,
+    allow_any_authenticated_user: bool,
+    allowed_domains: Vec<String>,
+    allowed_idp_claims: BTreeMap<String, Vec<Value>>,
+    allowed_users: Vec<String>,
+}
+
+impl Route {
+    pub(super) fn rules(&self) -> RouteRules {
+        RouteRules {
+            public: self.allow_public_unauthenticated_access,
+            cors_allow_preflight: self.cors_allow_preflight,
+            any_authenticated_user: self.allow_any_authenticated_user,
+            allowed_domains: self.allowed_domains.clone(),
+            allowed_idp_claims: self.allowed_idp_claims.clone(),
+            allowed_users: self.allowed_users.clone(),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Input {
+    pub(super) session: Option<Session>,
+    pub(super) other_sessions: Vec<Session>,
+    pub(super) service_account: Option<ServiceAccount>,
+    pub(super) user: Option<User>,
+    pub(super) users: Vec<User>,
+    pub(super) http: Http,
+    pub(super) default_client_certificate_rule: bool,
+    pub(super) time: Option<jiff::Timestamp>,
+    // Facts that only criteria look at which are not built yet; their presence is noticed.
+    pub(super) directory_user: Option<Value>,
+    pub(super) directory_users: Option<Value>,
+    pub(super) directory_groups: Option<Value>,
+    pub(super) devices: Option<Value>,
+    pub(super) tls: Option<Value>,
+    pub(super) client_ca_configured: bool,
+    pub(super) ssh: Option<Value>,
+    pub(super) mcp: Option<Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) user_id: String,
+    pub(super) claims: HashMap<String, Vec<Value>>,
+    pub(super) impersonate_session_id: Option<String>,
+    pub(super) device_credentials: Option<Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ServiceAccount {
+    pub(super) id: String,
+    pub(super) user_id: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct User {
+    pub(super) id: String,
+    pub(super) email: String,
+    pub(super) claims: HashMap<String, Vec<Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Http {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) headers: HashMap<String, String>,
+    pub(super) ip: Option<IpAddr>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            method: "GET".into(),
+            path: "/".into(),
+            headers: HashMap::from([("Accept".into(), "text/html".into())]),
+            ip: Some(IpAddr::from([203, 0, 113, 7])),
+        }
+    }
+}
+
+/// What is expected; only what is given is compared.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Expect {
+    pub(super) error: Option<Stage>,
+    pub(super) allow: Option<bool>,
+    pub(super) deny: Option<bool>,
+    pub(super) reasons: Option<Vec<String>>,
+    pub(super) allow_reasons: Option<Vec<String>>,
+    pub(super) deny_reasons: Option<Vec<String>>,
+    pub(super) http_status: Option<u16>,
+    pub(super) upstream: Option<bool>,
+    pub(super) redirect: Option<String>,
+}
+
+/// Where a policy is refused. `generate` and `compile` are one step here.
+#[derive(Debug, Deserialize, PartialEq, Eq, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Stage {
+    Parse,
+    Generate,
+    Compile,
+}

@@ -1,0 +1,196 @@
+//! Sends one case through the real code and compares.
+
+use http::request::Parts;
+use pomerium_policy::ppl::{ParseError, Policy};
+use pomerium_policy::{CompileError, HttpInput, Input, Program, ReasonSet, merge};
+use serde_json::{Value, json};
+
+use super::case::{Case, Expect, Http, Stage};
+use super::records::CaseRecords;
+use super::{CaseOutcome, Edge, Reply};
+use crate::decision::{Decision, check};
+use crate::headers::Headers;
+
+/// Why there is no program.
+enum Refused {
+    Parse(ParseError),
+    Compile(CompileError),
+    /// The case itself is wrong.
+    Case(String),
+}
+
+pub(super) fn judge(case: &Case, edge: &dyn Edge) -> CaseOutcome {
+    let program = match compile(case, edge) {
+        Ok(program) => program,
+        Err(refused) => return judge_refusal(&refused, case.expect.error),
+    };
+    if let Some(missing) = missing_facts(case) {
+        return CaseOutcome::NotBuilt(missing.into());
+    }
+    if let Some(stage) = case.expect.error {
+        return CaseOutcome::Fail(vec![format!(
+            "expected an error at {stage:?}, the policy was accepted"
+        )]);
+    }
+    match decide(case, &program, edge) {
+        Ok((decision, reply)) => compare(&case.expect, &decision, &reply),
+        Err(problem) => CaseOutcome::Fail(vec![problem]),
+    }
+}
+
+fn compile(case: &Case, edge: &dyn Edge) -> Result<Program, Refused> {
+    let source = match (&case.policy, &case.policy_yaml) {
+        (Some(_), Some(_)) => return Err(Refused::Case("both policy and policy_yaml".into())),
+        (policy, None) => policy.clone(),
+        (None, Some(yaml)) => Some(edge.yaml(yaml).map_err(Refused::Case)?),
+    };
+    let embedded = source
+        .as_ref()
+        .map(Policy::parse)
+        .transpose()
+        .map_err(Refused::Parse)?;
+    let rules = case
+        .route
+        .as_ref()
+        .map(super::case::Route::rules)
+        .unwrap_or_default();
+    let mut policy = merge(&rules, embedded.as_ref());
+    if case.input.default_client_certificate_rule {
+        let rule = json!({"deny": {"or": [{"invalid_client_certificate": true}]}});
+        policy
+            .rules
+            .extend(Policy::parse(&rule).map_err(Refused::Parse)?.rules);
+    }
+    Program::compile(&policy).map_err(Refused::Compile)
+}
+
+fn judge_refusal(refused: &Refused, expected: Option<Stage>) -> CaseOutcome {
+    let (message, fits) = match refused {
+        Refused::Case(problem) => (problem.clone(), false),
+        Refused::Parse(error) => (error.to_string(), expected == Some(Stage::Parse)),
+        Refused::Compile(error) => match error.not_built() {
+            Some(criterion) => return CaseOutcome::NotBuilt(format!("criterion {criterion}")),
+            None => (
+                error.to_string(),
+                matches!(expected, Some(Stage::Generate | Stage::Compile)),
+            ),
+        },
+    };
+    if fits {
+        CaseOutcome::Pass
+    } else {
+        CaseOutcome::Fail(vec![format!("expected {expected:?}, refused with: {message}")])
+    }
+}
+
+/// Facts of a case that this build does not look at, though the answer may depend on them.
+fn missing_facts(case: &Case) -> Option<&'static str> {
+    let input = &case.input;
+    let directory = [
+        &input.directory_user,
+        &input.directory_users,
+        &input.directory_groups,
+    ];
+    let sessions = || input.session.iter().chain(&input.other_sessions);
+    if directory.iter().any(|value| value.is_some()) {
+        Some("directory records")
+    } else if input.mcp.is_some() {
+        Some("MCP routes")
+    } else if input.ssh.is_some() {
+        Some("SSH")
+    } else if input.tls.is_some() || input.client_ca_configured {
+        Some("client certificates")
+    } else if input.devices.is_some() || sessions().any(|session| session.device_credentials.is_some()) {
+        Some("devices")
+    } else {
+        None
+    }
+}
+
+fn decide(case: &Case, program: &Program, edge: &dyn Edge) -> Result<(Decision, Reply), String> {
+    let records = CaseRecords::new(&case.input);
+    let principal = records.principal(&case.input);
+    let request = request(&case.input.http)?;
+    let raw_path = request.uri.path();
+    let path = edge.decoded_path(raw_path);
+    let http = HttpInput {
+        method: request.method.as_str(),
+        path: &path,
+        raw_path,
+        query: request.uri.query().unwrap_or_default(),
+        host: "app.example.com",
+        headers: &Headers(&request.headers),
+        client_ip: case.input.http.ip,
+    };
+    let now = case.input.time.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let input = Input {
+        subject: principal.as_ref().map(|principal| &principal.subject),
+        http,
+        now,
+    };
+    let decision = check(program, &input);
+    Ok((decision, edge.reply(&decision, &request)))
+}
+
+fn request(http: &Http) -> Result<Parts, String> {
+    let uri = format!("https://app.example.com{}", http.path);
+    let mut builder = http::Request::builder().method(http.method.as_str()).uri(uri);
+    for (name, value) in &http.headers {
+        builder = builder.header(name, value);
+    }
+    let request = builder
+        .body(())
+        .map_err(|error| format!("the request of the case cannot be built: {error}"))?;
+    Ok(request.into_parts().0)
+}
+
+fn compare(expect: &Expect, decision: &Decision, reply: &Reply) -> CaseOutcome {
+    let mut differences = Vec::new();
+    let mut differ = |what: &str, expected: Option<Value>, found: Value| {
+        if let Some(expected) = expected
+            && expected != found
+        {
+            differences.push(format!("{what}: expected {expected}, found {found}"));
+        }
+    };
+    let names = |set: ReasonSet| json!(set.names());
+    let sorted = |reasons: &Option<Vec<String>>| {
+        reasons.clone().map(|mut names| {
+            names.sort();
+            json!(names)
+        })
+    };
+    let (allow, deny) = (&decision.allow, &decision.deny);
+    differ("allow", expect.allow.map(Value::from), allow.value.into());
+    differ("deny", expect.deny.map(Value::from), deny.value.into());
+    differ(
+        "reasons",
+        sorted(&expect.reasons),
+        names(allow.reasons.union(deny.reasons)),
+    );
+    differ(
+        "allow_reasons",
+        sorted(&expect.allow_reasons),
+        names(allow.reasons),
+    );
+    differ("deny_reasons", sorted(&expect.deny_reasons), names(deny.reasons));
+    differ(
+        "http_status",
+        expect.http_status.map(Value::from),
+        reply.status.into(),
+    );
+    differ(
+        "upstream",
+        expect.upstream.map(Value::from),
+        reply.upstream.into(),
+    );
+    // A redirect that is not expected is a difference, too.
+    if expect.http_status.is_some() {
+        differ("redirect", Some(json!(expect.redirect)), json!(reply.redirect));
+    }
+    if differences.is_empty() {
+        CaseOutcome::Pass
+    } else {
+        CaseOutcome::Fail(differences)
+    }
+}
