@@ -26,6 +26,10 @@ pub struct ClientOptions {
     pub http1_only: bool,
     /// The local address to connect from.
     pub source: Option<IpAddr>,
+    /// The port behind URLs that name none.
+    pub port: Option<u16>,
+    /// Take any certificate.
+    pub trust_anyone: bool,
 }
 
 /// A client with a cookie jar. Redirects are only followed by [`Client::follow`].
@@ -75,12 +79,13 @@ impl Reply {
     }
 }
 
+/// Every name is this machine; the port counts where the URL names none.
 #[derive(Debug)]
-struct Loopback;
+struct Loopback(u16);
 
 impl Resolve for Loopback {
     fn resolve(&self, _name: Name) -> Resolving {
-        let address: Addrs = Box::new(std::iter::once(SocketAddr::from(([127, 0, 0, 1], 0))));
+        let address: Addrs = Box::new(std::iter::once(SocketAddr::from(([127, 0, 0, 1], self.0))));
         Box::pin(std::future::ready(Ok(address)))
     }
 }
@@ -95,7 +100,7 @@ impl Client {
         let mut builder = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Arc::new(Loopback))
+            .dns_resolver(Arc::new(Loopback(options.port.unwrap_or(0))))
             .local_address(options.source)
             .timeout(crate::PATIENCE);
         if options.http1_only {
@@ -105,7 +110,9 @@ impl Client {
             .authority_pem
             .as_deref()
             .map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()));
-        builder = builder.tls_certs_only(roots.transpose()?);
+        builder = builder
+            .tls_certs_only(roots.transpose()?)
+            .danger_accept_invalid_certs(options.trust_anyone);
         Ok(Client {
             http: builder.build()?,
             jar: Mutex::default(),

@@ -21,6 +21,7 @@ mod lines;
 mod ports;
 mod program;
 mod raw;
+pub mod routing;
 mod serve;
 
 pub mod tools;

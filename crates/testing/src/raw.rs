@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use rustls_pki_types::ServerName;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -73,6 +75,33 @@ impl RawClient {
             .with_root_certificates(authority.roots()?)
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Self::connect_with(address, source, config, server_name).await
+    }
+
+    /// Connects with TLS and HTTP/1.1, whatever certificate is shown.
+    ///
+    /// # Errors
+    /// Nobody listens, or the handshake fails.
+    pub async fn connect_tls_trusting_anyone(
+        address: SocketAddr,
+        source: Option<IpAddr>,
+        server_name: &str,
+    ) -> Result<RawClient> {
+        crate::install_crypto_provider();
+        let mut config = rustls::ClientConfig::builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(TrustAnyone))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self::connect_with(address, source, config, server_name).await
+    }
+
+    async fn connect_with(
+        address: SocketAddr,
+        source: Option<IpAddr>,
+        config: rustls::ClientConfig,
+        server_name: &str,
+    ) -> Result<RawClient> {
         let name = ServerName::try_from(server_name.to_owned())?;
         let stream = tcp(address, source).await?;
         let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
@@ -237,4 +266,50 @@ async fn tcp(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream> {
         .with_context(|| format!("nobody listens at {address}"))?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// For listeners with generated certificates, where the certificate is not what is tested.
+#[derive(Debug)]
+struct TrustAnyone;
+
+impl ServerCertVerifier for TrustAnyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        use SignatureScheme as S;
+        vec![
+            S::ECDSA_NISTP256_SHA256,
+            S::ECDSA_NISTP384_SHA384,
+            S::RSA_PSS_SHA256,
+            S::RSA_PKCS1_SHA256,
+            S::ED25519,
+        ]
+    }
 }
