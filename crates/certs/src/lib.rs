@@ -1,1 +1,30 @@
-//! Certificates: the store, choice by SNI, generated and derived certificates, the local authority.
+//! Certificates: reading, choosing and making them.
+//!
+//! What lives here: server certificates and their keys ([`load_pair`]), the choice by name in a handshake
+//! ([`CertStore`]), certificates we make ourselves ([`DerivedAuthority`] from the shared secret,
+//! [`LocalAuthority`] for a demo on one machine), and installing the latter where browsers look
+//! ([`trust`]).
+//!
+//! What must not live here: listeners, configuration keys, clocks (times come in as unix seconds).
+//!
+//! Start at [`CertStore`] and [`server_config`].
+
+mod authority;
+mod derived;
+mod error;
+mod load;
+mod make;
+mod server;
+mod store;
+pub mod trust;
+
+#[cfg(test)]
+mod handshake;
+
+pub use authority::{AuthorityError, LocalAuthority};
+pub use derived::{DerivedAuthority, catch_all};
+pub use error::{CertError, Problem};
+pub use load::{LoadedCertificate, Validity, load_pair};
+pub use make::MakeError;
+pub use server::{Alpn, server_config};
+pub use store::CertStore;
