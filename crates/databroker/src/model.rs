@@ -30,7 +30,7 @@ struct Change {
 }
 
 impl Change {
-    fn key(&self) -> (String, String) {
+    fn key(&self) -> Key {
         ((if self.dog { DOGS } else { CATS }).into(), self.id.to_string())
     }
 }
@@ -55,15 +55,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Type and id.
+type Key = (String, String);
+/// Version, time, key, data (`None`: tombstone).
+type Logged = (u64, u64, Key, Option<u8>);
+
 /// What the store should hold.
 #[derive(Default)]
 struct Model {
     now: u64,
     latest: u64,
     trimmed: u64,
-    live: BTreeMap<(String, String), (u64, u8)>,
-    /// Version, time, key, data (`None`: tombstone).
-    log: Vec<(u64, u64, (String, String), Option<u8>)>,
+    live: BTreeMap<Key, (u64, u8)>,
+    log: Vec<Logged>,
 }
 
 impl Model {

@@ -270,7 +270,10 @@ fn writes_until_killed() {
                         .put(vec![record(CATS, &id, &"x".repeat(700))])
                         .await
                         .unwrap();
-                    println!("stored {id} {}", reply.records[0].version);
+                    #[allow(clippy::print_stdout, reason = "how the parent learns of it")]
+                    {
+                        println!("stored {id} {}", reply.records[0].version);
+                    }
                 }
             })
         });

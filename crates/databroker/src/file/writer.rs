@@ -100,7 +100,7 @@ struct Desk {
 
 impl Desk {
     fn work(&self, mut queue: mpsc::Receiver<Job>) {
-        let mut jobs = Vec::with_capacity(BATCH);
+        let mut jobs = Vec::new();
         while let Some(first) = queue.blocking_recv() {
             jobs.push(first);
             while jobs.len() < BATCH
@@ -108,7 +108,7 @@ impl Desk {
             {
                 jobs.push(next);
             }
-            self.carry_out(jobs.drain(..).collect());
+            self.carry_out(std::mem::take(&mut jobs));
         }
     }
 
