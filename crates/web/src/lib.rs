@@ -7,9 +7,12 @@ pub mod body;
 pub mod canonical;
 pub mod cookies;
 pub mod csrf;
+pub mod error_reply;
 pub mod handle;
 pub mod hygiene;
 pub mod negotiate;
+pub mod pages;
+pub mod problem;
 pub mod return_url;
 
 pub use body::{Body, BoxError, Response};

@@ -1,0 +1,447 @@
+//! Every refusal and failure we answer with, and its words. Each says what happened, whose decision it is
+//! and what to do next; none blames the reader or shows our insides.
+
+use super::Problem;
+use crate::canonical::Refusal;
+
+const ASK_OWNER: &str = "Ask the owner of the application or your administrator for access.";
+const NOT_YOU: &str = "Nothing is wrong with your device or your account.";
+const REPORT: &str = "If it goes on, send your administrator the request number at the foot of this page.";
+
+/// Decisions about access.
+impl Problem {
+    /// Signed in, and the policy says no. `switch_url` starts a sign-in as somebody else.
+    pub fn not_allowed(signed_in_as: Option<&str>, switch_url: Option<&str>) -> Self {
+        let what = match signed_in_as {
+            Some(who) => format!("You are signed in as {who}. This application is not open to you."),
+            None => "This application is not open to you.".to_owned(),
+        };
+        let problem = Self::new(403, "not-allowed", "You may not open this", what)
+            .whose("The owner of the application decides who may open it.")
+            .decision();
+        match switch_url {
+            Some(url) => problem
+                .next("Ask them for access, or sign in as someone else.")
+                .action("Sign in as someone else", url),
+            None => problem.next(ASK_OWNER),
+        }
+    }
+
+    /// Nobody is signed in and the client cannot be sent to a page.
+    pub fn sign_in_needed(login_url: &str) -> Self {
+        let what = "This application is for people who are signed in.";
+        let mut problem = Self::new(401, "sign-in-needed", "Please sign in", what)
+            .with_reason("Unauthenticated")
+            .next("Sign in and you will come back to where you were.")
+            .action("Sign in", login_url)
+            .decision();
+        problem.login_url = Some(login_url.to_owned());
+        problem
+    }
+
+    /// The credentials that came with the request are not accepted.
+    pub fn bad_credentials() -> Self {
+        let what = "The token that came with this request is not accepted.";
+        Self::new(403, "bad-credentials", "This token is not accepted", what)
+            .whose("It has expired, was withdrawn, or is for another service.")
+            .next("Get a new one and try again.")
+            .decision()
+    }
+
+    /// The device does not meet the route's requirements (450).
+    pub fn device_not_authorized() -> Self {
+        let what = "This application opens on registered devices only, and this one is not among them.";
+        Self::new(450, "device-not-allowed", "This device may not open this", what)
+            .with_reason(
+                "your device fails to meet the requirements necessary to access this page, please contact your administrator for assistance",
+            )
+            .whose("Your administrator decides which devices are accepted.")
+            .next("Ask them to approve this device, or use one that is approved.")
+            .decision()
+    }
+
+    /// A client certificate is missing or not accepted (495).
+    pub fn client_certificate() -> Self {
+        let what =
+            "This application asks for a certificate on your device, and none that it accepts was sent.";
+        Self::new(495, "certificate-needed", "Your device needs a certificate", what)
+            .with_reason("a valid client certificate is required to access this page")
+            .whose("Your administrator hands out these certificates.")
+            .next("If you have one, close the browser, open it again and choose the certificate when asked.")
+            .decision()
+    }
+}
+
+/// Requests that are not served as they are.
+impl Problem {
+    /// No route for this host and path.
+    pub fn not_found(host: &str) -> Self {
+        let what = format!("There is nothing at this address on {host}.");
+        Self::new(404, "not-found", "Nothing here", what)
+            .with_reason("Not Found")
+            .next("Check the address. If a link brought you here, tell whoever made it.")
+            .local("NR", "route_not_found")
+    }
+
+    /// A path below `/.pomerium/` that no page of ours has.
+    pub fn route_unknown(host: &str) -> Self {
+        Self::not_found(host)
+            .with_reason(format!("{host} route unknown"))
+            .handler()
+    }
+
+    /// The request could be read in two ways or breaks a limit.
+    pub fn refused(refusal: &Refusal) -> Self {
+        let (code, title) = match refusal.status {
+            426 => ("old-http", "This client is too old"),
+            431 => ("headers-too-large", "The request is too large"),
+            _ => ("bad-request", "This request cannot be read safely"),
+        };
+        let problem = Self::new(
+            refusal.status,
+            code,
+            title,
+            format!("The proxy refused it: {}.", refusal.detail),
+        );
+        let problem = if refusal.status == 431 {
+            problem.next("Delete the cookies of this site in your browser and try again.")
+        } else {
+            problem.next("Check the address. If a program sent this, its request has to change.")
+        };
+        problem.handler()
+    }
+
+    /// The body is larger than a policy or the proxy reads.
+    pub fn body_too_large() -> Self {
+        Self::new(
+            413,
+            "body-too-large",
+            "This is too large to send",
+            "The request is larger than is accepted here.",
+        )
+        .next("Send less at once.")
+        .local("DPE", "request_payload_too_large")
+    }
+
+    /// The request did not arrive in time.
+    pub fn request_timeout() -> Self {
+        Self::new(
+            408,
+            "request-timeout",
+            "The request took too long",
+            "It did not arrive completely in time.",
+        )
+        .next("Check your connection and try again.")
+        .local("DT", "request_overall_timeout")
+    }
+
+    /// An upgrade the route does not allow.
+    pub fn upgrade_refused() -> Self {
+        let what = "This application is not set up for live connections of this kind.";
+        Self::new(403, "upgrade-not-allowed", "This connection is not allowed", what)
+            .with_reason("Forbidden")
+            .whose("The administrator decides which kinds are allowed.")
+            .local("", "upgrade_failed")
+    }
+
+    /// A method that a page of ours does not take.
+    pub fn method_not_allowed() -> Self {
+        Self::new(
+            405,
+            "method-not-allowed",
+            "Not like this",
+            "This address does not take requests of this kind.",
+        )
+    }
+
+    /// A form that another site made the browser send, or that was open too long.
+    pub fn forged_form() -> Self {
+        let what = "This form was not sent from our page, or it was open for too long.";
+        Self::new(400, "form-expired", "Please send it again", what)
+            .next("Go back, load the page again and repeat what you did.")
+    }
+}
+
+/// Failures behind or inside the proxy.
+impl Problem {
+    /// The application did not answer or its connection broke.
+    pub fn upstream_down(details: &'static str, flag: &'static str) -> Self {
+        Self::new(
+            503,
+            "application-down",
+            "The application is not answering",
+            "You and this proxy are fine; the application behind it is not answering.",
+        )
+        .with_reason("Service Unavailable")
+        .whose(NOT_YOU)
+        .next(REPORT)
+        .local(flag, details)
+    }
+
+    /// The application took too long.
+    pub fn upstream_timeout(details: &'static str, flag: &'static str) -> Self {
+        Self::new(
+            504,
+            "application-slow",
+            "The application is taking too long",
+            "The application was reached, but it did not answer in time.",
+        )
+        .with_reason("Gateway Timeout")
+        .whose(NOT_YOU)
+        .next(REPORT)
+        .local(flag, details)
+    }
+
+    /// The application sent something that is no answer.
+    pub fn upstream_broken(details: &'static str) -> Self {
+        Self::new(
+            502,
+            "application-broken",
+            "The application's answer cannot be read",
+            "The application answered with something that is not a valid reply.",
+        )
+        .with_reason("Bad Gateway")
+        .whose(NOT_YOU)
+        .next(REPORT)
+        .local("UPE", details)
+    }
+
+    /// Too much at once for the application.
+    pub fn upstream_overloaded() -> Self {
+        Self::new(
+            503,
+            "application-busy",
+            "The application is busy",
+            "It is serving as many requests as it is allowed to.",
+        )
+        .with_reason("Service Unavailable")
+        .whose(NOT_YOU)
+        .next("Try again in a moment.")
+        .local("UO", "upstream_reset_before_response_started{overflow}")
+    }
+
+    /// Access could not be decided: no answer is a no.
+    pub fn undecided() -> Self {
+        Self::new(
+            503,
+            "access-unknown",
+            "Access cannot be checked right now",
+            "The service that knows who is signed in is not answering, so nobody is let in.",
+        )
+        .with_reason("Service Unavailable")
+        .whose(NOT_YOU)
+        .next(REPORT)
+        .decision()
+    }
+
+    /// A fault of ours.
+    pub fn internal() -> Self {
+        Self::new(
+            500,
+            "internal",
+            "Something went wrong here",
+            "The fault is ours, and it has been written down.",
+        )
+        .next(REPORT)
+    }
+}
+
+/// Signing in.
+impl Problem {
+    /// The browser came back without a session again and again.
+    pub fn login_loop() -> Self {
+        let what = "You signed in more than once in a row and we still could not recognise you. We stopped here instead of sending you around again.";
+        Self::new(400, "sign-in-loop", "Signing in does not stick", what)
+            .whose("The address of this application and the one where you sign in may not fit together; that is for your administrator to check.")
+            .next("First delete the cookies of this site in your browser and try once more.")
+    }
+
+    /// The clocks of this machine and the provider differ by this many seconds.
+    pub fn clock_skew(seconds: i64) -> Self {
+        let what = format!(
+            "Our clock and the clock of your sign-in provider differ by {}.",
+            in_words(seconds)
+        );
+        Self::new(400, "clock-differs", "The clocks do not agree", what)
+            .whose("Nothing is wrong with your account.")
+            .next("Ask your administrator to set the clock of this server, then try again.")
+    }
+
+    /// The browser did not send the cookie that the sign-in had set.
+    pub fn cookie_missing() -> Self {
+        let what = "Your browser did not keep the cookie that holds the sign-in together.";
+        Self::new(400, "cookie-missing", "Your browser lost the sign-in", what)
+            .whose("A privacy setting, an extension or a private window can cause this; so can signing in on two tabs.")
+            .next("Allow cookies for this site, close other sign-in tabs and try again.")
+    }
+
+    /// The sign-in took longer than its state lives.
+    pub fn sign_in_expired() -> Self {
+        Self::new(
+            400,
+            "sign-in-expired",
+            "The sign-in took too long",
+            "For your safety a sign-in has to be finished within a few minutes.",
+        )
+        .next("Start again.")
+    }
+
+    /// The provider said no. `said` is its own text.
+    pub fn sign_in_refused(said: &str) -> Self {
+        let said: String = said
+            .chars()
+            .filter(|letter| !letter.is_control())
+            .take(300)
+            .collect();
+        let what = if said.is_empty() {
+            "Your sign-in provider did not let you in.".to_owned()
+        } else {
+            format!("Your sign-in provider did not let you in. It says: “{said}”")
+        };
+        Self::new(401, "sign-in-refused", "You were not signed in", what)
+            .whose("The provider decides this, not this proxy.")
+            .next("Try again, or ask your administrator.")
+    }
+
+    /// The provider cannot be reached.
+    pub fn provider_down() -> Self {
+        Self::new(
+            503,
+            "provider-down",
+            "Signing in is not possible right now",
+            "The service where you sign in is not answering.",
+        )
+        .whose(NOT_YOU)
+        .next(REPORT)
+    }
+
+    /// A link of ours whose signature or date does not hold.
+    pub fn bad_link() -> Self {
+        Self::new(
+            400,
+            "link-not-valid",
+            "This link no longer works",
+            "It was changed on the way or is too old.",
+        )
+        .next("Go back to the application and start again.")
+    }
+}
+
+impl Problem {
+    fn handler(mut self) -> Self {
+        self.origin = super::Origin::Handler;
+        self
+    }
+}
+
+fn in_words(seconds: i64) -> String {
+    match seconds.unsigned_abs() {
+        1 => "1 second".to_owned(),
+        seconds @ 0..120 => format!("{seconds} seconds"),
+        seconds @ 120..7200 => format!("{} minutes", seconds / 60),
+        seconds => format!("{} hours", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Problem> {
+        vec![
+            Problem::not_allowed(Some("user@example.com"), Some("https://a.example.com/x")),
+            Problem::not_allowed(None, None),
+            Problem::sign_in_needed("https://a.example.com/x"),
+            Problem::bad_credentials(),
+            Problem::device_not_authorized(),
+            Problem::client_certificate(),
+            Problem::not_found("app.example.com"),
+            Problem::route_unknown("app.example.com"),
+            Problem::body_too_large(),
+            Problem::request_timeout(),
+            Problem::upgrade_refused(),
+            Problem::method_not_allowed(),
+            Problem::forged_form(),
+            Problem::upstream_down("no_healthy_upstream", "UH"),
+            Problem::upstream_timeout("response_timeout", "UT"),
+            Problem::upstream_broken("x"),
+            Problem::upstream_overloaded(),
+            Problem::undecided(),
+            Problem::internal(),
+            Problem::login_loop(),
+            Problem::clock_skew(-400),
+            Problem::cookie_missing(),
+            Problem::sign_in_expired(),
+            Problem::sign_in_refused("no"),
+            Problem::provider_down(),
+            Problem::bad_link(),
+        ]
+    }
+
+    #[test]
+    fn every_text_speaks_to_people() {
+        for problem in all() {
+            let page = [&problem.title, &problem.what, &problem.whose, &problem.next]
+                .map(|text| text.as_ref())
+                .join(" ");
+            assert!(
+                !problem.title.is_empty() && !problem.what.is_empty(),
+                "{}",
+                problem.code
+            );
+            for word in ["Forbidden", "403", "404", "upstream", "null", "error", "FIDO"] {
+                assert!(!page.contains(word), "{}: {word}", problem.code);
+            }
+            assert!(
+                problem
+                    .code
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'-'),
+                "{}",
+                problem.code
+            );
+        }
+    }
+
+    #[test]
+    fn codes_are_unique_but_for_one_page_in_two_places() {
+        let mut codes: Vec<&str> = all().iter().map(|problem| problem.code).collect();
+        let count = codes.len();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(
+            count - codes.len(),
+            2,
+            "not-allowed and not-found come in two forms"
+        );
+    }
+
+    #[test]
+    fn wire_texts_of_the_original() {
+        assert_eq!(Problem::not_allowed(None, None).reason, "Forbidden");
+        assert_eq!(Problem::sign_in_needed("/x").reason, "Unauthenticated");
+        assert_eq!(Problem::not_found("h").reason, "Not Found");
+        assert_eq!(Problem::route_unknown("h").reason, "h route unknown");
+        assert_eq!(Problem::client_certificate().status, 495);
+        assert_eq!(Problem::device_not_authorized().status, 450);
+    }
+
+    #[test]
+    fn a_providers_text_is_tamed() {
+        let problem = Problem::sign_in_refused("a\r\nb\u{0}");
+        assert!(problem.what.contains("ab"));
+        assert!(Problem::sign_in_refused(&"x".repeat(5000)).what.len() < 500);
+    }
+
+    #[test]
+    fn differences_in_words() {
+        for (seconds, want) in [
+            (-1, "1 second"),
+            (90, "90 seconds"),
+            (-400, "6 minutes"),
+            (90_000, "25 hours"),
+        ] {
+            assert_eq!(in_words(seconds), want);
+        }
+    }
+}
