@@ -3,8 +3,8 @@
 //! It can only vouch for `localhost`, names under it and loopback addresses: the certificate says so (name
 //! constraints), so that trusting it opens nothing else, even should its key be stolen.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use rustls_pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
+use crate::files::{create_private_directory, restrict, write_whole};
 use crate::load::{LoadedCertificate, fingerprint};
 use crate::make::{self, MakeError, Period, authority_params};
 
@@ -238,53 +239,125 @@ fn read_if_there(path: &Path) -> Result<Option<Zeroizing<String>>, AuthorityErro
     }
 }
 
-/// Writes beside and renames, so that a crash leaves the old file or the new one. A private file is never
-/// readable by others, not even for a moment.
-fn write_whole(path: &Path, bytes: &[u8], private: bool) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+#[cfg(test)]
+impl LocalAuthority {
+    /// What a thief of the key could make.
+    pub(crate) fn issue_without_asking(&self, hosts: &[String], now_unix: i64) -> LoadedCertificate {
+        let period = Period {
+            from: now_unix - DAY,
+            until: now_unix + DAY,
+        };
+        make::issue(&self.issuer, hosts, period, "forged").unwrap()
     }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    #[test]
+    fn the_second_opening_finds_the_first_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+        let first = LocalAuthority::open_or_create(&inner, NOW).unwrap();
+        let second = LocalAuthority::open_or_create(&inner, NOW + DAY).unwrap();
+        assert_eq!(first.fingerprint(), second.fingerprint());
+        assert_eq!(fs::read_to_string(second.ca_path()).unwrap(), second.ca_pem());
+        assert_eq!(
+            second.ca_der(),
+            &CertificateDer::from_pem_slice(first.ca_pem().as_bytes()).unwrap()
+        );
+        second.issue(&["localhost".into()], NOW).unwrap();
+    }
+
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, if private { 0o600 } else { 0o644 });
-    #[cfg(not(unix))]
-    let _ = private;
-    let mut file = options.open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
-}
-
-#[cfg(unix)]
-fn create_private_directory(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-}
-
-#[cfg(not(unix))]
-fn create_private_directory(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)
-}
-
-/// Takes the rights of others away, should somebody have given them.
-#[cfg(unix)]
-fn restrict(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    #[test]
+    fn only_the_owner_reads_the_key() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("authority");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        LocalAuthority::open_or_create(&inner, NOW).unwrap();
+        assert_eq!((mode(&inner), mode(&key_path(&inner))), (0o700, 0o600));
+        fs::set_permissions(key_path(&inner), fs::Permissions::from_mode(0o644)).unwrap();
+        LocalAuthority::open_or_create(&inner, NOW).unwrap();
+        assert_eq!(mode(&key_path(&inner)), 0o600, "given rights are taken back");
     }
-}
 
-#[cfg(not(unix))]
-fn restrict(_: &Path) -> io::Result<()> {
-    Ok(())
+    #[test]
+    fn an_ended_authority_is_replaced_and_a_lost_half_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |now| {
+            LocalAuthority::open_or_create(folder.path(), now)
+                .unwrap()
+                .fingerprint()
+        };
+        let first = open(NOW);
+        assert_eq!(open(NOW + AUTHORITY_LIFE - 1), first);
+        let second = open(NOW + AUTHORITY_LIFE);
+        assert_ne!(second, first);
+        fs::remove_file(key_path(folder.path())).unwrap();
+        assert_ne!(open(NOW), second);
+    }
+
+    #[test]
+    fn damage_is_told_and_nothing_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        LocalAuthority::open_or_create(folder.path(), NOW).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        LocalAuthority::open_or_create(other.path(), NOW).unwrap();
+        let good = fs::read(key_path(folder.path())).unwrap();
+        for bad in [b"not a key".to_vec(), fs::read(key_path(other.path())).unwrap()] {
+            fs::write(key_path(folder.path()), &bad).unwrap();
+            let error = LocalAuthority::open_or_create(folder.path(), NOW).unwrap_err();
+            assert!(matches!(error, AuthorityError::Damaged { .. }), "{error}");
+            assert!(error.to_string().contains("move the folder away"), "{error}");
+            assert_eq!(fs::read(key_path(folder.path())).unwrap(), bad);
+        }
+        fs::write(key_path(folder.path()), good).unwrap();
+        fs::write(certificate_path(folder.path()), "nothing").unwrap();
+        assert!(LocalAuthority::open_or_create(folder.path(), NOW).is_err());
+    }
+
+    #[test]
+    fn only_local_hosts_get_a_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = LocalAuthority::open_or_create(folder.path(), NOW).unwrap();
+        let issue = |host: &str| authority.issue(&["localhost".into(), host.into()], NOW);
+        for local in ["a.localhost", "a.b.localhost", "127.0.0.1", "127.1.2.3", "::1"] {
+            let certificate = issue(local).unwrap();
+            assert_eq!(certificate.names(), ["localhost", local]);
+            assert_eq!(certificate.not_after(), NOW + 397 * DAY);
+            assert_eq!(
+                certificate.not_before(),
+                NOW - DAY,
+                "clocks may be a little apart"
+            );
+        }
+        for other in [
+            "example.com",
+            "localhost.example.com",
+            "xlocalhost",
+            ".localhost",
+            "10.0.0.1",
+            "",
+        ] {
+            assert!(
+                matches!(issue(other), Err(AuthorityError::NotLocal(host)) if host == other),
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_certificate_outlives_the_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = LocalAuthority::open_or_create(folder.path(), NOW).unwrap();
+        let late = authority
+            .issue(&["localhost".into()], NOW + AUTHORITY_LIFE - DAY)
+            .unwrap();
+        assert_eq!(late.not_after(), NOW + AUTHORITY_LIFE);
+    }
 }

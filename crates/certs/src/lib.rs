@@ -12,6 +12,7 @@
 mod authority;
 mod derived;
 mod error;
+mod files;
 mod load;
 mod make;
 mod server;

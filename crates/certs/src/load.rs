@@ -252,3 +252,153 @@ fn check_match(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, CustomExtension, DnType, KeyPair};
+
+    use super::*;
+    use crate::make::{Period, authority_params};
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn pair(names: &[&str]) -> (String, String) {
+        made(&CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap())
+    }
+
+    fn made(params: &CertificateParams) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn problem(chain: &str, key: &str) -> Problem {
+        load_pair("certificates[0]", chain.as_bytes(), key.as_bytes())
+            .unwrap_err()
+            .problem
+    }
+
+    #[test]
+    fn reads_names_in_lower_case() {
+        let (chain, key) = pair(&["A.Example.com", "*.b.example.com", "127.0.0.1", "::1"]);
+        let loaded = load_pair("here", chain.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(
+            loaded.names(),
+            ["a.example.com", "*.b.example.com", "127.0.0.1", "::1"]
+        );
+        assert_eq!(loaded.origin(), "here");
+        assert_eq!(loaded.fingerprint().len(), 64);
+    }
+
+    #[test]
+    fn common_name_counts_only_without_alternatives() {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Old.example.com");
+        let (chain, key) = made(&params);
+        assert_eq!(
+            load_pair("x", chain.as_bytes(), key.as_bytes()).unwrap().names(),
+            ["old.example.com"]
+        );
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("new.example.com".try_into().unwrap())];
+        let (chain, key) = made(&params);
+        assert_eq!(
+            load_pair("x", chain.as_bytes(), key.as_bytes()).unwrap().names(),
+            ["new.example.com"]
+        );
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        let (chain, key) = pair(&["a.example.com"]);
+        let (other_chain, other_key) = pair(&["b.example.com"]);
+        assert_eq!(problem("", &key), Problem::NoCertificate);
+        assert_eq!(problem("MIIB...", &key), Problem::NoCertificate);
+        assert_eq!(problem(&key, &chain), Problem::Swapped);
+        assert_eq!(problem(&chain, ""), Problem::NoKey);
+        assert_eq!(problem(&chain, &chain), Problem::NoKey);
+        assert_eq!(
+            problem(&chain, &other_key),
+            Problem::KeyMismatch {
+                subject: "a.example.com".into()
+            }
+        );
+        assert_eq!(
+            problem(&format!("{other_chain}{chain}"), &key),
+            Problem::WrongOrder { number: 2 }
+        );
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(
+            problem(broken, &key),
+            Problem::BadCertificate { number: 1, .. }
+        ));
+        let broken = broken.replace("AAAA", "!!!!");
+        assert!(matches!(
+            problem(&format!("{chain}{broken}"), &key),
+            Problem::BadCertificate { number: 2, .. }
+        ));
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        assert_eq!(problem(&chain, encrypted), Problem::EncryptedKey);
+        let legacy = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        assert_eq!(problem(&chain, legacy), Problem::EncryptedKey);
+        let odd = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        assert!(matches!(problem(&chain, odd), Problem::BadKey(_)));
+        let error = load_pair("certificates[0]", b"", b"").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("certificates[0]: no certificate found"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn must_staple_is_refused() {
+        let mut params = CertificateParams::new(vec!["a.example.com".to_owned()]).unwrap();
+        let feature =
+            CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 24], vec![0x30, 3, 2, 1, 5]);
+        params.custom_extensions.push(feature);
+        let (chain, key) = made(&params);
+        assert_eq!(problem(&chain, &key), Problem::MustStaple);
+    }
+
+    #[test]
+    fn the_chain_is_kept_in_order() {
+        let (leaf, key) = pair(&["a.example.com"]);
+        let (intermediate, _) = pair(&["b.example.com"]);
+        let loaded = load_pair("x", format!("{leaf}{intermediate}").as_bytes(), key.as_bytes()).unwrap();
+        let expected = CertificateDer::from_pem_slice(intermediate.as_bytes()).unwrap();
+        assert_eq!(loaded.chain().len(), 2);
+        assert_eq!(loaded.chain()[1], expected);
+    }
+
+    #[test]
+    fn tells_how_it_stands() {
+        let day = 24 * 3600;
+        let params = authority_params(
+            "x",
+            Period {
+                from: NOW - day,
+                until: NOW + 30 * day,
+            },
+        )
+        .unwrap();
+        let (chain, key) = made(&params);
+        let loaded = load_pair("x", chain.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(loaded.validity(NOW), Validity::Good);
+        assert_eq!(loaded.validity(NOW + 20 * day), Validity::EndsSoon { days: 10 });
+        assert_eq!(loaded.validity(NOW + 30 * day), Validity::EndsSoon { days: 0 });
+        assert_eq!(loaded.validity(NOW + 30 * day + 1), Validity::Expired);
+        assert_eq!(loaded.validity(NOW - 2 * day), Validity::NotYet);
+    }
+
+    #[test]
+    fn debug_output_holds_no_key() {
+        let (chain, key) = pair(&["a.example.com"]);
+        let printed = format!("{:?}", load_pair("x", chain.as_bytes(), key.as_bytes()).unwrap());
+        assert_eq!(
+            printed.split_once("not_after").unwrap().0,
+            r#"LoadedCertificate { origin: "x", names: ["a.example.com"], "#
+        );
+    }
+}

@@ -143,7 +143,7 @@ impl TrustStores {
     }
 }
 
-fn failed(error: &io::Error, as_root: impl FnOnce() -> String) -> Outcome {
+pub(super) fn failed(error: &io::Error, as_root: impl FnOnce() -> String) -> Outcome {
     Outcome::Failed(if error.kind() == io::ErrorKind::PermissionDenied {
         format!("needs root; run: sudo {}", as_root())
     } else {
