@@ -1,0 +1,138 @@
+//! `/.pomerium/`: who I am, my session, my groups and claims; never a token (spec authentication.md 13, 19).
+
+use http::Method;
+use pomerium_api::pb::session::Session;
+use pomerium_api::pb::user::User;
+use pomerium_api::records::from_proto_time;
+use pomerium_authorize::{json_claims, stringify};
+use pomerium_policy::Claims;
+use pomerium_web::Response;
+use pomerium_web::pages::{self, Claim, Group, SessionFacts, UserInfo};
+
+use crate::call::Call;
+use crate::{Authenticate, Error, reply, service, session};
+
+impl Authenticate {
+    /// On a route: shows who is signed in there, and does not force anybody to sign in.
+    pub(crate) fn who_am_i(&self, call: &Call) -> Result<Response, Error> {
+        service::only(call, &[Method::GET, Method::HEAD])?;
+        let principal = call.context.principal.as_deref();
+        let Some(session) = principal.and_then(|principal| principal.session.as_deref()) else {
+            return Ok(self.nobody(call));
+        };
+        let user = principal
+            .and_then(|principal| principal.user.as_deref())
+            .map(|entry| &entry.user);
+        let impersonated = principal.is_some_and(|principal| principal.impersonator.is_some());
+        Ok(self.somebody(call, &session.session, user, impersonated))
+    }
+
+    /// On the authenticate host: signs in first.
+    pub(crate) async fn who_am_i_here(&self, call: &Call) -> Result<Response, Error> {
+        service::only(call, &[Method::GET, Method::HEAD])?;
+        let signed = self.options.verify_link(call).is_ok();
+        match self.verify(call, None).await? {
+            // Parameters of a sign-in that is over.
+            Ok(_) if !call.query.is_empty() => Ok(reply::redirect("/.pomerium/")),
+            Ok(live) => {
+                let user = session::find::<User>(&*self.deps.broker, &live.session.user_id).await?;
+                Ok(self.somebody(call, &live.session, user.as_ref(), false))
+            }
+            Err(missing) => {
+                let provider = self.providers.default_one().ok_or(Error::NoProvider)?;
+                self.start_login(call, provider, &missing, signed).await
+            }
+        }
+    }
+
+    fn nobody(&self, call: &Call) -> Response {
+        let sign_in = self.sign_in_link(&call.url(), call.context.route.as_deref(), call.now);
+        let has_provider = call
+            .context
+            .route
+            .as_ref()
+            .map_or(self.options.idp.is_some(), |route| route.idp.is_some());
+        let sign_in_url = has_provider.then_some(sign_in.as_str());
+        let page = UserInfo {
+            sign_in_url,
+            sign_out_url: "/.pomerium/sign_out",
+            ..UserInfo::default()
+        };
+        pages::user_info(&page, &self.frame(call))
+    }
+
+    fn somebody(&self, call: &Call, session: &Session, user: Option<&User>, impersonated: bool) -> Response {
+        let mut claims = json_claims(&session.claims);
+        claims.extend(user.map(|user| json_claims(&user.claims)).unwrap_or_default());
+        let first = |name: &str| {
+            claims
+                .get(name)
+                .and_then(|values| values.first())
+                .and_then(stringify)
+        };
+        let name = user
+            .map(|user| user.name.clone())
+            .filter(|name| !name.is_empty())
+            .or_else(|| first("name"));
+        let email = user
+            .map(|user| user.email.clone())
+            .filter(|email| !email.is_empty())
+            .or_else(|| first("email"));
+        let picture = first("picture");
+        let page = UserInfo {
+            session: Some(self.facts(session)),
+            name: name.as_deref().unwrap_or_default(),
+            email: email.as_deref().unwrap_or_default(),
+            picture: picture.as_deref(),
+            impersonated,
+            groups: groups(&claims),
+            claims: listed(&claims),
+            sign_out_url: "/.pomerium/sign_out",
+            sign_in_url: None,
+        };
+        pages::user_info(&page, &self.signed_in_frame(call))
+    }
+
+    fn facts(&self, session: &Session) -> SessionFacts {
+        let provider = self
+            .providers
+            .get(&session.idp_id)
+            .map(crate::providers::Provider::title);
+        SessionFacts {
+            since: session.issued_at.as_ref().and_then(from_proto_time),
+            until: session.expires_at.as_ref().and_then(from_proto_time),
+            provider,
+            from: Some(session.client_address.clone()).filter(|address| !address.is_empty()),
+            id: session.id.clone(),
+            user_id: session.user_id.clone(),
+        }
+    }
+}
+
+/// Groups come from claims as long as no directory is connected; each says from which.
+fn groups(claims: &Claims) -> Vec<Group> {
+    let of = |claim: &'static str| {
+        let values = claims.get(claim).map(Vec::as_slice).unwrap_or_default();
+        let names = values.iter().filter_map(stringify);
+        names.map(move |name| Group {
+            id: name.clone(),
+            name,
+            source: format!("claim `{claim}`"),
+        })
+    };
+    let mut groups: Vec<Group> = of("groups").chain(of("cognito:groups")).collect();
+    groups.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.source.cmp(&b.source)));
+    groups
+}
+
+fn listed(claims: &Claims) -> Vec<Claim> {
+    let mut listed: Vec<Claim> = claims
+        .iter()
+        .map(|(name, values)| Claim {
+            name: name.clone(),
+            values: values.iter().filter_map(stringify).collect(),
+        })
+        .collect();
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
+    listed
+}

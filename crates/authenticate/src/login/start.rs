@@ -1,0 +1,125 @@
+//! The way out: from a page that needs a session to the identity provider (spec authentication.md 4.3).
+
+use pomerium_crypto::random;
+use pomerium_web::{Response, negotiate};
+
+use super::csrf::{self, CsrfToken};
+use super::pending::{self, PendingLogin, PendingLogins};
+use super::rounds::{self, Cause};
+use super::state::LoginState;
+use crate::call::Call;
+use crate::error::LoopDetails;
+use crate::providers::Provider;
+use crate::verify::Missing;
+use crate::{Authenticate, Error, cookie, reply};
+
+impl Authenticate {
+    /// Sends the browser to `provider` and remembers the way back to the URL that was called. `signed` says
+    /// that its signature was checked.
+    pub(crate) async fn start_login(
+        &self,
+        call: &Call,
+        provider: &Provider,
+        missing: &Missing,
+        signed: bool,
+    ) -> Result<Response, Error> {
+        if !negotiate::redirect_allowed(&call.canonical, &call.headers) {
+            return Err(Error::LoginNeeded {
+                login_url: self.destination(call).unwrap_or_else(|| call.url()),
+            });
+        }
+        let round = if signed { self.options.round(call) } else { 0 };
+        if round >= rounds::ALLOWED {
+            return Err(self.authenticate_loop(call, missing));
+        }
+        let now = call.unix();
+        let csrf = self.csrf_of(call).unwrap_or_else(CsrfToken::random);
+        let login = PendingLogin {
+            id: random::base64url(16),
+            verifier: random::base64url(32),
+            nonce: random::base64url(32),
+            started: now,
+            replaces: missing.session_of(&provider.settings.id).map(str::to_owned),
+        };
+        let state = LoginState {
+            id: login.id.clone(),
+            csrf: csrf.to_text(),
+            started: now,
+            return_to: call.url(),
+            signed,
+            idp_id: provider.settings.id.clone(),
+            round,
+        };
+        let url = provider
+            .authorization_url(&self.seal.state.seal(&state), &login)
+            .await?;
+        let url = self.with_application(url, provider, call);
+        let mut logins = self.logins_of(call);
+        logins.add(login, now);
+        let mut response = reply::redirect(&url);
+        reply::cookies(
+            &mut response,
+            [
+                self.csrf_cookie(call, csrf)?,
+                self.cookies.helper(
+                    cookie::LOGIN,
+                    "/",
+                    &self.seal.login.seal(&logins),
+                    pending::LIFETIME,
+                    call.now,
+                )?,
+                self.cookies.clear_session(cookie::AUTHENTICATE, call.now)?,
+            ],
+        );
+        Ok(response)
+    }
+
+    /// The CSRF token of this browser.
+    pub(crate) fn csrf_of(&self, call: &Call) -> Option<CsrfToken> {
+        let name = self.cookies.name(cookie::CSRF);
+        csrf::decode(
+            &self.options.cookie_secret,
+            &name,
+            call.cookie(&name)?,
+            call.unix(),
+        )
+    }
+
+    /// The logins this browser has under way.
+    pub(crate) fn logins_of(&self, call: &Call) -> PendingLogins {
+        let cookie = call.cookie(&self.cookies.name(cookie::LOGIN));
+        cookie
+            .and_then(|value| self.seal.login.open(value))
+            .unwrap_or_default()
+    }
+
+    /// The provider let the person in, we wrote a cookie, and here they are without a session: why?
+    fn authenticate_loop(&self, call: &Call, missing: &Missing) -> Error {
+        let host = crate::options::host_of(&self.options.authority).to_owned();
+        let cookie_domain = self.options.cookie.domain.clone();
+        let outside = cookie_domain
+            .as_deref()
+            .is_some_and(|domain| !rounds::domain_covers(domain, &host));
+        let cause = match missing {
+            Missing::NoCookie if outside => Cause::CookieDomain,
+            Missing::NoCookie => Cause::CookieRefused,
+            // A cookie from before `cookie_domain` or the secret was changed hides the new one.
+            Missing::BadCookie | Missing::OtherProvider => Cause::CookieDomain,
+            Missing::Expired(_) => Cause::Clock,
+            Missing::Lost => Cause::SessionLost,
+        };
+        tracing::warn!(
+            ?cause,
+            host,
+            "sign-in loop broken: the authenticate host has no session right after sign-in"
+        );
+        Error::Loop(
+            cause,
+            LoopDetails {
+                retry: self.destination(call),
+                host,
+                cookie_domain,
+            },
+        )
+    }
+}

@@ -1,0 +1,29 @@
+//! What is kept in memory over reloads of the settings.
+
+use std::sync::Arc;
+
+use crate::builtin::provider::LocalState;
+use crate::login::pending;
+use crate::once::OnceSet;
+
+/// Shared by every version of [`crate::Authenticate`] of one process.
+#[derive(Debug)]
+pub struct State {
+    /// OAuth states that came back.
+    pub(crate) states: OnceSet,
+    /// Callback links that were followed.
+    pub(crate) callbacks: OnceSet,
+    /// What the built-in provider remembers.
+    pub(crate) local: Arc<LocalState>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            states: OnceSet::new(pending::LIFETIME, 100_000),
+            // A signed link lives five minutes, and a minute of leeway on either side.
+            callbacks: OnceSet::new(7 * 60, 100_000),
+            local: Arc::default(),
+        }
+    }
+}
