@@ -11,6 +11,8 @@ use ipnet::IpNet;
 
 mod identity;
 mod observe;
+pub(crate) mod resolve;
+pub use resolve::default_data_dir;
 mod routes;
 mod secret;
 

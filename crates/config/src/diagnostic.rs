@@ -1,0 +1,201 @@
+//! What is told to people about their configuration: problems, warnings, refusals.
+//!
+//! Every message names the file, the line, the key, what is wrong and the way out. The same values serve the
+//! terminal (`Display`) and the log (the fields).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where a value was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// In the config file.
+    File,
+    /// In an environment variable of this name.
+    Env(&'static str),
+    /// Nowhere: a built-in default, or a key that is missing.
+    #[default]
+    Default,
+}
+
+/// A position: origin, line and column counted from 1 (0 is unknown).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// File, environment, or nothing.
+    pub origin: Origin,
+    /// Line from 1; 0 when unknown.
+    pub line: u32,
+    /// Column from 1; 0 when unknown.
+    pub column: u32,
+}
+
+/// When a problem would show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// While the file is read and validated.
+    Load,
+    /// When the services start (spec config.md 6, "Service-start checks").
+    ServiceStart,
+    /// When the route table is built.
+    DataPlane,
+}
+
+/// One problem or warning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The config file, when there is one.
+    pub file: Option<PathBuf>,
+    /// Where in it, or which environment variable.
+    pub place: Place,
+    /// Stage at which it shows.
+    pub stage: Stage,
+    /// Key path, for instance `routes[0].timeout`; may be empty (the whole file).
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it; may be empty.
+    pub help: String,
+}
+
+impl Diagnostic {
+    /// `file:line:column`, `environment variable NAME`, or the bare file name.
+    pub fn location(&self) -> String {
+        location(self.file.as_deref(), self.place)
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_entry(f, &self.location(), &self.key, &self.message, &self.help)
+    }
+}
+
+/// A value that is understood but cannot be honoured by this version: the start is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The config file, when there is one.
+    pub file: Option<PathBuf>,
+    /// Where in it, or which environment variable.
+    pub place: Place,
+    /// Key path.
+    pub key: String,
+    /// Why the start is refused.
+    pub why: String,
+    /// The way out.
+    pub help: String,
+}
+
+impl Refusal {
+    /// As [`Diagnostic::location`].
+    pub fn location(&self) -> String {
+        location(self.file.as_deref(), self.place)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_entry(f, &self.location(), &self.key, &self.why, &self.help)
+    }
+}
+
+/// Every problem of a configuration, in one go.
+#[derive(Debug, Clone)]
+pub struct LoadErrors {
+    /// The config file, when there is one.
+    pub file: Option<PathBuf>,
+    /// The problems, in the order of the file.
+    pub errors: Vec<Diagnostic>,
+    /// Warnings that came up on the way.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl fmt::Display for LoadErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(path) => write!(f, "config: options from config file \"{}\": ", path.display())?,
+            None => f.write_str("config: options from the environment: ")?,
+        }
+        match self.errors.len() {
+            1 => f.write_str("1 problem")?,
+            n => write!(f, "{n} problems")?,
+        }
+        for error in &self.errors {
+            write!(f, "\n{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for LoadErrors {}
+
+fn location(file: Option<&Path>, place: Place) -> String {
+    let file = file.map(|path| path.display().to_string());
+    match (place.origin, file) {
+        (Origin::Env(name), _) if place.line > 0 => {
+            format!("environment variable {name}:{}:{}", place.line, place.column)
+        }
+        (Origin::Env(name), _) => format!("environment variable {name}"),
+        (_, Some(file)) if place.line > 0 => format!("{file}:{}:{}", place.line, place.column),
+        (_, Some(file)) => file,
+        (_, None) => "configuration".to_owned(),
+    }
+}
+
+fn write_entry(
+    f: &mut fmt::Formatter<'_>,
+    location: &str,
+    key: &str,
+    message: &str,
+    help: &str,
+) -> fmt::Result {
+    write!(f, "{location}: ")?;
+    if !key.is_empty() {
+        write!(f, "{key}: ")?;
+    }
+    f.write_str(message)?;
+    if !help.is_empty() {
+        write!(f, "\n    help: {help}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diagnostic(place: Place) -> Diagnostic {
+        Diagnostic {
+            file: Some(PathBuf::from("config.yaml")),
+            place,
+            stage: Stage::Load,
+            key: "address".into(),
+            message: "is wrong".into(),
+            help: "write it right".into(),
+        }
+    }
+
+    #[test]
+    fn prints_file_line_key_and_help() {
+        let text = diagnostic(Place {
+            origin: Origin::File,
+            line: 3,
+            column: 7,
+        })
+        .to_string();
+        assert_eq!(
+            text,
+            "config.yaml:3:7: address: is wrong\n    help: write it right"
+        );
+    }
+
+    #[test]
+    fn names_the_environment_variable() {
+        let text = diagnostic(Place {
+            origin: Origin::Env("ADDRESS"),
+            line: 0,
+            column: 0,
+        })
+        .to_string();
+        assert!(text.starts_with("environment variable ADDRESS: address: "));
+    }
+}

@@ -1,0 +1,112 @@
+//! The way in: file and environment become settings, or a list of everything that is wrong.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::diagnostic::{Diagnostic, LoadErrors, Refusal};
+use crate::settings::Settings;
+use crate::settings::resolve::{self, Cx};
+use crate::spec::Sink;
+use crate::spec::source::{self, Environment};
+use crate::spec::values::Values;
+
+/// Loads a configuration, again and again: keep one for the life of the process, so that a secret that could
+/// not be kept on disk stays the same across reloads.
+#[derive(Debug)]
+pub struct Loader {
+    path: Option<PathBuf>,
+    env: Environment,
+    dry_run: bool,
+    ephemeral: OnceLock<[u8; 32]>,
+}
+
+/// A configuration that loads. It may still hold refusals: then it must not be started.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What the program runs on.
+    pub settings: Settings,
+    /// What deserves a look; goes to the log.
+    pub warnings: Vec<Diagnostic>,
+    /// What this version cannot honour: the start must be refused while there is any.
+    pub refusals: Vec<Refusal>,
+}
+
+/// All that one load found out, before it is judged.
+pub(crate) struct Outcome {
+    pub values: Option<Values>,
+    pub settings: Option<Settings>,
+    pub sink: Sink,
+}
+
+impl Loader {
+    /// A loader of a file (if any) and an environment.
+    pub fn new(path: Option<&Path>, env: &Environment) -> Self {
+        Self {
+            path: path.map(Path::to_path_buf),
+            env: env.clone(),
+            dry_run: false,
+            ephemeral: OnceLock::new(),
+        }
+    }
+
+    /// Writes nothing to disk: for `validate` and other looks at a configuration that is not run.
+    #[must_use]
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    /// The config file.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Reads, validates, resolves.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in one go.
+    pub fn load(&self) -> Result<Loaded, LoadErrors> {
+        let outcome = self.run();
+        let Sink {
+            file,
+            mut errors,
+            warnings,
+            refusals,
+        } = outcome.sink;
+        match outcome.settings {
+            Some(settings) if errors.is_empty() => Ok(Loaded {
+                settings,
+                warnings,
+                refusals,
+            }),
+            _ => {
+                errors.sort_by_key(|error| (error.stage, error.place.line, error.place.column));
+                Err(LoadErrors {
+                    file,
+                    errors,
+                    warnings,
+                })
+            }
+        }
+    }
+
+    pub(crate) fn run(&self) -> Outcome {
+        let mut sink = Sink::new(self.path.clone());
+        let values = source::read(self.path.as_deref(), &self.env, &mut sink);
+        let mut cx = Cx {
+            sink,
+            env: &self.env,
+            watched: Vec::new(),
+            dry_run: self.dry_run,
+            ephemeral: &self.ephemeral,
+        };
+        let settings = values
+            .as_ref()
+            .map(|values| resolve::resolve(values, self.path.as_deref(), &mut cx));
+        Outcome {
+            values,
+            settings,
+            sink: cx.sink,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Addresses of listeners, `host:port`.
+
+use super::Cx;
+use crate::spec::values::Values;
+
+/// Checks the form (spec config.md 7): the text of the problem is the original's.
+pub(super) fn check(address: &str) -> Result<(), &'static str> {
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return Err("expected host:port");
+    };
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return Err("expected host:port");
+    }
+    let Ok(port) = port.parse::<i64>() else {
+        return Err("port must be a number");
+    };
+    if port > 0 {
+        Ok(())
+    } else {
+        Err("expected positive port number")
+    }
+}
+
+/// An address option, checked.
+pub(super) fn checked(values: &Values, name: &str, prefix: &str, cx: &mut Cx<'_>) -> String {
+    let address = values.text(name).to_owned();
+    if let Err(problem) = check(&address) {
+        let help = "write host:port; an empty host means every address, for instance `:9090`";
+        cx.sink
+            .error(values.place(name), name, format!("{prefix} {problem}"), help);
+    }
+    address
+}
+
+/// Adds the port where it is missing.
+pub(super) fn with_port(address: &str, default_port: u16) -> String {
+    let has_port = match address.rfind(':') {
+        Some(at) => {
+            !address[at..].contains(']') && !(address[..at].contains(':') && !address.starts_with('['))
+        }
+        None => false,
+    };
+    if has_port {
+        return address.to_owned();
+    }
+    if address.contains(':') && !address.starts_with('[') {
+        return format!("[{address}]:{default_port}");
+    }
+    format!("{address}:{default_port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        assert_eq!(check(""), Err("expected host:port"));
+        assert_eq!(check("localhost"), Err("expected host:port"));
+        assert_eq!(check("localhost:http"), Err("port must be a number"));
+        assert_eq!(check(":0"), Err("expected positive port number"));
+        assert_eq!(check("[::1]:80"), Ok(()));
+        assert_eq!(check(":70000"), Ok(()), "no upper bound");
+    }
+
+    #[test]
+    fn missing_ports_are_added() {
+        assert_eq!(with_port(":8443", 443), ":8443");
+        assert_eq!(with_port("localhost", 443), "localhost:443");
+        assert_eq!(with_port("", 80), ":80");
+        assert_eq!(with_port("[::1]", 443), "[::1]:443");
+        assert_eq!(with_port("::1", 443), "[::1]:443");
+    }
+}

@@ -1,0 +1,42 @@
+//! Reading the files that options name, and base64 that options hold.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::Cx;
+
+/// Largest referenced file, bytes.
+const MAX_REFERENCED: u64 = 5 << 20;
+
+impl Cx<'_> {
+    /// Reads a file and watches it from now on, also when it cannot be read yet.
+    pub(super) fn read(&mut self, path: &str) -> Result<Vec<u8>, String> {
+        let path = Path::new(path);
+        self.watched.push(path.to_path_buf());
+        let describe = |error: std::io::Error| format!("{}: {error}", path.display());
+        let file = std::fs::File::open(path).map_err(describe)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_REFERENCED + 1)
+            .read_to_end(&mut bytes)
+            .map_err(describe)?;
+        if bytes.len() as u64 > MAX_REFERENCED {
+            return Err(format!(
+                "{}: larger than {} MiB",
+                path.display(),
+                MAX_REFERENCED >> 20
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a text file.
+    pub(super) fn read_text(&mut self, path: &str) -> Result<String, String> {
+        String::from_utf8(self.read(path)?).map_err(|_| format!("{path}: not UTF-8 text"))
+    }
+}
+
+/// Whether any certificate is in a PEM bundle.
+pub(super) fn has_certificate(pem: &[u8]) -> bool {
+    use rustls_pki_types::pem::PemObject as _;
+    rustls_pki_types::CertificateDer::pem_slice_iter(pem).any(|certificate| certificate.is_ok())
+}

@@ -1,0 +1,123 @@
+//! Listeners, timeouts, and how requests are read.
+
+use ipnet::IpNet;
+
+use super::{Cx, address};
+use crate::settings::{
+    Codec, EscapedSlashAction, HttpSettings, ListenerSettings, MetricsSettings, Secret, Timeouts,
+    UnderscoreAction,
+};
+use crate::spec::base64_std;
+use crate::spec::values::Values;
+
+pub(super) fn listener(values: &Values, cx: &mut Cx<'_>) -> ListenerSettings {
+    let insecure = values.on("insecure_server");
+    let redirect = values
+        .text("http_redirect_addr")
+        .trim_matches(['"', '\''])
+        .to_owned();
+    if !redirect.is_empty() && address::check(&redirect).is_err() {
+        let message = format!("\"{redirect}\" is no address");
+        cx.sink.warn(
+            values.place("http_redirect_addr"),
+            "http_redirect_addr",
+            message,
+            "write host:port, such as `:80`",
+        );
+    }
+    ListenerSettings {
+        address: address::with_port(values.text("address"), if insecure { 80 } else { 443 }),
+        insecure,
+        codec: codec(values),
+        redirect_address: Some(redirect).filter(|address| !address.is_empty()),
+    }
+}
+
+pub(crate) fn codec(values: &Values) -> Codec {
+    match values.choice("codec_type") {
+        Some("http1") => Codec::Http1,
+        Some("http2") => Codec::Http2,
+        Some("http3") => Codec::Http3,
+        _ => Codec::Auto,
+    }
+}
+
+pub(super) fn timeouts(values: &Values) -> Timeouts {
+    let off_when_zero = |name| values.duration(name).filter(|duration| !duration.is_zero());
+    Timeouts {
+        read: off_when_zero("timeout_read"),
+        write: off_when_zero("timeout_write"),
+        idle: off_when_zero("timeout_idle"),
+    }
+}
+
+pub(super) fn settings(values: &Values, cx: &mut Cx<'_>) -> HttpSettings {
+    HttpSettings {
+        underscores: match values.choice("headers_with_underscores_action") {
+            Some("allow") => UnderscoreAction::Allow,
+            Some("drop_header") => UnderscoreAction::Drop,
+            _ => UnderscoreAction::Reject,
+        },
+        merge_slashes: values.on("merge_slashes"),
+        normalize_path: values.on("normalize_path"),
+        escaped_slashes: match values.choice("path_with_escaped_slashes_action") {
+            Some("keep_unchanged") => EscapedSlashAction::Keep,
+            Some("unescape_and_redirect") => EscapedSlashAction::UnescapeAndRedirect,
+            Some("unescape_and_forward") => EscapedSlashAction::UnescapeAndForward,
+            _ => EscapedSlashAction::Reject,
+        },
+        skip_xff_append: values.on("skip_xff_append"),
+        xff_trusted_hops: values
+            .int("xff_num_trusted_hops")
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(0),
+        trusted_proxies: trusted_proxies(values, cx),
+    }
+}
+
+fn trusted_proxies(values: &Values, cx: &mut Cx<'_>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in values.texts("trusted_proxies") {
+        let text = text.trim();
+        match text
+            .parse::<IpNet>()
+            .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        {
+            Ok(network) => networks.push(network),
+            Err(_) => {
+                let message = format!("\"{text}\" is no network");
+                let help = "write an address or a network such as 10.0.0.0/8";
+                cx.sink
+                    .error(values.place("trusted_proxies"), "trusted_proxies", message, help);
+            }
+        }
+    }
+    networks
+}
+
+pub(super) fn metrics(values: &Values, cx: &mut Cx<'_>) -> Option<MetricsSettings> {
+    let basic_auth = basic_auth(values, cx);
+    values.some_text("metrics_address")?;
+    let address = address::checked(values, "metrics_address", "config: invalid metrics_addr:", cx);
+    Some(MetricsSettings { address, basic_auth })
+}
+
+fn basic_auth(values: &Values, cx: &mut Cx<'_>) -> Option<Secret> {
+    let name = "metrics_basic_auth";
+    let text = values.some_text(name)?;
+    let help = "make it with `printf %s 'user:password' | base64`";
+    match base64_std(text) {
+        Ok(bytes) if bytes.contains(&b':') => Some(Secret::new(bytes)),
+        Ok(_) => {
+            let message =
+                "config: metrics_basic_auth must contain a username and password separated by a colon";
+            cx.sink.error(values.place(name), name, message, help);
+            None
+        }
+        Err(_) => {
+            let message = "config: metrics_basic_auth must be a base64 encoded string";
+            cx.sink.error(values.place(name), name, message, help);
+            None
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! From decoded options to settings: one file per section. Every step reports into the sink and goes on with
+//! something harmless, so that one load finds every problem; settings count only when no error was reported.
+
+use std::path::{Path, PathBuf};
+
+use super::Settings;
+use crate::spec::source::Environment;
+use crate::spec::values::Values;
+use crate::spec::{Sink, services};
+
+mod address;
+mod certificates;
+mod checks;
+mod files;
+mod flags;
+pub(crate) mod generated;
+mod headers;
+mod http;
+mod identity;
+mod local_users;
+mod log;
+mod refusals;
+mod routes;
+mod secrets;
+mod storage;
+mod tracing;
+
+pub use storage::default_data_dir;
+
+pub(crate) use headers::defaults as default_response_headers;
+pub(crate) use routes::from::match_hosts;
+
+/// What a resolve step works with.
+pub(crate) struct Cx<'a> {
+    /// Problems go here.
+    pub sink: Sink,
+    /// The environment.
+    pub env: &'a Environment,
+    /// Files that were read and are to be watched.
+    pub watched: Vec<PathBuf>,
+    /// Nothing is written to disk.
+    pub dry_run: bool,
+    /// The secret of a process that cannot keep one on disk.
+    pub ephemeral: &'a std::sync::OnceLock<[u8; 32]>,
+}
+
+/// Resolves everything.
+pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> Settings {
+    cx.watched.extend(path.map(Path::to_path_buf));
+    let services = resolve_services(values, cx);
+    let runtime_flags = flags::resolve(values, cx);
+    checks::run(values, cx);
+    let data_dir = storage::data_dir(values, cx);
+    let databroker = storage::resolve(values, &data_dir, cx);
+    let secrets = secrets::resolve(values, services, &data_dir, &databroker, cx);
+    let (certificates, extra_roots) = certificates::resolve(values, cx);
+    let listener = http::listener(values, cx);
+    let authenticate = identity::resolve(values, &secrets, &data_dir, cx);
+    let response_headers = headers::global(values, cx);
+    let cookie = identity::cookies(values, cx);
+    let fallback = certificates.is_empty() || values.some_text("tls_derive").is_some();
+    let routes = routes::resolve(values, &runtime_flags, &authenticate, &secrets, cx);
+    refusals::run(values, services, &authenticate, &routes, cx);
+    let mut watched_files = std::mem::take(&mut cx.watched);
+    watched_files.sort();
+    watched_files.dedup();
+    Settings {
+        services,
+        data_dir,
+        listener,
+        certificates,
+        fallback_certificate: fallback,
+        extra_roots,
+        timeouts: http::timeouts(values),
+        http: http::settings(values, cx),
+        secrets,
+        authenticate,
+        cookie,
+        identity_headers: headers::claims(values),
+        response_headers,
+        log: log::resolve(values, cx),
+        metrics: http::metrics(values, cx),
+        tracing: tracing::resolve(values, cx),
+        health_address: address::checked(
+            values,
+            "health_check_addr",
+            "config : invalid health_check_addr :",
+            cx,
+        ),
+        systemd_disabled: values.on("health_check_systemd_disabled"),
+        databroker,
+        branding: identity::branding(values),
+        runtime_flags,
+        installation_id: values.text("installation_id").to_owned(),
+        routes,
+        watched_files,
+    }
+}
+
+fn resolve_services(values: &Values, cx: &mut Cx<'_>) -> super::Services {
+    match services::parse(values.text("services")) {
+        Ok(services) => services,
+        Err(message) => {
+            let help = "one or more of all, authenticate, authorize, databroker, proxy";
+            cx.sink.error(values.place("services"), "services", message, help);
+            super::Services {
+                authenticate: true,
+                authorize: true,
+                databroker: true,
+                proxy: true,
+            }
+        }
+    }
+}

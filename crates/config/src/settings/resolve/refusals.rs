@@ -1,0 +1,279 @@
+//! What this version cannot honour: the start is refused, naming every such key at once. Nothing that guards
+//! access is ever silently ignored (spec config.md 20).
+
+use std::sync::Arc;
+
+use super::{Cx, identity};
+use crate::diagnostic::Origin;
+use crate::settings::{AuthenticateSettings, RouteKind, RouteSettings, Services};
+use crate::spec::keys::{self, Effect, Key, Kind, ROUTE};
+use crate::spec::node::{Node, Value};
+use crate::spec::values::{Item, Val, Values};
+use crate::spec::decode;
+
+const NOT_BUILT: &str = "this option has no effect yet, so the start is refused";
+
+pub(super) fn run(
+    values: &Values,
+    services: Services,
+    authenticate: &AuthenticateSettings,
+    routes: &[Arc<RouteSettings>],
+    cx: &mut Cx<'_>,
+) {
+    if !services.all_in_one() {
+        let why = "split installations are not built yet: one process runs all services";
+        cx.sink.refuse(
+            values.place("services"),
+            "services",
+            why,
+            "remove `services`, or set it to all",
+        );
+    }
+    level(keys::global(), values, cx);
+    runtime_flags(values, cx);
+    special(values, cx);
+    let given = || values.objects("policy").iter().chain(values.objects("routes"));
+    for route in given() {
+        level(ROUTE.iter(), route, cx);
+        route_kind(route, cx);
+    }
+    sign_in(values, given(), authenticate, routes, cx);
+}
+
+/// Options of one level, nested ones included.
+fn level(table: impl Iterator<Item = &'static Key>, values: &Values, cx: &mut Cx<'_>) {
+    for key in table {
+        let Some(item) = values
+            .item(key.name)
+            .filter(|item| item.place.origin != Origin::Default)
+        else {
+            continue;
+        };
+        if is_default(key, item) {
+            continue;
+        }
+        match key.effect {
+            Effect::NotBuilt => {
+                let help = format!("remove `{}`; {}", key.name, describe(key));
+                cx.sink.refuse(item.place, values.key(key.name), NOT_BUILT, help);
+            }
+            Effect::Tuning => {
+                let message = "has no effect: there is nothing here that it tunes";
+                cx.sink.warn(
+                    item.place,
+                    values.key(key.name),
+                    message,
+                    "remove it when you like",
+                );
+            }
+            Effect::Built => {
+                if let (Kind::Object(inner), Val::Object(nested)) = (key.kind, &item.value) {
+                    level(inner.iter(), nested, cx);
+                }
+            }
+        }
+    }
+}
+
+fn describe(key: &Key) -> String {
+    match key.default {
+        Some(default) => format!("only its default ({default}) is possible"),
+        None => format!("what it would do: {}", key.meaning),
+    }
+}
+
+/// Set, but to what holds anyway.
+fn is_default(key: &'static Key, item: &Item) -> bool {
+    if let Some(default) = key.default {
+        let node = Node::new(
+            Value::Text(default.to_owned()),
+            crate::diagnostic::Place::default(),
+        );
+        return decode::decode_text_value(key, &node).is_ok_and(|default| default.same(&item.value));
+    }
+    if let Val::Choice(member) = item.value {
+        return matches!(member, "unknown" | "unspecified" | "default");
+    }
+    !key.nullable && item.value.is_zero()
+}
+
+fn runtime_flags(values: &Values, cx: &mut Cx<'_>) {
+    for (name, value, place) in values.flags("runtime_flags") {
+        let Some(flag) = keys::FLAGS
+            .iter()
+            .find(|flag| flag.name == name && flag.default != *value)
+        else {
+            continue;
+        };
+        let key = format!("runtime_flags.{name}");
+        match flag.effect {
+            // Switching something off that is not there is honoured.
+            Effect::NotBuilt if *value => {
+                cx.sink.refuse(
+                    *place,
+                    key,
+                    "the feature behind this flag is not built yet",
+                    "remove the flag",
+                );
+            }
+            Effect::Tuning => cx.sink.warn(
+                *place,
+                key,
+                "has no effect: there is nothing here that it tunes",
+                "",
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Options that are built for some of their values only.
+fn special(values: &Values, cx: &mut Cx<'_>) {
+    if values.choice("codec_type") == Some("http3") {
+        let why = "HTTP/3 is not built yet";
+        cx.sink.refuse(
+            values.place("codec_type"),
+            "codec_type",
+            why,
+            "use auto, http1 or http2",
+        );
+    }
+    let name = "databroker_storage_type";
+    if values.text(name) == "postgres" {
+        cx.sink.refuse(
+            values.place(name),
+            name,
+            "the postgres store is not built yet",
+            "use file or memory",
+        );
+    }
+    let name = "idp_provider";
+    let provider = values.text(name);
+    if matches!(provider, "" | "oidc" | "local") {
+        return;
+    }
+    if identity::KNOWN_PROVIDERS.contains(&provider) {
+        let why = format!("the identity provider \"{provider}\" is not built yet");
+        let help = "many providers speak plain OpenID Connect: use `idp_provider: oidc` with `idp_provider_url`, \
+                    or `idp_provider: local` for built-in users";
+        cx.sink.refuse(values.place(name), name, why, help);
+    } else {
+        let near = keys::nearest(provider, &["oidc", "local"]);
+        let help = near.map_or_else(
+            || "use oidc or local".to_owned(),
+            |near| format!("did you mean {near}?"),
+        );
+        let message = format!("unknown identity provider \"{provider}\"");
+        cx.sink.error_at(
+            crate::Stage::ServiceStart,
+            values.place(name),
+            name,
+            message,
+            help,
+        );
+    }
+}
+
+fn route_kind(route: &Values, cx: &mut Cx<'_>) {
+    let from = route.text("from");
+    let scheme = from.split("://").next().unwrap_or_default();
+    if scheme.starts_with("tcp") || scheme.starts_with("udp") || scheme == "ssh" {
+        let why = format!("{scheme} routes are not built yet");
+        cx.sink
+            .refuse(route.place("from"), route.key("from"), why, "remove the route");
+    }
+    for upstream in route.upstreams("to") {
+        let scheme = upstream.url.scheme.as_str();
+        if matches!(scheme, "tcp" | "udp" | "ssh" | "unix" | "https+unix") {
+            let why = format!("{scheme} upstreams are not built yet");
+            cx.sink
+                .refuse(upstream.place, route.key("to"), why, "use http, https or h2c");
+        }
+    }
+}
+
+/// People must be able to sign in where a route asks for it.
+fn sign_in<'a>(
+    values: &Values,
+    given: impl Iterator<Item = &'a Values>,
+    authenticate: &AuthenticateSettings,
+    routes: &[Arc<RouteSettings>],
+    cx: &mut Cx<'_>,
+) {
+    let hosted = identity::is_hosted(authenticate);
+    if let Some(idp) = &authenticate.idp {
+        check_client(values, idp, cx);
+        if hosted {
+            let why = "signing in through the hosted authenticate service is not built yet";
+            let help = "set `authenticate_service_url` to a host of your own, \
+                        for instance https://authenticate.example.com";
+            cx.sink.refuse(
+                values.place("authenticate_service_url"),
+                "authenticate_service_url",
+                why,
+                help,
+            );
+        }
+        return;
+    }
+    if values.some_text("idp_provider").is_some() {
+        return;
+    }
+    let protected = given
+        .zip(routes)
+        .find(|(route, settings)| settings.kind != RouteKind::Ssh && !is_public(route));
+    let Some((route, _)) = protected else { return };
+    let why = format!(
+        "{} needs people to sign in, but no identity provider is configured",
+        route.text("from")
+    );
+    let url = if hosted {
+        "`authenticate_service_url` and "
+    } else {
+        ""
+    };
+    let help = format!(
+        "set {url}`idp_provider` (oidc with `idp_provider_url`, `idp_client_id` and `idp_client_secret`; \
+         or local for built-in users), or open the route with `allow_public_unauthenticated_access: true`"
+    );
+    cx.sink.refuse(route.place, route.path.clone(), why, help);
+}
+
+/// Everybody may, by the switch or by an `accept` that stands alone.
+fn is_public(route: &Values) -> bool {
+    use pomerium_policy::ppl::{Action, Operator};
+    let accepts = |rule: &pomerium_policy::ppl::Rule| {
+        rule.action == Action::Allow
+            && rule.groups.iter().any(|group| {
+                let accept = |criterion: &pomerium_policy::ppl::Criterion| criterion.name == "accept";
+                match group.operator {
+                    Operator::Or => group.criteria.iter().any(accept),
+                    Operator::And => !group.criteria.is_empty() && group.criteria.iter().all(accept),
+                    _ => false,
+                }
+            })
+    };
+    route.on("allow_public_unauthenticated_access")
+        || route
+            .policy("policy")
+            .is_some_and(|(policy, _)| policy.rules.iter().any(accepts))
+}
+
+fn check_client(values: &Values, idp: &crate::settings::IdpSettings, cx: &mut Cx<'_>) {
+    let mut missing = |name: &str, message: &str| {
+        let help = "it comes from the identity provider, where this installation is registered as a client";
+        cx.sink.error_at(
+            crate::Stage::ServiceStart,
+            values.place("idp_provider"),
+            name,
+            message,
+            help,
+        );
+    };
+    if idp.issuer.is_empty() {
+        missing("idp_provider_url", "missing provider url");
+    }
+    if idp.client_id.is_empty() {
+        missing("idp_client_id", "missing client id");
+    }
+}

@@ -1,0 +1,153 @@
+//! Who may: the route's switches and lists joined with its policy, compiled (spec config.md 9.4).
+
+use std::collections::BTreeMap;
+
+use pomerium_policy::ppl::Policy;
+use pomerium_policy::{CompileError, Program, RouteRules, merge};
+
+use super::super::Cx;
+use crate::diagnostic::{Place, Stage};
+use crate::spec::go_url::GoUrl;
+use crate::spec::node::Node;
+use crate::spec::policy::{key_path, locate};
+use crate::spec::values::Values;
+
+/// Most extra hosts of a login.
+const MAX_DEPENDS_ON: usize = 5;
+
+pub(super) struct Access {
+    pub program: Program,
+    pub depends_on: Vec<String>,
+}
+
+pub(super) fn resolve(route: &Values, cx: &mut Cx<'_>) -> Access {
+    check_whitelists(route, cx);
+    let embedded = route.policy("policy");
+    let merged = merge(&rules(route), embedded.map(|(policy, _)| policy));
+    if let Some((policy, tree)) = embedded {
+        lint(policy, tree, route, cx);
+    }
+    let program = compile(&merged, embedded.map(|(_, tree)| tree), route, cx);
+    Access {
+        program,
+        depends_on: depends_on(route, cx),
+    }
+}
+
+fn rules(route: &Values) -> RouteRules {
+    RouteRules {
+        public: route.on("allow_public_unauthenticated_access"),
+        cors_allow_preflight: route.on("cors_allow_preflight"),
+        any_authenticated_user: route.on("allow_any_authenticated_user"),
+        allowed_domains: route.texts("allowed_domains").to_vec(),
+        allowed_idp_claims: route
+            .claims("allowed_idp_claims")
+            .iter()
+            .cloned()
+            .collect::<BTreeMap<_, _>>(),
+        allowed_users: route.texts("allowed_users").to_vec(),
+    }
+}
+
+/// An empty list still counts as a whitelist.
+fn check_whitelists(route: &Values, cx: &mut Cx<'_>) {
+    let lists = route.is_set("allowed_users") || route.is_set("allowed_domains");
+    let (public, any) = (
+        "allow_public_unauthenticated_access",
+        "allow_any_authenticated_user",
+    );
+    let help = "keep either the switch or the lists";
+    if route.on(public) && (lists || route.on(any)) {
+        let message = "config: policy route marked as public but contains whitelists";
+        cx.sink
+            .error(route.place(public), route.key(public), message, help);
+    }
+    if route.on(any) && lists {
+        let message =
+            "config: policy route marked accessible for any authenticated user but contains whitelists";
+        cx.sink.error(route.place(any), route.key(any), message, help);
+    }
+}
+
+fn lint(policy: &Policy, tree: &Node, route: &Values, cx: &mut Cx<'_>) {
+    for warning in policy.warnings() {
+        let key = key_path(&route.key("policy"), &warning.place);
+        cx.sink
+            .warn(locate(tree, &warning.place), key, warning.meaning, "");
+    }
+}
+
+/// Compiles; criteria that are not built yet become refusals, anything else is an error.
+fn compile(policy: &Policy, tree: Option<&Node>, route: &Values, cx: &mut Cx<'_>) -> Program {
+    let errors = match Program::compile_all(policy) {
+        Ok(program) => return program,
+        Err(errors) => errors,
+    };
+    for error in errors {
+        let (place, key) = position(&error, tree, route);
+        match error.not_built() {
+            Some(criterion) => {
+                let why = format!("the criterion `{criterion}` is not built yet");
+                let help = "remove it from the policy; the route would not be guarded as written";
+                cx.sink.refuse(place, key, why, help);
+            }
+            None => {
+                let text = error.to_string();
+                let message = text
+                    .strip_prefix(error.place())
+                    .map_or(text.as_str(), |rest| rest.trim_start_matches(": "));
+                cx.sink.error_at(Stage::ServiceStart, place, key, message, "");
+            }
+        }
+    }
+    Program::deny_all()
+}
+
+fn position(error: &CompileError, tree: Option<&Node>, route: &Values) -> (Place, String) {
+    let place = error.place();
+    if place.starts_with("policy") {
+        let key = key_path(&route.key("policy"), place);
+        return (tree.map_or(route.place, |tree| locate(tree, place)), key);
+    }
+    let option = place.split(['[', '.']).next().unwrap_or(place);
+    (route.place(option), route.key(place))
+}
+
+/// Extra hosts of the login, reduced to `host[:port]`.
+fn depends_on(route: &Values, cx: &mut Cx<'_>) -> Vec<String> {
+    let items = route.texts("depends_on");
+    let (place, key) = (route.place("depends_on"), route.key("depends_on"));
+    if items.len() > MAX_DEPENDS_ON {
+        let message = format!("depends_on is limited to {MAX_DEPENDS_ON} additional redirect hosts");
+        cx.sink.error(
+            place,
+            key.clone(),
+            message,
+            "keep the hosts that people need at once",
+        );
+    }
+    let mut hosts = Vec::new();
+    for item in items {
+        let host = if item.contains("://") {
+            GoUrl::parse(item)
+                .ok()
+                .map(|url| url.host)
+                .filter(|host| !host.is_empty())
+        } else {
+            Some(item.clone()).filter(|item| !item.contains('/') && !item.is_empty())
+        };
+        match host {
+            Some(host) => hosts.push(host),
+            None => {
+                let message = format!("unsupported depends_on value: {item}");
+                cx.sink.error(
+                    place,
+                    key.clone(),
+                    message,
+                    "write a host, or a URL such as https://api.example.com",
+                );
+            }
+        }
+    }
+    hosts
+}

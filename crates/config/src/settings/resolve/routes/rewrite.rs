@@ -1,0 +1,163 @@
+//! Path matcher, path and host rewriting, request headers (proxy.md 4.4 to 4.8).
+
+use http::HeaderName;
+
+use super::super::Cx;
+use super::super::headers::header_name;
+use crate::diagnostic::Stage;
+use crate::settings::{Action, HostRewrite, PathMatch, PathRewrite, RewriteResponseHeader, UpstreamScheme};
+use crate::spec::values::Values;
+
+/// Exactly one matcher counts: regex, else path, else prefix.
+pub(super) fn matcher(route: &Values, cx: &mut Cx<'_>) -> PathMatch {
+    let given: Vec<_> = ["regex", "path", "prefix"]
+        .into_iter()
+        .filter(|name| route.some_text(name).is_some())
+        .collect();
+    if let [used, ignored, ..] = given.as_slice() {
+        let message = format!("`{ignored}` has no effect: `{used}` is used");
+        cx.sink.warn(
+            route.place(ignored),
+            route.key(ignored),
+            message,
+            "keep one of them",
+        );
+    }
+    check_regex(route, "regex", cx);
+    if let Some(regex) = route.some_text("regex") {
+        return PathMatch::Regex(regex.to_owned());
+    }
+    if let Some(path) = route.some_text("path") {
+        return PathMatch::Exact(path.to_owned());
+    }
+    route
+        .some_text("prefix")
+        .map_or(PathMatch::Any, |prefix| PathMatch::Prefix(prefix.to_owned()))
+}
+
+/// Reported at the stage where the route table is built, as in the original; here with its line.
+fn check_regex(route: &Values, name: &str, cx: &mut Cx<'_>) {
+    let Some(pattern) = route.some_text(name) else {
+        return;
+    };
+    if let Err(error) = regex::Regex::new(pattern) {
+        let text = error.to_string();
+        let reason = text
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .trim_start_matches("error: ")
+            .to_owned();
+        let message = format!("\"{pattern}\" is no regular expression: {reason}");
+        cx.sink.error_at(
+            Stage::DataPlane,
+            route.place(name),
+            route.key(name),
+            message,
+            "RE2 syntax is expected",
+        );
+    }
+}
+
+/// `prefix_rewrite`, else the regex pair, else the path of the first upstream.
+pub(super) fn path(route: &Values, action: &Action, cx: &mut Cx<'_>) -> Option<PathRewrite> {
+    let prefix = route.some_text("prefix_rewrite");
+    let pattern = route.some_text("regex_rewrite_pattern");
+    if prefix.is_some() && pattern.is_some() {
+        let message = "config: only prefix_rewrite or regex_rewrite_pattern can be specified, but not both";
+        let (place, key) = (route.place("prefix_rewrite"), route.key("prefix_rewrite"));
+        cx.sink.error(place, key, message, "keep one of them");
+    }
+    check_regex(route, "regex_rewrite_pattern", cx);
+    if let Some(prefix) = prefix {
+        return Some(PathRewrite::Prefix(prefix.to_owned()));
+    }
+    if let Some(pattern) = pattern {
+        let substitution = route.text("regex_rewrite_substitution").to_owned();
+        return Some(PathRewrite::Regex {
+            pattern: pattern.to_owned(),
+            substitution,
+        });
+    }
+    match action {
+        Action::Forward(destinations) => destinations
+            .first()
+            .filter(|first| !matches!(first.scheme, UpstreamScheme::Unix | UpstreamScheme::HttpsUnix))
+            .filter(|first| !first.path.is_empty())
+            .map(|first| PathRewrite::Prefix(first.path.clone())),
+        _ => None,
+    }
+}
+
+/// Host to the upstream, first that is set.
+pub(super) fn host(route: &Values, cx: &mut Cx<'_>) -> HostRewrite {
+    if let Some(host) = route.some_text("host_rewrite") {
+        return HostRewrite::Literal(host.to_owned());
+    }
+    if let Some(name) = route.some_text("host_rewrite_header") {
+        match header_name(name) {
+            Ok(name) => return HostRewrite::Header(name),
+            Err(message) => {
+                let (place, key) = (
+                    route.place("host_rewrite_header"),
+                    route.key("host_rewrite_header"),
+                );
+                cx.sink.error(place, key, message, "");
+            }
+        }
+    }
+    check_regex(route, "host_path_regex_rewrite_pattern", cx);
+    if let Some(pattern) = route.some_text("host_path_regex_rewrite_pattern") {
+        let substitution = route.text("host_path_regex_rewrite_substitution").to_owned();
+        return HostRewrite::PathRegex {
+            pattern: pattern.to_owned(),
+            substitution,
+        };
+    }
+    if route.on("preserve_host_header") {
+        HostRewrite::Preserve
+    } else {
+        HostRewrite::Upstream
+    }
+}
+
+pub(super) fn set_request_headers(route: &Values, cx: &mut Cx<'_>) -> Vec<(HeaderName, String)> {
+    let option = "set_request_headers";
+    let mut headers = Vec::new();
+    for (name, value) in route.pairs(option) {
+        match header_name(name) {
+            Ok(name) => headers.push((name, value.clone())),
+            Err(message) => cx.sink.error(route.place(option), route.key(option), message, ""),
+        }
+    }
+    headers
+}
+
+pub(super) fn remove_request_headers(route: &Values, cx: &mut Cx<'_>) -> Vec<HeaderName> {
+    let option = "remove_request_headers";
+    let mut headers = Vec::new();
+    for name in route.texts(option) {
+        match header_name(name.trim()) {
+            Ok(name) => headers.push(name),
+            Err(message) => cx.sink.error(route.place(option), route.key(option), message, ""),
+        }
+    }
+    headers
+}
+
+pub(super) fn response_prefixes(route: &Values, cx: &mut Cx<'_>) -> Vec<RewriteResponseHeader> {
+    let mut rewrites = Vec::new();
+    for item in route.objects("rewrite_response_headers") {
+        match header_name(item.text("header")) {
+            Ok(header) => rewrites.push(RewriteResponseHeader {
+                header,
+                prefix: item.text("prefix").to_owned(),
+                value: item.text("value").to_owned(),
+            }),
+            Err(message) => cx
+                .sink
+                .error(item.place("header"), item.key("header"), message, ""),
+        }
+    }
+    rewrites
+}

@@ -1,0 +1,123 @@
+//! Where data lives: the data folder and the record store.
+
+use std::path::{Path, PathBuf};
+
+use super::Cx;
+use crate::settings::DatabrokerSettings;
+use crate::spec::source::Environment;
+use crate::spec::values::Values;
+
+/// The folder for data when none is configured (spec config.md 8.5).
+pub fn default_data_dir(env: &Environment) -> PathBuf {
+    let set = |name: &str| env.get(name).filter(|value| !value.is_empty());
+    if let Some(data) = set("XDG_DATA_HOME") {
+        return Path::new(data).join("pomerium");
+    }
+    match set("HOME") {
+        Some(home) => Path::new(home).join(".local/share/pomerium"),
+        None => PathBuf::from("/var/tmp/pomerium/data"),
+    }
+}
+
+pub(super) fn data_dir(values: &Values, cx: &Cx<'_>) -> PathBuf {
+    values
+        .some_text("data_dir")
+        .map_or_else(|| default_data_dir(cx.env), PathBuf::from)
+}
+
+/// The record store; memory when it was not asked for a file and the data folder cannot be written.
+pub(super) fn resolve(values: &Values, data_dir: &Path, cx: &mut Cx<'_>) -> DatabrokerSettings {
+    let name = "databroker_storage_type";
+    match values.text(name) {
+        "memory" => DatabrokerSettings::Memory,
+        "file" => file_store(values, data_dir, cx),
+        "postgres" => {
+            check_postgres(values, cx);
+            DatabrokerSettings::Memory
+        }
+        _ => {
+            let message = "config: unknown databroker storage backend type";
+            cx.sink
+                .error(values.place(name), name, message, "one of file, memory");
+            DatabrokerSettings::Memory
+        }
+    }
+}
+
+fn check_postgres(values: &Values, cx: &mut Cx<'_>) {
+    let name = "databroker_storage_connection_string";
+    if values.some_text(name).is_none() && values.some_text(&format!("{name}_file")).is_none() {
+        let message = "config: missing databroker storage backend dsn";
+        let help = "set databroker_storage_connection_string to a postgres:// URL";
+        cx.sink
+            .error(values.place("databroker_storage_type"), name, message, help);
+    }
+}
+
+fn file_store(values: &Values, data_dir: &Path, cx: &mut Cx<'_>) -> DatabrokerSettings {
+    let name = "databroker_storage_connection_string";
+    match connection_string(values, cx) {
+        Some(text) if text.starts_with("memory://") => DatabrokerSettings::Memory,
+        Some(text) => {
+            let path = text.strip_prefix("file://").unwrap_or(&text);
+            if !Path::new(path).is_absolute() {
+                let message = format!("\"{text}\" is no folder");
+                cx.sink.error(
+                    values.place(name),
+                    name,
+                    message,
+                    "write an absolute path, or file:///path",
+                );
+            }
+            DatabrokerSettings::File(PathBuf::from(path))
+        }
+        None if values.is_set("databroker_storage_type") || writable(data_dir) => {
+            DatabrokerSettings::File(data_dir.join("databroker"))
+        }
+        None => {
+            let message = format!(
+                "records are kept in memory: the data folder {} cannot be written",
+                data_dir.display()
+            );
+            let help = "sessions end with a restart; make the folder writable or set `data_dir`";
+            cx.sink
+                .warn(values.place("data_dir"), "databroker_storage_type", message, help);
+            DatabrokerSettings::Memory
+        }
+    }
+}
+
+/// The file wins over the inline form and is trimmed.
+fn connection_string(values: &Values, cx: &mut Cx<'_>) -> Option<String> {
+    let name = "databroker_storage_connection_string_file";
+    if let Some(path) = values.some_text(name) {
+        return match cx.read_text(path) {
+            Ok(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            Err(message) => {
+                cx.sink.error(
+                    values.place(name),
+                    name,
+                    message,
+                    "check the path and who may read the file",
+                );
+                None
+            }
+        };
+    }
+    values
+        .some_text("databroker_storage_connection_string")
+        .map(str::to_owned)
+}
+
+/// Whether a folder can be written, or made.
+pub(super) fn writable(dir: &Path) -> bool {
+    let mut existing = dir;
+    while !existing.exists() {
+        match existing.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => existing = parent,
+            _ => return false,
+        }
+    }
+    let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    existing.is_dir() && rustix::fs::access(existing, wanted).is_ok()
+}

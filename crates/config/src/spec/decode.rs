@@ -1,0 +1,384 @@
+//! Trees become values by the key table. Every mistake is reported with its key path and position; unknown
+//! keys go to [`super::unknown`].
+
+use super::keys::{Key, Kind, ROUTE};
+use super::node::{Entry, Node, Value};
+use super::sink::Sink;
+use super::values::{Val, Values};
+use super::{base64_std, format, policy, scalar, unknown, upstream};
+use crate::diagnostic::{Origin, Place};
+
+/// Decodes one level of options. Defaults of the table are filled in.
+pub fn options(
+    keys: impl Iterator<Item = &'static Key> + Clone,
+    node: &Node,
+    path: &str,
+    sink: &mut Sink,
+) -> Values {
+    let mut values = Values::new(path, node.place);
+    for key in keys.clone() {
+        let Some(text) = key.default else { continue };
+        let default = Node::new(Value::Text(text.to_owned()), Place::default());
+        if let Ok(value) = decode_text_value(key, &default) {
+            values.insert(key.name, value, Place::default());
+        }
+    }
+    let Value::Map(entries) = &node.value else {
+        return values;
+    };
+    for entry in entries.iter().filter(|entry| !entry.node.is_null()) {
+        match keys.clone().find(|key| key.name.eq_ignore_ascii_case(&entry.key)) {
+            Some(key) => option(key, entry, &mut values, sink),
+            None => unknown::report(keys.clone(), entry, path, sink),
+        }
+    }
+    values
+}
+
+fn option(key: &'static Key, entry: &Entry, values: &mut Values, sink: &mut Sink) {
+    let path = values.key(key.name);
+    let place = Place {
+        origin: entry.node.place.origin,
+        ..entry.node.place
+    };
+    match value(key, &entry.node, &path, sink) {
+        Some(value) => values.insert(key.name, value, place),
+        None => values.fail(key.name),
+    }
+}
+
+/// Decodes a value of a key; reports what is wrong with it.
+fn value(key: &'static Key, node: &Node, path: &str, sink: &mut Sink) -> Option<Val> {
+    match key.kind {
+        Kind::Object(keys) => {
+            let node = structured(node);
+            map_only(&node, path, sink)?;
+            Some(Val::Object(options(keys.iter(), &node, path, sink)))
+        }
+        Kind::Objects(keys) => objects(keys, &structured(node), path, sink).map(Val::Objects),
+        Kind::Named(keys) => named(keys, &structured(node), path, sink),
+        Kind::Routes => routes(node, path, sink),
+        Kind::Policy => policy::decode(node, path, sink),
+        Kind::Upstreams => match upstream::parse(node) {
+            Ok(list) => Some(Val::Upstreams(list)),
+            Err(mistakes) => {
+                for (place, message, help) in mistakes {
+                    sink.error(place, path, message, help);
+                }
+                None
+            }
+        },
+        Kind::Free => Some(Val::Free(structured(node).into_owned())),
+        _ => match decode_text_value(key, node) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                sink.error(node.place, path, message, remedy(key));
+                None
+            }
+        },
+    }
+}
+
+/// Decodes the kinds that have a text form of their own.
+pub(crate) fn decode_text_value(key: &'static Key, node: &Node) -> Result<Val, String> {
+    Ok(match key.kind {
+        Kind::Bool => Val::Bool(scalar::boolean(node)?),
+        Kind::Text => Val::Text(scalar::text(node)?),
+        Kind::Int(min, max) => Val::Int(scalar::number(node, min, max)?),
+        Kind::Float => Val::Float(scalar::float(node)?),
+        Kind::Duration => Val::Duration(scalar::nanoseconds(node)?),
+        Kind::Millis => Val::Duration(scalar::milliseconds(node)?),
+        Kind::Texts => Val::Texts(scalar::texts(node)?),
+        Kind::TextMap => Val::Pairs(text_map(key, node)?),
+        Kind::BoolMap => Val::Flags(bool_map(&structured(node))?),
+        Kind::Choice(choices) => {
+            let text = scalar::text(node)?;
+            let unsupported = || format!("unsupported enum value {text} for {}", choices.name);
+            Val::Choice(choices.find(&text).ok_or_else(unsupported)?)
+        }
+        Kind::StrictInt => match &strict(node).value {
+            Value::Int(number) if (0..=i128::from(u32::MAX)).contains(number) => {
+                Val::Int(i64::try_from(*number).unwrap_or_default())
+            }
+            _ => {
+                return Err(format!(
+                    "expected a whole number without quotes, found {}",
+                    node.kind()
+                ));
+            }
+        },
+        Kind::StrictBool => match &strict(node).value {
+            Value::Bool(value) => Val::Bool(*value),
+            _ => {
+                return Err(format!(
+                    "expected true or false without quotes, found {}",
+                    node.kind()
+                ));
+            }
+        },
+        Kind::StrictText => match &node.value {
+            Value::Text(text) => Val::Text(text.clone()),
+            _ => return Err(format!("expected text in quotes, found {}", node.kind())),
+        },
+        Kind::ClaimHeaders => Val::Pairs(claim_headers(node)?),
+        Kind::ClaimValues => Val::Claims(claim_values(node)?),
+        _ => return Err("this option has nested options".into()),
+    })
+}
+
+fn remedy(key: &Key) -> String {
+    match key.kind {
+        Kind::Bool => "write true or false".into(),
+        Kind::Duration => "write a number with its unit, for instance 30s, 5m or 1h30m".into(),
+        Kind::Millis => "write whole milliseconds without a unit, for instance 5000".into(),
+        Kind::Choice(choices) => {
+            let members: Vec<_> = choices
+                .members
+                .iter()
+                .filter(|m| !m.starts_with("un"))
+                .copied()
+                .collect();
+            format!("one of {}", members.join(", "))
+        }
+        Kind::Texts => "write a list, or text separated by commas".into(),
+        Kind::TextMap => "write a map of name and value".into(),
+        _ => String::new(),
+    }
+}
+
+/// Text into a structured option is JSON (or YAML) text, as in an environment variable.
+fn structured(node: &Node) -> std::borrow::Cow<'_, Node> {
+    use std::borrow::Cow;
+    let Value::Text(text) = &node.value else {
+        return Cow::Borrowed(node);
+    };
+    match format::parse_yaml(text) {
+        Ok(mut tree) if matches!(tree.value, Value::List(_) | Value::Map(_)) => {
+            tree.place = node.place;
+            Cow::Owned(match node.place.origin {
+                Origin::Env(name) => tree.into_env(name),
+                _ => tree,
+            })
+        }
+        _ => Cow::Borrowed(node),
+    }
+}
+
+/// In the environment a number or boolean comes as text; in a file it must not.
+fn strict(node: &Node) -> Node {
+    match (&node.value, node.place.origin) {
+        (Value::Text(text), Origin::Env(_) | Origin::Default) => {
+            format::parse_yaml(text).unwrap_or_else(|_| node.clone())
+        }
+        _ => node.clone(),
+    }
+}
+
+fn map_only(node: &Node, path: &str, sink: &mut Sink) -> Option<()> {
+    if matches!(node.value, Value::Map(_)) {
+        return Some(());
+    }
+    sink.error(
+        node.place,
+        path,
+        format!("expected a map of options, found {}", node.kind()),
+        "",
+    );
+    None
+}
+
+fn objects(keys: &'static [Key], node: &Node, path: &str, sink: &mut Sink) -> Option<Vec<Values>> {
+    let items = match &node.value {
+        Value::List(items) => items.as_slice(),
+        Value::Map(_) => std::slice::from_ref(node),
+        _ => {
+            sink.error(
+                node.place,
+                path,
+                format!("expected a list of maps, found {}", node.kind()),
+                "",
+            );
+            return None;
+        }
+    };
+    let mut list = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        if map_only(item, &path, sink).is_some() {
+            list.push(options(keys.iter(), item, &path, sink));
+        }
+    }
+    (list.len() == items.len()).then_some(list)
+}
+
+fn named(keys: &'static [Key], node: &Node, path: &str, sink: &mut Sink) -> Option<Val> {
+    map_only(node, path, sink)?;
+    let Value::Map(entries) = &node.value else {
+        return None;
+    };
+    let mut list = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let path = format!("{path}.{}", entry.key);
+        map_only(&entry.node, &path, sink)?;
+        let mut values = options(keys.iter(), &entry.node, &path, sink);
+        values.place = entry.place;
+        list.push((entry.key.clone(), values));
+    }
+    Some(Val::Named(list))
+}
+
+fn routes(node: &Node, path: &str, sink: &mut Sink) -> Option<Val> {
+    let decoded;
+    let node = match &node.value {
+        Value::Text(text) if !text.is_empty() => match decode_routes(text, node.place) {
+            Ok(tree) => {
+                decoded = tree;
+                &decoded
+            }
+            Err(message) => {
+                let help = "write the list of routes as YAML, then base64 of the whole";
+                sink.error(node.place, path, message, help);
+                return None;
+            }
+        },
+        _ => node,
+    };
+    if let Value::List(items) = &node.value
+        && let Some(rules) = items
+            .iter()
+            .find(|item| item.get("allow").or(item.get("deny")).is_some())
+    {
+        let help = "rules belong into the `policy` of a route; at the top level `policy` is a list of routes";
+        sink.error(rules.place, path, "expected routes, found policy rules", help);
+        return None;
+    }
+    objects(ROUTE, node, path, sink).map(Val::Objects)
+}
+
+/// Routes in an environment variable: standard base64 of a YAML list.
+fn decode_routes(text: &str, place: Place) -> Result<Node, String> {
+    let parts = text.split(',').count();
+    if parts > 1 {
+        return Err(format!("base64 policy data: expecting 1, got {parts}"));
+    }
+    let bytes = base64_std(text).map_err(|error| format!("base64 decoding policy data: {error}"))?;
+    let bad_yaml = |error: &str| format!("parsing base64-encoded policy data as yaml: {error}");
+    let yaml = String::from_utf8(bytes).map_err(|_| bad_yaml("it is not UTF-8"))?;
+    let tree = format::parse_yaml(&yaml)
+        .map_err(|error| bad_yaml(&format!("line {}: {}", error.place.line, error.message)))?;
+    if !matches!(tree.value, Value::List(_)) {
+        return Err(bad_yaml("a list of routes is expected"));
+    }
+    Ok(match place.origin {
+        Origin::Env(name) => tree.into_env(name),
+        _ => tree,
+    })
+}
+
+fn text_map(key: &Key, node: &Node) -> Result<Vec<(String, String)>, String> {
+    let tree = structured(node);
+    match (&tree.value, &node.value) {
+        (Value::Map(entries), _) => entries
+            .iter()
+            .filter(|entry| !entry.node.is_null())
+            .map(|entry| {
+                let text = scalar::text(&entry.node)
+                    .map_err(|error| format!("header {} failed to parse: {error}", entry.key));
+                Ok((entry.key.clone(), text?))
+            })
+            .collect(),
+        (_, Value::Text(text)) if text.is_empty() => Ok(Vec::new()),
+        (_, Value::Text(text)) if key.env == Some("HEADERS") => text
+            .split(',')
+            .map(|item| {
+                item.split_once(':')
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            })
+            .collect::<Option<_>>()
+            .ok_or_else(|| format!("failed to decode headers from '{text}'")),
+        _ => Err(format!("expected a map, found {}", node.kind())),
+    }
+}
+
+fn bool_map(node: &Node) -> Result<Vec<(String, bool, Place)>, String> {
+    let Value::Map(entries) = &node.value else {
+        return Err(format!(
+            "expected a map of name and true or false, found {}",
+            node.kind()
+        ));
+    };
+    entries
+        .iter()
+        .filter(|entry| !entry.node.is_null())
+        .map(|entry| {
+            let value = scalar::boolean(&entry.node).map_err(|error| format!("{}: {error}", entry.key))?;
+            Ok((entry.key.clone(), value, entry.place))
+        })
+        .collect()
+}
+
+/// Header and claim: a map says both, a list or text names claims for `x-pomerium-claim-…`.
+fn claim_headers(node: &Node) -> Result<Vec<(String, String)>, String> {
+    let default_header = |claim: &str| (format!("x-pomerium-claim-{claim}"), claim.to_owned());
+    let pairs: Vec<(String, String)> = match &node.value {
+        Value::Map(entries) => entries
+            .iter()
+            .map(|entry| Ok((entry.key.clone(), scalar::text(&entry.node)?)))
+            .collect::<Result<_, String>>()?,
+        Value::List(items) => items
+            .iter()
+            .map(|item| match &item.value {
+                Value::Map(_) | Value::List(_) => Err("found nested object in array of values".to_owned()),
+                _ => scalar::text(item).map(|claim| default_header(&claim)),
+            })
+            .collect::<Result<_, String>>()?,
+        Value::Text(text) => text
+            .split(|c: char| c == ',' || c.is_whitespace())
+            .filter(|claim| !claim.is_empty())
+            .map(default_header)
+            .collect(),
+        _ => {
+            return Err(format!(
+                "expected a map or a list of claims, found {}",
+                node.kind()
+            ));
+        }
+    };
+    match pairs
+        .iter()
+        .find(|(header, _)| http::HeaderName::from_bytes(header.as_bytes()).is_err())
+    {
+        Some((header, _)) => Err(format!("\"{header}\" has invalid header name")),
+        None => Ok(pairs),
+    }
+}
+
+/// Claim and accepted values; nested maps become dotted names, a single value counts as a list of one.
+fn claim_values(node: &Node) -> Result<Vec<(String, Vec<serde_json::Value>)>, String> {
+    let tree = structured(node);
+    let Value::Map(entries) = &tree.value else {
+        return Err(format!(
+            "expected a map of claim and values, found {}",
+            node.kind()
+        ));
+    };
+    let mut claims = Vec::new();
+    for entry in entries {
+        flatten(&entry.key, &entry.node, &mut claims);
+    }
+    claims.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(claims)
+}
+
+fn flatten(name: &str, node: &Node, claims: &mut Vec<(String, Vec<serde_json::Value>)>) {
+    match &node.value {
+        Value::Null => {}
+        Value::Map(entries) => {
+            for entry in entries {
+                flatten(&format!("{name}.{}", entry.key), &entry.node, claims);
+            }
+        }
+        Value::List(items) => claims.push((name.to_owned(), items.iter().map(Node::to_json).collect())),
+        _ => claims.push((name.to_owned(), vec![node.to_json()])),
+    }
+}

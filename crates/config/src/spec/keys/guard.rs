@@ -1,0 +1,101 @@
+//! Typing mistakes: which keys guard access, and which known key an unknown one is near to.
+
+use super::{ROUTE, global};
+
+/// Whether a key restricts who gets in: a misspelling of it must never be ignored.
+pub fn guards_access(name: &str) -> bool {
+    matches!(
+        name,
+        "policy" | "enforcement" | "bearer_token_format" | "downstream_mtls" | "sub_policies"
+    ) || name.starts_with("allowed_")
+        || name.starts_with("allow_")
+        || (name.starts_with("tls_") && name.contains("client"))
+        || (name.starts_with("idp_") && name.ends_with("audiences"))
+}
+
+/// The access key that an unknown key probably means: same spelling on another level, or at most two typing
+/// mistakes away. `siblings` are the names that are valid where the key stands.
+pub fn likely_guard(unknown: &str, siblings: &[&'static str], in_mtls: bool) -> Option<&'static str> {
+    let unknown = normal(unknown);
+    let near = |name: &&'static str| distance(&unknown, name, 2).is_some();
+    let own = siblings
+        .iter()
+        .copied()
+        .filter(|name| in_mtls || guards_access(name))
+        .find(near);
+    let other_level = || {
+        let all = global().chain(ROUTE).map(|key| key.name);
+        all.filter(|name| name.len() > 5 && guards_access(name))
+            .find(near)
+    };
+    own.or_else(other_level)
+}
+
+/// The nearest known name, if one is near enough to be worth mentioning.
+pub fn nearest(unknown: &str, names: &[&'static str]) -> Option<&'static str> {
+    let unknown = normal(unknown);
+    let limit = (unknown.len() / 3).clamp(1, 3);
+    names
+        .iter()
+        .filter_map(|name| distance(&unknown, name, limit).map(|steps| (steps, *name)))
+        .min()
+        .map(|(_, name)| name)
+}
+
+fn normal(name: &str) -> String {
+    name.trim().to_lowercase().replace(['-', ' '], "_")
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours between two names, if at most `limit`.
+fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len().abs_diff(b.len()) > limit {
+        return None;
+    }
+    let mut before_last = vec![0; b.len() + 1];
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before_last[j - 2] + 1);
+            }
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    Some(last[b.len()]).filter(|&steps| steps <= limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_typing_mistakes() {
+        assert_eq!(distance("allowed_usres", "allowed_users", 2), Some(1));
+        assert_eq!(distance("alowed_users", "allowed_users", 2), Some(1));
+        assert_eq!(distance("name", "allowed_users", 2), None);
+        assert_eq!(distance("abc", "xyz", 2), None);
+    }
+
+    #[test]
+    fn misspelled_access_keys_are_found_on_every_level() {
+        let route: Vec<_> = ROUTE.iter().map(|key| key.name).collect();
+        assert_eq!(likely_guard("allowed-user", &route, false), Some("allowed_users"));
+        assert_eq!(likely_guard("polcy", &route, false), Some("policy"));
+        assert_eq!(
+            likely_guard("allowed_users", &["address"], false),
+            Some("allowed_users")
+        );
+        assert_eq!(likely_guard("whatever", &route, false), None);
+        assert_eq!(likely_guard("ca_fiel", &["ca", "ca_file"], true), Some("ca_file"));
+    }
+
+    #[test]
+    fn suggestions_are_near() {
+        assert_eq!(nearest("adress", &["address", "services"]), Some("address"));
+        assert_eq!(nearest("no_such_option", &["address", "services"]), None);
+    }
+}

@@ -1,0 +1,140 @@
+//! The tree that every file format is read into: values with their positions, not yet interpreted.
+
+use crate::diagnostic::{Origin, Place};
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// The value.
+    pub value: Value,
+    /// Its position.
+    pub place: Place,
+}
+
+/// What a file can say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Null: the key counts as unset.
+    Null,
+    /// Boolean.
+    Bool(bool),
+    /// Integer.
+    Int(i128),
+    /// Fraction.
+    Float(f64),
+    /// Text.
+    Text(String),
+    /// List.
+    List(Vec<Node>),
+    /// Map, in the order of the file.
+    Map(Vec<Entry>),
+}
+
+/// A key of a map with its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key stands.
+    pub place: Place,
+    /// The value.
+    pub node: Node,
+}
+
+impl Node {
+    /// A node with a position.
+    pub fn new(value: Value, place: Place) -> Self {
+        Self { value, place }
+    }
+
+    /// Text from an environment variable.
+    pub fn env(name: &'static str, text: &str) -> Self {
+        Self::new(
+            Value::Text(text.to_owned()),
+            Place {
+                origin: Origin::Env(name),
+                line: 0,
+                column: 0,
+            },
+        )
+    }
+
+    /// Whether the key counts as unset.
+    pub fn is_null(&self) -> bool {
+        matches!(self.value, Value::Null)
+    }
+
+    /// What it is, for messages.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Int(_) | Value::Float(_) => "a number",
+            Value::Text(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+
+    /// Number of nodes in this tree.
+    pub fn size(&self) -> usize {
+        match &self.value {
+            Value::List(items) => 1 + items.iter().map(Node::size).sum::<usize>(),
+            Value::Map(entries) => 1 + entries.iter().map(|entry| entry.node.size()).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
+    /// The value of a key, compared without case.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(entries) => entries
+                .iter()
+                .find(|entry| entry.key.eq_ignore_ascii_case(key))
+                .map(|entry| &entry.node),
+            _ => None,
+        }
+    }
+
+    /// Marks the whole tree as coming from an environment variable; lines stay.
+    pub fn into_env(mut self, name: &'static str) -> Self {
+        self.visit_places(&mut |place| place.origin = Origin::Env(name));
+        self
+    }
+
+    fn visit_places(&mut self, change: &mut dyn FnMut(&mut Place)) {
+        change(&mut self.place);
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.visit_places(change)),
+            Value::Map(entries) => {
+                for entry in entries {
+                    change(&mut entry.place);
+                    entry.node.visit_places(change);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Plain JSON, for parts that are passed on as they are (PPL, protobuf JSON).
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(b) => Json::Bool(*b),
+            Value::Int(n) => i64::try_from(*n)
+                .map(Json::from)
+                .or_else(|_| u64::try_from(*n).map(Json::from))
+                .unwrap_or_else(|_| Json::String(n.to_string())),
+            Value::Float(n) => serde_json::Number::from_f64(*n).map_or(Json::Null, Json::Number),
+            Value::Text(text) => Json::String(text.clone()),
+            Value::List(items) => Json::Array(items.iter().map(Node::to_json).collect()),
+            Value::Map(entries) => Json::Object(
+                entries
+                    .iter()
+                    .map(|e| (e.key.clone(), e.node.to_json()))
+                    .collect(),
+            ),
+        }
+    }
+}

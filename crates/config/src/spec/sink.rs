@@ -1,0 +1,99 @@
+//! Collects every problem of one load, so that all of them are reported together.
+
+use std::path::PathBuf;
+
+use crate::diagnostic::{Diagnostic, Place, Refusal, Stage};
+
+/// Problems, warnings and refusals of one load.
+#[derive(Debug, Default)]
+pub struct Sink {
+    /// The config file, for the messages.
+    pub file: Option<PathBuf>,
+    /// Problems.
+    pub errors: Vec<Diagnostic>,
+    /// Warnings.
+    pub warnings: Vec<Diagnostic>,
+    /// Values that cannot be honoured yet.
+    pub refusals: Vec<Refusal>,
+}
+
+impl Sink {
+    /// An empty sink for a file.
+    pub fn new(file: Option<PathBuf>) -> Self {
+        Self {
+            file,
+            ..Self::default()
+        }
+    }
+
+    /// A problem at load.
+    pub fn error(
+        &mut self,
+        place: Place,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.error_at(Stage::Load, place, key, message, help);
+    }
+
+    /// A problem at some stage.
+    pub fn error_at(
+        &mut self,
+        stage: Stage,
+        place: Place,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let diagnostic = self.diagnostic(stage, place, key.into(), message.into(), help.into());
+        self.errors.push(diagnostic);
+    }
+
+    /// A warning.
+    pub fn warn(
+        &mut self,
+        place: Place,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let diagnostic = self.diagnostic(Stage::Load, place, key.into(), message.into(), help.into());
+        self.warnings.push(diagnostic);
+    }
+
+    /// A value that this version cannot honour.
+    pub fn refuse(
+        &mut self,
+        place: Place,
+        key: impl Into<String>,
+        why: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.refusals.push(Refusal {
+            file: self.file.clone(),
+            place,
+            key: key.into(),
+            why: why.into(),
+            help: help.into(),
+        });
+    }
+
+    fn diagnostic(
+        &self,
+        stage: Stage,
+        place: Place,
+        key: String,
+        message: String,
+        help: String,
+    ) -> Diagnostic {
+        Diagnostic {
+            file: self.file.clone(),
+            place,
+            stage,
+            key,
+            message,
+            help,
+        }
+    }
+}

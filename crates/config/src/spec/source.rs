@@ -1,0 +1,134 @@
+//! Sources and their precedence: environment over file over defaults (spec config.md 2). Each variable
+//! replaces the whole value of its key.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+
+use super::decode;
+use super::format::{self, MAX_FILE};
+use super::keys::{self, Key, Kind};
+use super::node::{Entry, Node, Value};
+use super::sink::Sink;
+use super::values::Values;
+use crate::diagnostic::Place;
+
+/// The environment, as a map.
+pub type Environment = BTreeMap<String, String>;
+
+/// Reads file and environment into decoded options; `None` when the file cannot be read at all.
+pub fn read(path: Option<&Path>, env: &Environment, sink: &mut Sink) -> Option<Values> {
+    let mut tree = match path {
+        Some(path) => read_file(path, sink)?,
+        None => Node::new(Value::Map(Vec::new()), Place::default()),
+    };
+    overlay(&mut tree, env);
+    Some(decode::options(keys::global(), &tree, "", sink))
+}
+
+fn read_file(path: &Path, sink: &mut Sink) -> Option<Node> {
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(message) => {
+            let help = "check the path given to --config and who may read the file";
+            sink.error(
+                Place::default(),
+                "",
+                format!("failed to read config: {message}"),
+                help,
+            );
+            return None;
+        }
+    };
+    match format::parse_file(path, &text) {
+        Ok(tree) => Some(tree),
+        Err(error) => {
+            sink.error(
+                error.place,
+                "",
+                format!("failed to read config: {}", error.message),
+                error.help,
+            );
+            None
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("the file is larger than {} MiB", MAX_FILE >> 20));
+    }
+    String::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".into())
+}
+
+/// Lays the environment over the tree.
+fn overlay(tree: &mut Node, env: &Environment) {
+    for key in keys::global() {
+        if let Kind::Object(inner) = key.kind
+            && inner.iter().any(|key| key.env.is_some())
+        {
+            overlay_nested(tree, key, inner, env);
+        } else if let Some(node) = variable(key, env) {
+            put(tree, key.name, node);
+        }
+    }
+}
+
+/// `downstream_mtls` has a variable for each of its keys.
+fn overlay_nested(tree: &mut Node, outer: &Key, inner: &'static [Key], env: &Environment) {
+    for key in inner {
+        let Some(node) = variable(key, env) else { continue };
+        if !matches!(tree.get(outer.name).map(|node| &node.value), Some(Value::Map(_))) {
+            put(tree, outer.name, Node::new(Value::Map(Vec::new()), node.place));
+        }
+        if let Value::Map(entries) = &mut tree.value
+            && let Some(entry) = entries
+                .iter_mut()
+                .find(|entry| entry.key.eq_ignore_ascii_case(outer.name))
+        {
+            put(&mut entry.node, key.name, node);
+        }
+    }
+}
+
+/// The variable of a key; an empty one counts as unset.
+fn variable(key: &Key, env: &Environment) -> Option<Node> {
+    let name: &'static str = key.env.unwrap_or_else(|| upper(key.name));
+    env.get(name)
+        .filter(|text| !text.is_empty())
+        .map(|text| Node::env(name, text))
+}
+
+/// The upper-case name, made once per key.
+fn upper(name: &'static str) -> &'static str {
+    use std::collections::HashMap;
+    use std::sync::LazyLock;
+    static NAMES: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::new(|| {
+        keys::global()
+            .map(|key| (key.name, &*Box::leak(key.name.to_uppercase().into_boxed_str())))
+            .collect()
+    });
+    NAMES.get(name).copied().unwrap_or(name)
+}
+
+fn put(tree: &mut Node, name: &str, node: Node) {
+    let Value::Map(entries) = &mut tree.value else {
+        return;
+    };
+    entries.retain(|entry| !entry.key.eq_ignore_ascii_case(name));
+    entries.push(Entry {
+        key: name.to_owned(),
+        place: node.place,
+        node,
+    });
+}
+
+/// The environment variable of an option, for documentation.
+pub fn variable_name(key: &'static Key) -> &'static str {
+    key.env.unwrap_or_else(|| upper(key.name))
+}
