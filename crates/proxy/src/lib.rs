@@ -1,1 +1,52 @@
 //! The data plane: listeners, TLS, HTTP, routing, upstreams, access log.
+//!
+//! A request on its way: `listener` and `conn` (socket, TLS, HTTP/1.1 or HTTP/2) → [`flow`] (canonical
+//! request, route, decision) → `headers` (what changes) → [`upstream`] (pools of this worker) → back
+//! through `body`, which counts and watches the time. [`Dataplane`] is the handle on all of it,
+//! [`Snapshot`] one version of what it serves.
+//!
+//! A worker is a thread with its own runtime, sockets and upstream connections; the request path shares
+//! snapshots and counters only and never waits for anything but the two ends of the request. Sign-in,
+//! pages and records are not here: they come in through [`ControlPlane`], [`LoginLinks`] and the
+//! resolver in [`Shared`].
+//!
+//! # Framing
+//!
+//! The HTTP library hides some raw forms; what is left has one reading, and every request is serialised
+//! anew:
+//! - `Transfer-Encoding` beside `Content-Length`: the library reads chunks, drops the length and closes
+//!   after the answer, so that nothing behind the body is read as a request. One framing goes upstream.
+//! - `Content-Length` repeated with one value: read as one; with different values: 400.
+//! - `Transfer-Encoding` other than a single `chunked`, folded header lines, a blank before the colon,
+//!   HTTP/1.0 with `Transfer-Encoding`: 400 and the connection ends.
+//! - `#…` in a target is dropped while parsing: what is judged and forwarded is the target without it.
+//! - A body of unknown length is sent upstream chunked (HTTP/1.1) or in frames (HTTP/2), whatever the
+//!   method; the client's own framing headers never pass.
+
+pub mod access_log;
+mod body;
+mod conn;
+mod dataplane;
+mod exchange;
+mod flow;
+mod headers;
+mod lifecycle;
+mod listener;
+pub mod metrics;
+mod route;
+pub mod router;
+mod shared;
+mod snapshot;
+pub mod upstream;
+mod worker;
+
+pub use access_log::LogSink;
+pub use dataplane::{Dataplane, Options, StartError};
+pub use metrics::Metrics;
+pub use route::Route;
+pub use router::RouteTable;
+pub use shared::{ControlContext, ControlPlane, LoginLinks, RequestSpan, Shared, Tracer};
+pub use snapshot::{BuildError, Snapshot};
+
+#[cfg(test)]
+mod tests;

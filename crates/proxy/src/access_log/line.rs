@@ -1,0 +1,242 @@
+//! One JSON line per request, written straight into a buffer (spec proxy.md 9.1, policy.md 15.2).
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::HeaderValue;
+use jiff::Timestamp;
+
+use super::plan::{Field, LogPlan};
+
+/// What a line says; borrowed from the request that has just ended.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// When the line is written.
+    pub time: Timestamp,
+    /// `/ping` and `/healthz` are logged at debug.
+    pub health: bool,
+    /// Cluster, empty when nothing was forwarded.
+    pub cluster: &'a str,
+    /// Route name.
+    pub stat_name: &'a str,
+    /// Method.
+    pub method: &'a str,
+    /// Authority after the host rewrite.
+    pub authority: &'a str,
+    /// Path after the rewrite, without query.
+    pub path: &'a str,
+    /// Query.
+    pub query: &'a str,
+    /// `User-Agent`.
+    pub user_agent: Option<&'a HeaderValue>,
+    /// `Referer`; its query is cut off here.
+    pub referer: Option<&'a HeaderValue>,
+    /// `X-Forwarded-For` as sent upstream.
+    pub forwarded_for: Option<&'a HeaderValue>,
+    /// `X-Request-Id`.
+    pub request_id: &'a str,
+    /// Client address.
+    pub ip: Option<IpAddr>,
+    /// Start to last byte.
+    pub duration: Duration,
+    /// Bytes of the response body.
+    pub size: u64,
+    /// Status.
+    pub status: u16,
+    /// Response code details.
+    pub details: &'a str,
+    /// Values of the named headers, in the order of the plan.
+    pub headers: &'a [Option<HeaderValue>],
+}
+
+/// Appends the line of `facts`, with its line feed.
+pub fn write(out: &mut Vec<u8>, plan: &LogPlan, facts: &Facts<'_>) {
+    let level = if facts.health { "debug" } else { "info" };
+    // Writing into a Vec cannot fail.
+    let _ = write!(out, r#"{{"level":"{level}","service":"envoy""#);
+    for field in &plan.fields {
+        write_field(out, plan, facts, *field);
+    }
+    let _ = writeln!(out, r#","time":"{}","message":"http-request"}}"#, facts.time);
+}
+
+fn write_field(out: &mut Vec<u8>, plan: &LogPlan, facts: &Facts<'_>, field: Field) {
+    match field {
+        Field::UpstreamCluster => text(out, "upstream-cluster", facts.cluster.as_bytes()),
+        Field::Method => text(out, "method", facts.method.as_bytes()),
+        Field::Authority => text(out, "authority", facts.authority.as_bytes()),
+        Field::Path => text(out, "path", facts.path.as_bytes()),
+        Field::UserAgent => text(out, "user-agent", bytes(facts.user_agent)),
+        Field::Referer => text(out, "referer", without_query(bytes(facts.referer))),
+        Field::ForwardedFor => text(out, "forwarded-for", bytes(facts.forwarded_for)),
+        Field::RequestId => text(out, "request-id", facts.request_id.as_bytes()),
+        Field::Duration => {
+            let _ = write!(out, r#","duration":{:.6}"#, facts.duration.as_secs_f64() * 1000.0);
+        }
+        Field::Size => number(out, "size", facts.size),
+        Field::ResponseCode => number(out, "response-code", facts.status.into()),
+        Field::ResponseCodeDetails => text(out, "response-code-details", facts.details.as_bytes()),
+        Field::ClusterStatName if facts.stat_name.is_empty() => {}
+        Field::ClusterStatName => text(out, "cluster-stat-name", facts.stat_name.as_bytes()),
+        Field::Ip => {
+            let ip = facts.ip.map(|ip| ip.to_string()).unwrap_or_default();
+            text(out, "ip", ip.as_bytes());
+        }
+        Field::Query => text(out, "query", facts.query.as_bytes()),
+        Field::Headers => headers(out, plan, facts),
+    }
+}
+
+fn headers(out: &mut Vec<u8>, plan: &LogPlan, facts: &Facts<'_>) {
+    out.extend_from_slice(br#","headers":{"#);
+    let mut first = true;
+    for (name, value) in plan.headers.iter().zip(facts.headers) {
+        let Some(value) = value else { continue };
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        string(out, name.as_str().as_bytes());
+        out.push(b':');
+        string(out, value.as_bytes());
+    }
+    out.push(b'}');
+}
+
+fn bytes(value: Option<&HeaderValue>) -> &[u8] {
+    value.map_or(b"", HeaderValue::as_bytes)
+}
+
+fn without_query(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == b'?').next().unwrap_or(value)
+}
+
+fn text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":");
+    string(out, value);
+}
+
+fn number(out: &mut Vec<u8>, key: &str, value: u64) {
+    let _ = write!(out, r#","{key}":{value}"#);
+}
+
+/// A JSON string. Control characters are escaped, so that a line is always one line; bytes that are not
+/// UTF-8 become U+FFFD.
+fn string(out: &mut Vec<u8>, value: &[u8]) {
+    out.push(b'"');
+    for chunk in value.utf8_chunks() {
+        for byte in chunk.valid().bytes() {
+            match byte {
+                b'"' => out.extend_from_slice(b"\\\""),
+                b'\\' => out.extend_from_slice(b"\\\\"),
+                0..=0x1f | 0x7f => {
+                    let _ = write!(out, "\\u{byte:04x}");
+                }
+                _ => out.push(byte),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use pomerium_config::settings::{AccessField, LogLevel, LogSettings};
+
+    use super::*;
+
+    fn facts<'a>(headers: &'a [Option<HeaderValue>], referer: &'a HeaderValue) -> Facts<'a> {
+        Facts {
+            time: "2026-08-01T10:00:00Z".parse().unwrap(),
+            health: false,
+            cluster: "route-1",
+            stat_name: "",
+            method: "GET",
+            authority: "up.internal:8080",
+            path: "/a",
+            query: "x=1",
+            user_agent: None,
+            referer: Some(referer),
+            forwarded_for: None,
+            request_id: "id",
+            ip: Some("192.0.2.1".parse().unwrap()),
+            duration: Duration::from_micros(1500),
+            size: 12,
+            status: 200,
+            details: "via_upstream",
+            headers,
+        }
+    }
+
+    fn plan(fields: Vec<AccessField>, level: LogLevel) -> LogPlan {
+        LogPlan::new(&LogSettings {
+            level,
+            proxy_level: level,
+            access_fields: fields,
+            authorize_fields: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_line_is_json_with_the_chosen_fields_in_order() {
+        let fields = vec![
+            AccessField::Size,
+            AccessField::Header("X-One".into()),
+            AccessField::Method,
+            AccessField::Header("X-Two".into()),
+            AccessField::Duration,
+            AccessField::Referer,
+            AccessField::ClusterStatName,
+            AccessField::Ip,
+        ];
+        let mut out = Vec::new();
+        let headers = [Some(HeaderValue::from_static("a\"b")), None];
+        let referer = HeaderValue::from_bytes(b"https://x.example.com/\xff?secret=1").unwrap();
+        write(
+            &mut out,
+            &plan(fields, LogLevel::Info),
+            &facts(&headers, &referer),
+        );
+        let line = String::from_utf8(out).unwrap();
+        assert!(line.ends_with("\n") && line.matches('\n').count() == 1);
+        let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            parsed,
+            serde_json::json!({
+                "level": "info", "service": "envoy", "size": 12, "headers": {"x-one": "a\"b"}, "method": "GET",
+                "duration": 1.5, "referer": "https://x.example.com/\u{fffd}", "ip": "192.0.2.1",
+                "time": "2026-08-01T10:00:00Z", "message": "http-request",
+            })
+        );
+        assert!(line.find("size").unwrap() < line.find("method").unwrap());
+    }
+
+    #[test]
+    fn control_bytes_cannot_break_the_line() {
+        let mut out = Vec::new();
+        string(&mut out, b"a\n\"b\\\x00\x7f");
+        assert_eq!(out, br#""a\u000a\"b\\\u0000\u007f""#);
+    }
+
+    #[test]
+    fn levels() {
+        for (level, normal, health) in [
+            (LogLevel::Debug, true, true),
+            (LogLevel::Info, true, false),
+            (LogLevel::Warn, false, false),
+            (LogLevel::Off, false, false),
+        ] {
+            let plan = plan(Vec::new(), level);
+            assert_eq!(
+                (plan.writes(false), plan.writes(true)),
+                (normal, health),
+                "{level:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Bodies on their way through: they count, note progress, enforce the time limits of a request and
+//! give the upstream connection back at their end. Back-pressure is the library's: a frame is asked
+//! for when the other side has room for it.
+
+mod request;
+mod response;
+mod timing;
+
+pub use request::RequestBody;
+pub use response::{ResponseBody, Tail};
+pub use timing::{Activity, Expired, Limits, Watchdog};

@@ -1,0 +1,65 @@
+//! The request body on its way to the upstream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::timing::Activity;
+
+/// Streams the client's body; notes progress and the end.
+#[derive(Debug)]
+pub struct RequestBody {
+    inner: Option<Incoming>,
+    activity: Arc<Activity>,
+}
+
+impl RequestBody {
+    /// Wraps the client's body.
+    pub fn new(inner: Incoming, activity: Arc<Activity>) -> Self {
+        let inner = (!inner.is_end_stream()).then_some(inner);
+        Self { inner, activity }
+    }
+
+    /// No body.
+    pub fn empty(activity: Arc<Activity>) -> Self {
+        Self {
+            inner: None,
+            activity,
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(inner) = self.inner.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let frame = std::task::ready!(Pin::new(&mut *inner).poll_frame(cx));
+        let ended = frame.is_none() || inner.is_end_stream();
+        self.activity.touch();
+        if ended {
+            self.activity.request_received();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}

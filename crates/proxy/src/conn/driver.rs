@@ -1,0 +1,101 @@
+//! Drives an HTTP connection to its end: the connection itself, its clock, and the process's phase.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::state::{ConnLimits, ConnState, Verdict};
+use crate::lifecycle::Phase;
+use crate::worker::Worker;
+
+/// A connection of the HTTP library that can be told to finish.
+pub(super) trait Graceful: Future<Output = hyper::Result<()>> {
+    /// Finishes what runs and takes nothing new: GOAWAY or `Connection: close`.
+    fn graceful(self: Pin<&mut Self>);
+}
+
+/// The future of one connection.
+pub(super) struct Driver<C> {
+    connection: Pin<Box<C>>,
+    state: Arc<ConnState>,
+    worker: Arc<Worker>,
+    limits: ConnLimits,
+    timer: Option<Pin<Box<Sleep>>>,
+    finishing: bool,
+}
+
+impl<C: Graceful> Driver<C> {
+    pub(super) fn new(connection: C, state: Arc<ConnState>, worker: Arc<Worker>, limits: ConnLimits) -> Self {
+        let mut this = Self {
+            connection: Box::pin(connection),
+            state,
+            worker,
+            limits,
+            timer: None,
+            finishing: false,
+        };
+        if let Verdict::Wait(at) = this.state.verdict(&limits) {
+            this.timer = Some(Box::pin(sleep_until(at)));
+        }
+        this
+    }
+
+    fn finish(&mut self) {
+        if !std::mem::replace(&mut self.finishing, true) {
+            self.connection.as_mut().graceful();
+        }
+    }
+
+    /// Ready when the connection is to be cut.
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(timer) = &mut self.timer else {
+                return Poll::Pending;
+            };
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match self.state.verdict(&self.limits) {
+                Verdict::Cut => return Poll::Ready(()),
+                Verdict::Wait(at) => timer.as_mut().reset(at.max(Instant::now() + MINIMUM)),
+                Verdict::Unlimited => self.timer = None,
+                Verdict::Idle if self.finishing => return Poll::Ready(()),
+                Verdict::Idle => {
+                    // The peer gets one more head timeout to acknowledge; then the connection is cut.
+                    timer.as_mut().reset(Instant::now() + CLOSE_WAIT);
+                    self.finish();
+                    cx.waker().wake_by_ref();
+                }
+            }
+        }
+    }
+}
+
+const MINIMUM: std::time::Duration = std::time::Duration::from_millis(10);
+const CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+impl<C: Graceful> Future for Driver<C> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.state.driver.register(cx.waker());
+        match this.worker.lifecycle.phase() {
+            Phase::Running => {}
+            Phase::Draining => this.finish(),
+            Phase::Stopped => return Poll::Ready(()),
+        }
+        match this.connection.as_mut().poll(cx) {
+            Poll::Ready(result) => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "downstream connection ended");
+                }
+                Poll::Ready(())
+            }
+            Poll::Pending => this.poll_clock(cx),
+        }
+    }
+}

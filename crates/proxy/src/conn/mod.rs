@@ -1,0 +1,25 @@
+//! One downstream connection: reading from the socket, HTTP/1.1 or HTTP/2, its clock and its end.
+//!
+//! Start at [`serve`]. What a request means is `flow`'s business.
+
+mod driver;
+mod io;
+mod serve;
+mod service;
+mod state;
+
+pub(crate) use serve::{serve_plain, serve_tls};
+pub(crate) use state::{ConnState, Guard};
+
+use pomerium_web::canonical::Connection;
+use std::sync::Arc;
+
+use crate::worker::Worker;
+
+/// What a request knows about the connection it came over.
+#[derive(Clone)]
+pub(crate) struct Conn {
+    pub(crate) info: Connection,
+    pub(crate) state: Arc<ConnState>,
+    pub(crate) worker: Arc<Worker>,
+}

@@ -1,0 +1,181 @@
+//! From an accepted socket to a running HTTP connection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use pomerium_config::settings::Codec;
+use pomerium_web::canonical::Connection;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::Conn;
+use super::driver::{Driver, Graceful};
+use super::io::{ServerStream, Transport};
+use super::service::Requests;
+use super::state::{ConnLimits, ConnState};
+use crate::lifecycle::Registered;
+use crate::worker::Worker;
+
+/// A TLS handshake may take this long.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A client that does not read for this long is cut, whatever the route says.
+const STALLED: Duration = Duration::from_secs(300);
+/// The largest request head (spec proxy.md 1.8).
+const MAX_HEAD: usize = 128 * 1024;
+/// The most header fields. The canonical request checks it too; here it bounds the parser.
+const MAX_FIELDS: usize = 1000;
+/// HTTP/2 windows and limits (spec proxy.md 6.1, brief of the listener).
+const STREAMS: u32 = 100;
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Streams reset by the client that were not yet answered: more is a rapid-reset attack.
+const PENDING_RESETS: usize = 20;
+/// Streams we had to reset because of the client's errors.
+const ERROR_RESETS: usize = 100;
+/// What may wait to be sent on one stream.
+const SEND_BUFFER: usize = 64 * 1024;
+
+type Http1 = http1::UpgradeableConnection<TokioIo<ServerStream>, Requests>;
+type Http2 = http2::Connection<TokioIo<ServerStream>, Requests, TokioExecutor>;
+
+impl Graceful for Http1 {
+    fn graceful(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl Graceful for Http2 {
+    fn graceful(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Serves a TLS connection: handshake, then what ALPN says (or what `codec` forces).
+pub(crate) async fn serve_tls(
+    worker: Arc<Worker>,
+    socket: TcpStream,
+    acceptor: TlsAcceptor,
+    addresses: (std::net::SocketAddr, std::net::SocketAddr),
+) {
+    let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await;
+    let stream = match handshake {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            worker.shared.metrics.handshake_failures.inc();
+            tracing::debug!(%error, peer = %addresses.0, "TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            worker.shared.metrics.handshake_failures.inc();
+            tracing::debug!(peer = %addresses.0, "TLS handshake timed out");
+            return;
+        }
+    };
+    let h2 = match worker.snapshot().codec {
+        Codec::Http1 => false,
+        Codec::Http2 => true,
+        Codec::Auto | Codec::Http3 => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+    };
+    serve(worker, Transport::Tls(Box::new(stream)), h2, addresses, true).await;
+}
+
+/// Serves a plain connection: HTTP/2 when the client opens with its preface.
+pub(crate) async fn serve_plain(
+    worker: Arc<Worker>,
+    socket: TcpStream,
+    addresses: (std::net::SocketAddr, std::net::SocketAddr),
+) {
+    let h2 = match worker.snapshot().codec {
+        Codec::Http1 => false,
+        Codec::Http2 => true,
+        Codec::Auto | Codec::Http3 => {
+            let limit = worker.snapshot().timeouts.idle.unwrap_or(STALLED);
+            match tokio::time::timeout(limit, speaks_http2(&socket)).await {
+                Ok(Ok(h2)) => h2,
+                _ => return,
+            }
+        }
+    };
+    serve(worker, Transport::Plain(socket), h2, addresses, false).await;
+}
+
+/// Whether the client opens with the HTTP/2 preface. `PRI` is no method of HTTP/1.1, so its four first
+/// bytes decide.
+async fn speaks_http2(socket: &TcpStream) -> std::io::Result<bool> {
+    const START: &[u8] = b"PRI ";
+    let mut first = [0; 4];
+    loop {
+        let seen = socket.peek(&mut first).await?;
+        if seen == 0 || first[..seen] != START[..seen] {
+            return Ok(false);
+        }
+        if seen == START.len() {
+            return Ok(true);
+        }
+        // A client that sends its preface byte by byte: peeking again would not wait.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn serve(
+    worker: Arc<Worker>,
+    transport: Transport,
+    h2: bool,
+    (peer, local): (std::net::SocketAddr, std::net::SocketAddr),
+    tls: bool,
+) {
+    let state = ConnState::new();
+    let _registered: Registered = worker.lifecycle.register(state.clone());
+    let timeouts = &worker.snapshot().timeouts;
+    let limits = ConnLimits {
+        head: timeouts.read,
+        idle: timeouts.idle,
+        stalled: Some(STALLED),
+    };
+    let conn = Conn {
+        info: Connection { peer, tls, local },
+        state: state.clone(),
+        worker: worker.clone(),
+    };
+    let stream = TokioIo::new(ServerStream {
+        transport,
+        state: state.clone(),
+    });
+    if h2 {
+        state.is_multiplexed();
+        let connection = http2_builder().serve_connection(stream, Requests(conn));
+        Driver::new(connection, state, worker, limits).await;
+    } else {
+        let connection = http1_builder()
+            .serve_connection(stream, Requests(conn))
+            .with_upgrades();
+        Driver::new(connection, state, worker, limits).await;
+    }
+}
+
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .preserve_header_case(true)
+        .max_headers(MAX_FIELDS)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_HEAD + 16 * 1024);
+    builder
+}
+
+fn http2_builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(ERROR_RESETS)
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
+    builder
+}

@@ -1,0 +1,205 @@
+//! The clock of a connection: how many requests run, since when it is idle, since when a head is
+//! arriving, since when the client does not read. Plain stores; only the driver looks at the time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
+
+/// Shared by the stream, the driver and the requests of a connection.
+#[derive(Debug)]
+pub(crate) struct ConnState {
+    base: Instant,
+    multiplexed: AtomicBool,
+    running: AtomicUsize,
+    /// Milliseconds after `base`, plus one; 0 means "not so".
+    idle_since: AtomicU64,
+    head_since: AtomicU64,
+    blocked_since: AtomicU64,
+    /// Wakes the driver when the process drains or stops.
+    pub(super) driver: AtomicWaker,
+}
+
+/// Limits of a connection; `None` is off.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnLimits {
+    /// First byte of a head to its end.
+    pub(crate) head: Option<Duration>,
+    /// No request running.
+    pub(crate) idle: Option<Duration>,
+    /// The client does not read what was written.
+    pub(crate) stalled: Option<Duration>,
+}
+
+/// What the clock says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Look again then.
+    Wait(Instant),
+    /// Nothing limits it now.
+    Unlimited,
+    /// Unused for too long: close in order.
+    Idle,
+    /// A head that does not end, or a client that does not read: cut.
+    Cut,
+}
+
+impl ConnState {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            base: Instant::now(),
+            multiplexed: AtomicBool::new(false),
+            running: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(1),
+            head_since: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
+            driver: AtomicWaker::new(),
+        })
+    }
+
+    pub(super) fn is_multiplexed(&self) {
+        self.multiplexed.store(true, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    /// Bytes came in: with no request running, they begin a head. An HTTP/2 connection talks about
+    /// itself between requests, so there it means nothing.
+    pub(super) fn received(&self) {
+        let begins = self.running.load(Ordering::Relaxed) == 0
+            && self.head_since.load(Ordering::Relaxed) == 0
+            && !self.multiplexed.load(Ordering::Relaxed);
+        if begins {
+            self.head_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn write_blocked(&self) {
+        if self.blocked_since.load(Ordering::Relaxed) == 0 {
+            self.blocked_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn write_moved(&self) {
+        if self.blocked_since.load(Ordering::Relaxed) != 0 {
+            self.blocked_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A request begins; the guard ends it.
+    pub(crate) fn request(self: &Arc<Self>) -> Guard {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.head_since.store(0, Ordering::Relaxed);
+        Guard(self.clone())
+    }
+
+    pub(crate) fn wake(&self) {
+        self.driver.wake();
+    }
+
+    pub(super) fn verdict(&self, limits: &ConnLimits) -> Verdict {
+        let deadline = |since: u64, limit: Option<Duration>| {
+            let since = since.checked_sub(1)?;
+            Some(self.base + Duration::from_millis(since) + limit?)
+        };
+        let cut = [
+            deadline(self.head_since.load(Ordering::Relaxed), limits.head),
+            deadline(self.blocked_since.load(Ordering::Relaxed), limits.stalled),
+        ];
+        let idle_since = if self.running.load(Ordering::Relaxed) == 0 {
+            self.idle_since.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        let idle = deadline(idle_since, limits.idle);
+        let now = Instant::now();
+        if cut.iter().flatten().any(|at| *at <= now) {
+            return Verdict::Cut;
+        }
+        if idle.is_some_and(|at| at <= now) {
+            return Verdict::Idle;
+        }
+        // A limit that is not running yet may begin right after this look: look again no later than that.
+        let shortest = [limits.head, limits.idle, limits.stalled]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|limit| now + limit);
+        cut.into_iter()
+            .flatten()
+            .chain(idle)
+            .chain(shortest)
+            .min()
+            .map_or(Verdict::Unlimited, Verdict::Wait)
+    }
+}
+
+/// One running request.
+#[derive(Debug)]
+pub(crate) struct Guard(Arc<ConnState>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.0.running.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ConnLimits = ConnLimits {
+        head: Some(Duration::from_secs(30)),
+        idle: Some(Duration::from_secs(300)),
+        stalled: Some(Duration::from_secs(300)),
+    };
+
+    async fn after(seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unused_connection_is_closed_and_a_used_one_is_not() {
+        let state = ConnState::new();
+        let request = state.request();
+        after(1000).await;
+        assert!(matches!(state.verdict(&LIMITS), Verdict::Wait(_)));
+        drop(request);
+        after(299).await;
+        assert!(matches!(state.verdict(&LIMITS), Verdict::Wait(_)));
+        after(2).await;
+        assert_eq!(state.verdict(&LIMITS), Verdict::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_end_is_cut() {
+        let state = ConnState::new();
+        state.received();
+        after(31).await;
+        assert_eq!(state.verdict(&LIMITS), Verdict::Cut);
+        let state = ConnState::new();
+        state.received();
+        let _running = state.request();
+        after(31).await;
+        assert!(matches!(state.verdict(&LIMITS), Verdict::Wait(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_cut() {
+        let state = ConnState::new();
+        let _running = state.request();
+        state.write_blocked();
+        after(299).await;
+        state.write_blocked();
+        after(2).await;
+        assert_eq!(state.verdict(&LIMITS), Verdict::Cut);
+        state.write_moved();
+        assert!(matches!(state.verdict(&LIMITS), Verdict::Wait(_)));
+    }
+}

@@ -1,0 +1,287 @@
+//! Who asks, and whether they may. No I/O, except one question to the databroker for a session that this
+//! process has not seen yet; without an answer the request is refused.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use jiff::Timestamp;
+use pomerium_authorize::decision_log::{self, AuthorizeRecord, Field, RouteFacts};
+use pomerium_authorize::{
+    Anonymous, AssertionRoute, Decision, Headers, IdentityHeaders, Outcome, Principal, Resolved, check,
+};
+use pomerium_config::settings::{AuthorizeField, LogLevel, LogSettings};
+use pomerium_policy::{HttpInput, Input, Program};
+use pomerium_web::handle::find_token;
+
+use super::Flow;
+use crate::metrics::Decided;
+use crate::route::Route;
+
+/// The outcome for a request to a route.
+pub(crate) enum Judged {
+    Allowed(Allowed),
+    Refused(Refused),
+}
+
+/// What is known about an allowed request.
+pub(crate) struct Allowed {
+    pub(crate) principal: Option<Arc<Principal>>,
+    pub(crate) identity: Option<Arc<IdentityHeaders>>,
+    pub(crate) now: Timestamp,
+}
+
+/// Why a request is not allowed.
+pub(crate) enum Refused {
+    /// Nobody is signed in, and somebody must be.
+    Login,
+    /// Somebody may not, or nobody may.
+    Denied(Denied),
+    /// It could not be judged.
+    Unjudged,
+}
+
+/// A refusal by the policy.
+pub(crate) struct Denied {
+    /// Who asked.
+    pub(crate) principal: Option<Arc<Principal>>,
+    /// The rule and the criteria that stood in the way, for routes that tell.
+    pub(crate) rule: Option<(String, Vec<String>)>,
+}
+
+/// Who asks.
+#[derive(Default)]
+pub(crate) struct Who {
+    pub(crate) principal: Option<Arc<Principal>>,
+    pub(crate) anonymous: Option<Anonymous>,
+}
+
+/// Judges a request to `route`.
+pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
+    let shared = flow.conn.worker.shared.clone();
+    let now = shared.clock.now();
+    let who = match identify(flow, route.idp_id(), now).await {
+        Ok(who) => who,
+        Err(refused) => {
+            shared.metrics.decided(Decided::Error);
+            return Judged::Refused(refused);
+        }
+    };
+    let decision = decide(flow, route, &who, now);
+    match decision.outcome {
+        Outcome::Allow => allowed(flow, route, who, now),
+        Outcome::Login => {
+            shared.metrics.decided(Decided::Login);
+            Judged::Refused(Refused::Login)
+        }
+        Outcome::Denied { .. } => {
+            shared.metrics.decided(Decided::Deny);
+            let rule = route
+                .settings
+                .show_error_details
+                .then(|| denial(flow, route, &who, now));
+            Judged::Refused(Refused::Denied(Denied {
+                principal: who.principal,
+                rule,
+            }))
+        }
+    }
+}
+
+fn allowed(flow: &Flow, route: &Arc<Route>, who: Who, now: Timestamp) -> Judged {
+    let metrics = &flow.conn.worker.shared.metrics;
+    let identity = match identity(flow, route, who.principal.as_deref(), now) {
+        Ok(identity) => identity,
+        Err(refused) => {
+            metrics.decided(Decided::Error);
+            return Judged::Refused(refused);
+        }
+    };
+    metrics.decided(Decided::Allow);
+    Judged::Allowed(Allowed {
+        principal: who.principal,
+        identity,
+        now,
+    })
+}
+
+/// The identity headers, when the route has a use for them.
+fn identity(
+    flow: &Flow,
+    route: &Arc<Route>,
+    principal: Option<&Principal>,
+    now: Timestamp,
+) -> Result<Option<Arc<IdentityHeaders>>, Refused> {
+    if !route.needs_assertion {
+        return Ok(None);
+    }
+    sign(flow, route, principal, now).map(Some)
+}
+
+/// The identity headers of `route` for this request.
+pub(crate) fn sign(
+    flow: &Flow,
+    route: &Arc<Route>,
+    principal: Option<&Principal>,
+    now: Timestamp,
+) -> Result<Arc<IdentityHeaders>, Refused> {
+    let facts = AssertionRoute {
+        route_id: &route.settings.id,
+        hostname: flow.request.host(),
+        issuer_format_uri: route.issuer_is_uri(),
+        claim_headers: &route.claim_headers,
+    };
+    flow.conn
+        .worker
+        .shared
+        .signer
+        .assertion(principal, &facts, now)
+        .map_err(|error| {
+            tracing::error!(%error, "cannot sign the assertion of a request");
+            Refused::Unjudged
+        })
+}
+
+/// Finds out who asks on a host whose people sign in with `idp_id`.
+pub(crate) async fn identify(flow: &Flow, idp_id: Option<&str>, now: Timestamp) -> Result<Who, Refused> {
+    let sessions = &flow.conn.worker.shared.sessions;
+    let query = flow.request.query.as_deref();
+    let Some((_source, token)) = find_token(&flow.parts.headers, query, &flow.snapshot.cookie_name) else {
+        return Ok(Who::default());
+    };
+    let resolved = match sessions.resolve(token, idp_id, now) {
+        Resolved::NeedsFetch(pending) => {
+            Box::pin(sessions.resolve_slow(pending, now))
+                .await
+                .map_err(|error| {
+                    tracing::warn!(%error, "a session could not be looked up: the request is refused");
+                    Refused::Unjudged
+                })?
+        }
+        known => known,
+    };
+    Ok(match resolved {
+        Resolved::Principal(principal) => Who {
+            principal: Some(principal),
+            anonymous: None,
+        },
+        Resolved::Anonymous(why) => Who {
+            principal: None,
+            anonymous: Some(why),
+        },
+        Resolved::NeedsFetch(_) => return Err(Refused::Unjudged),
+    })
+}
+
+fn decide(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> Decision {
+    let headers = Headers(&flow.parts.headers);
+    let input = input(flow, &headers, who, now);
+    let decision = check(&route.settings.policy, &input);
+    log(flow, route, who, &input, &decision);
+    decision
+}
+
+fn denial(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> (String, Vec<String>) {
+    let headers = Headers(&flow.parts.headers);
+    let denial = route.settings.policy.denial(&input(flow, &headers, who, now));
+    (denial.rule, denial.criteria)
+}
+
+fn input<'a>(flow: &'a Flow, headers: &'a Headers<'a>, who: &'a Who, now: Timestamp) -> Input<'a> {
+    let request = &*flow.request;
+    Input {
+        subject: who.principal.as_deref().map(|principal| &principal.subject),
+        http: HttpInput {
+            method: request.method.as_str(),
+            path: &request.decoded_path,
+            raw_path: &request.path,
+            query: request.query.as_deref().unwrap_or(""),
+            host: request.authority.as_str(),
+            headers,
+            client_ip: Some(request.client_ip),
+        },
+        now,
+    }
+}
+
+fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Decision) {
+    let plan = &flow.snapshot.authorize_log;
+    if !plan.on {
+        return;
+    }
+    let program: &Program = &route.settings.policy;
+    let record = AuthorizeRecord {
+        now: input.now,
+        request_id: &flow.request.request_id,
+        input,
+        headers: &flow.parts.headers,
+        principal: who.principal.as_deref(),
+        anonymous: who.anonymous,
+        route: Some(RouteFacts {
+            id: &route.settings.id,
+            checksum: None,
+            cluster: &route.settings.name,
+        }),
+        program: Some(program),
+        decision,
+    };
+    flow.conn
+        .worker
+        .shared
+        .log
+        .line(|buffer| decision_log::write_line(buffer, &plan.fields, &record));
+}
+
+/// Which fields the authorize log has.
+#[derive(Debug, Clone)]
+pub(crate) struct AuthorizePlan {
+    on: bool,
+    fields: Vec<Field>,
+}
+
+impl AuthorizePlan {
+    pub(crate) fn new(settings: &LogSettings) -> Self {
+        let fields = settings
+            .authorize_fields
+            .iter()
+            .filter_map(authorize_field)
+            .collect();
+        Self {
+            on: settings.level <= LogLevel::Info,
+            fields,
+        }
+    }
+}
+
+/// The field of the log; names of things this proxy does not have yet print nothing.
+fn authorize_field(field: &AuthorizeField) -> Option<Field> {
+    Some(match field {
+        AuthorizeField::RequestId => Field::RequestId,
+        AuthorizeField::CheckRequestId => Field::CheckRequestId,
+        AuthorizeField::Method => Field::Method,
+        AuthorizeField::Path => Field::Path,
+        AuthorizeField::Host => Field::Host,
+        AuthorizeField::Query => Field::Query,
+        AuthorizeField::Ip => Field::Ip,
+        AuthorizeField::SessionId => Field::SessionId,
+        AuthorizeField::ImpersonateSessionId => Field::ImpersonateSessionId,
+        AuthorizeField::ImpersonateUserId => Field::ImpersonateUserId,
+        AuthorizeField::ImpersonateEmail => Field::ImpersonateEmail,
+        AuthorizeField::ServiceAccountId => Field::ServiceAccountId,
+        AuthorizeField::User => Field::User,
+        AuthorizeField::Email => Field::Email,
+        AuthorizeField::EnvoyRouteChecksum => Field::EnvoyRouteChecksum,
+        AuthorizeField::EnvoyRouteId => Field::EnvoyRouteId,
+        AuthorizeField::RouteChecksum => Field::RouteChecksum,
+        AuthorizeField::RouteId => Field::RouteId,
+        AuthorizeField::ClusterStatName => Field::ClusterStatName,
+        AuthorizeField::Headers => Field::Headers,
+        AuthorizeField::IdToken => Field::IdToken,
+        AuthorizeField::IdTokenClaims => Field::IdTokenClaims,
+        AuthorizeField::Header(name) => Field::Header(HeaderName::from_bytes(name.as_bytes()).ok()?),
+        AuthorizeField::RemovedGroupsCount
+        | AuthorizeField::Body
+        | AuthorizeField::McpMethod
+        | AuthorizeField::McpTool
+        | AuthorizeField::McpToolParameters => return None,
+    })
+}

@@ -1,0 +1,135 @@
+//! One request, from its head to its answer. The steps, in order:
+//!
+//! 1. the canonical request (`pomerium_web::canonical`): what cannot be read in one way only is refused;
+//! 2. the route table: an internal path ([`control`]), a route, or 404;
+//! 3. who asks and whether they may ([`judge`]): in memory, except once for a session not seen before;
+//! 4. what the route does ([`action`]): redirect, answer, forward ([`forward`]) or upgrade ([`upgrade`]).
+//!
+//! Whatever goes wrong on the way ends in a refusal; every refusal is made in [`reply`].
+
+mod action;
+mod control;
+mod forward;
+pub(crate) mod judge;
+pub(crate) mod reply;
+mod upgrade;
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use pomerium_web::canonical::{self, CanonicalRequest};
+use tokio::time::Instant;
+
+use crate::body::{Activity, ResponseBody};
+use crate::conn::Conn;
+use crate::exchange::Exchange;
+use crate::route::Route;
+use crate::router::Match;
+use crate::snapshot::Snapshot;
+use reply::Problem;
+
+/// A response on its way to the client.
+pub(crate) type Reply = Response<ResponseBody>;
+
+/// One request with everything known about it so far.
+pub(crate) struct Flow {
+    pub(crate) conn: Conn,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) request: Arc<CanonicalRequest>,
+    pub(crate) parts: Parts,
+    pub(crate) body: Incoming,
+    pub(crate) upgrade: Option<OnUpgrade>,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) exchange: Box<Exchange>,
+}
+
+/// Answers one request.
+pub(crate) async fn handle(conn: Conn, request: Request<Incoming>) -> Reply {
+    let start = Instant::now();
+    let snapshot = conn.worker.snapshot();
+    let (mut parts, body) = request.into_parts();
+    let mut exchange = Exchange::start(&conn, snapshot.clone(), start, parts.version);
+    let canonical = canonical::canonicalize(&mut parts, &conn.info, &snapshot.rules, &mut request_id);
+    let request = match canonical {
+        Ok(request) => Arc::new(request),
+        Err(refusal) => {
+            conn.worker.shared.metrics.refused_requests.inc();
+            return reply::refusal(exchange, &refusal, parts.method == http::Method::HEAD);
+        }
+    };
+    exchange.judged(&request, &parts.headers);
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
+    let activity = Activity::start(start, http_body::Body::is_end_stream(&body));
+    let mut flow = Flow {
+        conn,
+        snapshot,
+        request,
+        parts,
+        body,
+        upgrade,
+        activity,
+        exchange,
+    };
+    flow.trace();
+    flow.dispatch().await
+}
+
+impl Flow {
+    async fn dispatch(mut self) -> Reply {
+        match self
+            .snapshot
+            .table
+            .find(self.request.authority.as_str(), &self.request.path)
+        {
+            Match::Internal(_, route) => {
+                let route = route.and_then(|index| self.snapshot.routes.get(index)).cloned();
+                Box::pin(control::answer(self, route)).await
+            }
+            Match::Route(index) => match self.snapshot.routes.get(index).cloned() {
+                Some(route) => {
+                    self.exchange.matched(&route);
+                    self.serve_route(route).await
+                }
+                None => self.fail(Problem::NoRoute),
+            },
+            Match::None => self.fail(Problem::NoRoute),
+        }
+    }
+
+    async fn serve_route(mut self, route: Arc<Route>) -> Reply {
+        match judge::judge(&mut self, &route).await {
+            judge::Judged::Allowed(allowed) => action::carry_out(self, route, allowed).await,
+            judge::Judged::Refused(refused) => reply::refused(self, &route, refused),
+        }
+    }
+
+    /// An answer of ours to a request that cannot be served.
+    pub(crate) fn fail(self, problem: Problem) -> Reply {
+        reply::problem(self, problem)
+    }
+
+    /// Passes the trace context on, or starts a span that takes its place.
+    fn trace(&mut self) {
+        const TRACEPARENT: http::HeaderName = http::HeaderName::from_static("traceparent");
+        let Some(tracer) = &self.conn.worker.shared.tracer else {
+            return;
+        };
+        let span = tracer.start(&self.request, self.parts.headers.get(TRACEPARENT));
+        if let Some(own) = span.traceparent() {
+            self.parts.headers.insert(TRACEPARENT, own);
+        }
+        self.exchange.span = Some(span);
+    }
+}
+
+/// A random UUID, from the generator of this thread.
+fn request_id() -> String {
+    let bytes: [u8; 16] = rand::random();
+    uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .hyphenated()
+        .to_string()
+}

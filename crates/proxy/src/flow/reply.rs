@@ -1,0 +1,336 @@
+//! Answers of the proxy itself: requests that cannot be read, judged or served (spec proxy.md 7,
+//! policy.md 8 and 9). Words and forms are `pomerium_web`'s; here is which one it is, and its way out.
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Method, Response, StatusCode};
+use pomerium_config::settings::Settings;
+use pomerium_web::canonical::Refusal;
+use pomerium_web::negotiate::{self, ClientKind};
+use pomerium_web::pages::{Branding, Frame, Site};
+use pomerium_web::problem::{self, Detail, Outcome};
+use pomerium_web::{body, error_reply};
+
+use super::judge::Refused;
+use super::{Flow, Reply};
+use crate::body::{Expired, ResponseBody, Tail};
+use crate::exchange::Exchange;
+use crate::headers::response::set_request_id;
+use crate::route::Route;
+use crate::upstream::UpstreamError;
+
+const BROKEN: &str = "upstream_reset_before_response_started{protocol_error}";
+
+/// Why a request is not served. Each has its status, flag and details (spec proxy.md 7) in
+/// [`Problem::describe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// No route answers.
+    NoRoute,
+    /// The rewriting of the route makes no path.
+    BadRewrite,
+    /// The route does not let this upgrade through.
+    Upgrade,
+    /// An upgrade with a body.
+    UpgradeBody,
+    /// The upstream switched protocols unasked, or to another one.
+    UnaskedSwitch,
+    /// Access cannot be decided.
+    Unjudged,
+    /// The control plane broke.
+    ControlFailed,
+    /// A limit ran out while we waited for the client.
+    ClientSlow(&'static str),
+    /// A limit ran out while we waited for the upstream.
+    UpstreamSlow(&'static str),
+    /// The upstream did not answer.
+    Down(&'static str, &'static str),
+    /// The upstream's answer cannot be read.
+    Broken,
+    /// The request broke off.
+    RequestBody,
+}
+
+impl Problem {
+    /// An upstream that gave no answer.
+    pub(crate) fn upstream(error: &UpstreamError) -> Self {
+        tracing::debug!(%error, "an upstream gave no answer");
+        match error {
+            UpstreamError::NoAddress { .. } => Self::Down("no_healthy_upstream", "UH"),
+            UpstreamError::Connect(_) => {
+                Self::Down("upstream_reset_before_response_started{connection_failure}", "UF")
+            }
+            UpstreamError::ConnectTimeout => {
+                Self::Down("upstream_reset_before_response_started{connection_timeout}", "UF")
+            }
+            UpstreamError::Closed => Self::Down(
+                "upstream_reset_before_response_started{connection_termination}",
+                "UC",
+            ),
+            UpstreamError::Reset => Self::Down("upstream_reset_before_response_started{remote_reset}", "UR"),
+            UpstreamError::Protocol(_) => Self::Broken,
+            UpstreamError::RequestBody => Self::RequestBody,
+        }
+    }
+
+    /// A limit that ran out before there was an answer. `received`: the request is here whole.
+    pub(crate) fn expired(expired: Expired, received: bool) -> Self {
+        let owed_by_client = match expired {
+            Expired::Request => true,
+            Expired::Response => false,
+            Expired::Total | Expired::Idle => !received,
+        };
+        if owed_by_client {
+            Self::ClientSlow(expired.details())
+        } else {
+            Self::UpstreamSlow(expired.details())
+        }
+    }
+
+    fn describe(self, host: &str) -> problem::Problem {
+        use problem::Problem as Words;
+        match self {
+            Self::NoRoute => Words::not_found(host),
+            Self::BadRewrite => Words::upstream_broken("path_rewrite_invalid"),
+            Self::Upgrade => Words::upgrade_refused(),
+            Self::UpgradeBody => Words::refused(&Refusal {
+                status: 400,
+                detail: "an upgrade cannot carry a body",
+                redirect: None,
+                close: true,
+            }),
+            Self::UnaskedSwitch | Self::Broken => Words::upstream_broken(BROKEN),
+            Self::Unjudged => Words::undecided(),
+            Self::ControlFailed => Words::internal().local("", "control_plane_failed"),
+            Self::ClientSlow(details) => Words::request_timeout().local("DT", details),
+            Self::UpstreamSlow(details) => Words::upstream_timeout(details, flag(details)),
+            Self::Down(details, flag) => Words::upstream_down(details, flag),
+            Self::RequestBody => Words::refused(&Refusal {
+                status: 400,
+                detail: "its body broke off",
+                redirect: None,
+                close: true,
+            }),
+        }
+    }
+
+    fn details(self) -> &'static str {
+        match self {
+            Self::NoRoute => "route_not_found",
+            Self::BadRewrite => "path_rewrite_invalid",
+            Self::Upgrade => "upgrade_failed",
+            Self::UpgradeBody => "upgrade_with_a_body",
+            Self::UnaskedSwitch | Self::Broken => BROKEN,
+            Self::Unjudged => "ext_authz_error",
+            Self::ControlFailed => "control_plane_failed",
+            Self::ClientSlow(details) | Self::UpstreamSlow(details) | Self::Down(details, _) => details,
+            Self::RequestBody => "downstream_remote_disconnect",
+        }
+    }
+
+    /// Whether the connection ends after the answer: what follows on it cannot be trusted, or is not
+    /// wanted.
+    fn closes(self) -> bool {
+        matches!(
+            self,
+            Self::Upgrade | Self::UpgradeBody | Self::ClientSlow(_) | Self::RequestBody
+        )
+    }
+}
+
+fn flag(details: &str) -> &'static str {
+    match details {
+        "stream_idle_timeout" => "SI",
+        "max_duration_timeout" => "DT",
+        _ => "UT",
+    }
+}
+
+/// The pages of one configuration.
+pub(crate) struct Pages {
+    site: Site,
+}
+
+impl Pages {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let own = &settings.branding;
+        let text = |text: &Option<String>| text.clone();
+        let branding = Branding {
+            logo_url: text(&own.logo_url),
+            favicon_url: text(&own.favicon_url),
+            error_paragraph: text(&own.error_message_first_paragraph),
+            ..Branding::default()
+        };
+        let coloured = branding.clone().with_colors(
+            own.primary_color.as_deref(),
+            own.secondary_color.as_deref(),
+            own.darkmode_primary_color.as_deref(),
+            own.darkmode_secondary_color.as_deref(),
+        );
+        // Colours were checked with the settings; a page without them is better than none.
+        Self {
+            site: Site::new(coloured.unwrap_or(branding)),
+        }
+    }
+}
+
+/// The answer to a request that is not served as it is (spec proxy.md 1.8, 14).
+pub(super) fn refusal(mut exchange: Box<Exchange>, refusal: &Refusal, head: bool) -> Reply {
+    exchange.answered(refusal.status, refusal.detail);
+    if let Some(location) = &refusal.redirect {
+        let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::TEMPORARY_REDIRECT);
+        return finish(
+            exchange,
+            error_reply::redirect(status, location),
+            Ending {
+                head,
+                ..Ending::default()
+            },
+        );
+    }
+    // A client whose request cannot be read gets a few plain words: its `Accept` cannot be trusted either.
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let words = format!(
+        "{}: {}\n",
+        status.canonical_reason().unwrap_or("Bad Request"),
+        refusal.detail
+    );
+    let response = body::response(status, "text/plain; charset=UTF-8", words);
+    finish(
+        exchange,
+        response,
+        Ending {
+            close: refusal.close,
+            head,
+        },
+    )
+}
+
+/// The answer to a request that cannot be served.
+pub(super) fn problem(flow: Flow, problem: Problem) -> Reply {
+    let kind = negotiate::wants_local_reply(&flow.parts.headers);
+    make(flow.exchange, kind, problem)
+}
+
+/// The same, when the request is gone.
+pub(super) fn make(mut exchange: Box<Exchange>, kind: ClientKind, problem: Problem) -> Reply {
+    let snapshot = exchange.snapshot.clone();
+    let words = problem.describe(exchange.host());
+    exchange.answered(words.status, problem.details());
+    let mut response = error_reply::reply(
+        kind,
+        &words,
+        &Frame::new(&snapshot.pages.site, exchange.request_id()),
+    );
+    for (name, value) in &snapshot.response_headers {
+        response.headers_mut().insert(name.clone(), value.clone());
+    }
+    let ending = Ending {
+        close: problem.closes(),
+        head: exchange.is_head(),
+    };
+    finish(exchange, response, ending)
+}
+
+/// The answer to a request that may not pass.
+pub(super) fn refused(mut flow: Flow, route: &Arc<Route>, refused: Refused) -> Reply {
+    let kind = negotiate::wants(&flow.request, &flow.parts.headers);
+    let snapshot = flow.snapshot.clone();
+    let words = match refused {
+        Refused::Login => {
+            let url = flow
+                .conn
+                .worker
+                .shared
+                .login
+                .sign_in_url(&flow.request, &route.settings);
+            let redirect = kind != ClientKind::RobotsTxt
+                && negotiate::redirect_allowed(&flow.request, &flow.parts.headers);
+            if redirect {
+                flow.exchange.answered(302, "ext_authz_denied");
+                return of_route(flow, route, error_reply::redirect(StatusCode::FOUND, &url));
+            }
+            problem::Problem::sign_in_needed(&url)
+        }
+        Refused::Denied(denied) => {
+            let email = denied
+                .principal
+                .as_ref()
+                .map(|principal| principal.email.as_str());
+            let email = email.filter(|email| !email.is_empty());
+            // Whoever is signed in may try with another account.
+            let switch = denied.principal.as_ref().map(|_| "/.pomerium/sign_out");
+            let words = problem::Problem::not_allowed(email, switch);
+            words.with_details(denied.rule.map(detail).into_iter().collect())
+        }
+        Refused::Unjudged => problem::Problem::undecided(),
+    };
+    let details = if words.status == 503 {
+        "ext_authz_error"
+    } else {
+        "ext_authz_denied"
+    };
+    flow.exchange.answered(words.status, details);
+    let frame = Frame::new(&snapshot.pages.site, &flow.request.request_id);
+    let response = error_reply::reply(kind, &words, &frame);
+    of_route(flow, route, response)
+}
+
+/// What the rule said, for routes with `show_error_details`.
+fn detail((rule, criteria): (String, Vec<String>)) -> Detail {
+    Detail {
+        name: rule,
+        outcome: Outcome::NotMet,
+        text: criteria.join(", "),
+        remedy: String::new(),
+    }
+}
+
+fn of_route(flow: Flow, route: &Route, mut response: pomerium_web::Response) -> Reply {
+    route.set_response_headers(response.headers_mut());
+    let head = flow.request.method == Method::HEAD;
+    finish(flow.exchange, response, Ending { close: false, head })
+}
+
+/// How an answer of ours ends.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ending {
+    /// The connection is closed after it.
+    pub(super) close: bool,
+    /// The method was HEAD: the body is announced, not sent.
+    pub(super) head: bool,
+}
+
+/// Sends an answer of ours on its way.
+pub(super) fn finish(mut exchange: Box<Exchange>, response: pomerium_web::Response, ending: Ending) -> Reply {
+    let (mut parts, body) = response.into_parts();
+    set_request_id(&mut parts.headers, exchange.request_id());
+    exchange.set_status(parts.status.as_u16());
+    if ending.close && !exchange.is_multiplexed() {
+        parts
+            .headers
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if !ending.head {
+        let tail = Tail {
+            exchange,
+            lease: None,
+            watchdog: None,
+        };
+        return Response::from_parts(parts, ResponseBody::boxed(body, tail));
+    }
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        parts
+            .headers
+            .entry(CONTENT_LENGTH)
+            .or_insert_with(|| HeaderValue::from(length));
+    }
+    exchange.completed();
+    let tail = Tail {
+        exchange,
+        lease: None,
+        watchdog: None,
+    };
+    Response::from_parts(parts, ResponseBody::full(bytes::Bytes::new(), tail))
+}

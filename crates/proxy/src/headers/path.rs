@@ -1,0 +1,81 @@
+//! Path rewriting (spec proxy.md 4.6): textual, on the canonical path; the query is never touched.
+
+use std::borrow::Cow;
+
+use pomerium_config::settings::{Action, PathRewrite, RouteSettings, UpstreamScheme};
+use regex::Regex;
+
+use super::substitution::translate;
+use crate::snapshot::BuildError;
+
+/// How the path of a route's requests changes.
+#[derive(Debug)]
+pub(crate) enum PathRewriter {
+    None,
+    /// Replaces the matched prefix, or the whole path when the matcher is no prefix.
+    Prefix {
+        matched: Option<Box<str>>,
+        with: Box<str>,
+    },
+    /// Replaces every match.
+    Regex(Regex, String),
+}
+
+impl PathRewriter {
+    /// `matched_prefix` is what a prefix rewrite replaces; `None` for path and regex matchers.
+    pub(crate) fn build(route: &RouteSettings, matched_prefix: Option<&str>) -> Result<Self, BuildError> {
+        if let Action::Redirect(redirect) = &route.action {
+            return Ok(redirect
+                .prefix_rewrite
+                .as_deref()
+                .map_or(Self::None, |with| Self::prefix(matched_prefix, with)));
+        }
+        match &route.path_rewrite {
+            Some(PathRewrite::Prefix(with)) => Ok(Self::prefix(matched_prefix, with)),
+            Some(PathRewrite::Regex {
+                pattern,
+                substitution,
+            }) => Ok(Self::Regex(
+                BuildError::regex(&route.from, pattern)?,
+                translate(substitution),
+            )),
+            None => Ok(match base_path(route) {
+                Some(base) => Self::prefix(matched_prefix, base),
+                None => Self::None,
+            }),
+        }
+    }
+
+    fn prefix(matched: Option<&str>, with: &str) -> Self {
+        Self::Prefix {
+            matched: matched.map(Box::from),
+            with: with.into(),
+        }
+    }
+
+    /// The path that goes upstream.
+    pub(crate) fn apply<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        match self {
+            Self::None => Cow::Borrowed(path),
+            Self::Prefix { matched: None, with } => Cow::Owned(with.to_string()),
+            Self::Prefix {
+                matched: Some(matched),
+                with,
+            } => {
+                let rest = path.strip_prefix(&**matched).unwrap_or(path);
+                Cow::Owned(format!("{with}{rest}"))
+            }
+            Self::Regex(pattern, with) => pattern.replace_all(path, with),
+        }
+    }
+}
+
+/// The path of the first destination, when it has one: it works as a prefix rewrite.
+fn base_path(route: &RouteSettings) -> Option<&str> {
+    let Action::Forward(destinations) = &route.action else {
+        return None;
+    };
+    let first = destinations.first()?;
+    let socket = matches!(first.scheme, UpstreamScheme::Unix | UpstreamScheme::HttpsUnix);
+    (!socket && !first.path.is_empty()).then_some(first.path.as_str())
+}

@@ -1,0 +1,117 @@
+//! The headers of the upstream request (spec proxy.md 4.8, policy.md 11.4, 12, 13).
+//!
+//! The canonical request has already removed what a client may not send. Here: our credentials go,
+//! identity comes, then what the route sets and removes. Nothing that is set here can be removed by a
+//! header of the client.
+
+use http::header::EXPECT;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use pomerium_authorize::template::Context;
+use pomerium_authorize::{IdentityHeaders, Principal};
+use pomerium_web::canonical::{self, CanonicalRequest, JWT_ASSERTION, JWT_ASSERTION_FOR};
+use pomerium_web::hygiene;
+
+use crate::route::Route;
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
+
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+
+/// What the headers are made from.
+pub(crate) struct Sources<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) route: &'a Route,
+    pub(crate) request: &'a CanonicalRequest,
+    pub(crate) principal: Option<&'a Principal>,
+    pub(crate) identity: Option<&'a IdentityHeaders>,
+    pub(crate) now: Timestamp,
+}
+
+/// Makes the client's headers into the upstream's; all but `Host`, path and upgrade.
+pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) {
+    let carried = from
+        .route
+        .settings
+        .pass_identity_headers
+        .then(|| {
+            let is_ours = |host: &str| from.snapshot.table.knows_host(host);
+            from.shared
+                .signer
+                .assertion_for(&parts.headers, &is_ours, from.now)
+        })
+        .flatten();
+    let templates = render_templates(parts, from);
+    hygiene::strip_credentials(&mut parts.headers, &from.snapshot.own_cookies);
+    // The library answers 100-continue when the body is first asked for, which is when the upstream is
+    // there to take it.
+    parts.headers.remove(EXPECT);
+    if from.route.settings.pass_identity_headers
+        && let Some(identity) = from.identity
+    {
+        parts.headers.insert(JWT_ASSERTION, identity.assertion.clone());
+        for (name, value) in &identity.claims {
+            parts.headers.insert(name.clone(), value.clone());
+        }
+        if let Some(carried) = carried {
+            parts.headers.insert(JWT_ASSERTION_FOR, carried);
+        }
+    }
+    for (name, value) in templates {
+        parts.headers.insert(name, value);
+    }
+    if from.route.forwarded_host && from.route.host.hides_original() {
+        canonical::append_forwarded_host(&mut parts.headers, from.request.authority.as_str());
+    }
+    for name in &from.route.settings.remove_request_headers {
+        parts.headers.remove(name);
+    }
+}
+
+/// Rendered before anything is removed: a template may quote any header the client sent. A value that
+/// cannot stand in a header becomes empty.
+fn render_templates(parts: &Parts, from: &Sources<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    let context = Context {
+        session: from
+            .principal
+            .and_then(|principal| principal.session.as_deref())
+            .map(|entry| &entry.session),
+        assertion: from.identity.map_or("", IdentityHeaders::assertion_str),
+        headers: &parts.headers,
+    };
+    let render = |(name, template): &(HeaderName, pomerium_authorize::template::Template)| {
+        let value = match template.constant() {
+            Some(constant) => HeaderValue::from_str(constant),
+            None => HeaderValue::from_bytes(template.render(&context).as_bytes()),
+        };
+        (
+            name.clone(),
+            value.unwrap_or_else(|_| HeaderValue::from_static("")),
+        )
+    };
+    from.route.templates.iter().map(render).collect()
+}
+
+/// Rewrites the path. The path as it was judged goes along in `x-envoy-original-path`.
+///
+/// Errors when the result is no path: the route's rewriting makes something that cannot be sent.
+pub(crate) fn rewrite_path(parts: &mut Parts, route: &Route, request: &CanonicalRequest) -> Result<(), ()> {
+    let path = route.path.apply(&request.path);
+    if path == request.path.as_str() {
+        return Ok(());
+    }
+    if !path.starts_with('/') {
+        return Err(());
+    }
+    let target = match &request.query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.into_owned(),
+    };
+    parts.uri = target.parse().map_err(|_| ())?;
+    if let Ok(original) = HeaderValue::from_str(&request.path_and_query()) {
+        parts.headers.insert(ORIGINAL_PATH, original);
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! The headers of the response (spec proxy.md 4.8).
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, SERVER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderName, HeaderValue};
+
+use crate::route::Route;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Removes what belongs to the upstream's hop, then applies the route's rules. `server` says nothing a
+/// client needs (proxy.md 14).
+pub(crate) fn apply(headers: &mut HeaderMap, route: &Route, request_id: &str) {
+    strip_hop_by_hop(headers);
+    headers.remove(SERVER);
+    for rule in &route.settings.rewrite_response_headers {
+        let Some(value) = headers.get(&rule.header) else {
+            continue;
+        };
+        let Some(rest) = value.as_bytes().strip_prefix(rule.prefix.as_bytes()) else {
+            continue;
+        };
+        let rewritten = [rule.value.as_bytes(), rest].concat();
+        if let Ok(rewritten) = HeaderValue::from_bytes(&rewritten) {
+            headers.insert(rule.header.clone(), rewritten);
+        }
+    }
+    route.set_response_headers(headers);
+    set_request_id(headers, request_id);
+}
+
+/// The request id is always told.
+pub(crate) fn set_request_id(headers: &mut HeaderMap, request_id: &str) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let mut nominated: Vec<HeaderName> = Vec::new();
+    for value in headers.get_all(CONNECTION) {
+        for token in value.as_bytes().split(|byte| *byte == b',') {
+            nominated.extend(HeaderName::from_bytes(token.trim_ascii()));
+        }
+    }
+    for name in nominated {
+        headers.remove(name);
+    }
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // The library has read the body by its chunks; a length beside them says something else.
+        headers.remove(CONTENT_LENGTH);
+    }
+    for name in [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+}

@@ -1,0 +1,146 @@
+//! From an address setting to listening sockets (spec proxy.md 1.1).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that may wait to be accepted, per socket.
+const BACKLOG: i32 = 1024;
+
+/// The addresses behind `host:port`. An empty host, `*` and `[::]` mean every address of both families.
+///
+/// Errors when the host has no address or the port is no number.
+pub fn addresses(setting: &str) -> io::Result<Vec<SocketAddr>> {
+    let invalid = || {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{setting:?} is no listen address"),
+        )
+    };
+    let (host, port) = setting.rsplit_once(':').ok_or_else(invalid)?;
+    let port: u16 = port.parse().map_err(|_| invalid())?;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if matches!(bare, "" | "*" | "::") {
+        let both = [
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        ];
+        return Ok(both.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
+    }
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip.to_canonical(), port)]);
+    }
+    let mut found: Vec<_> = (bare, port).to_socket_addrs()?.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found.truncate(1);
+    if found.is_empty() {
+        Err(invalid())
+    } else {
+        Ok(found)
+    }
+}
+
+/// One set of sockets per worker, all on the same addresses. Port 0 is chosen by the first socket and
+/// used by all others.
+///
+/// Errors when an address cannot be bound. A machine without IPv6 listens on IPv4 alone.
+pub fn bind(setting: &str, sets: usize) -> io::Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>)> {
+    let mut wanted = addresses(setting)?;
+    let shared = sets > 1;
+    let mut port = wanted.first().map_or(0, SocketAddr::port);
+    let mut made: Vec<Vec<TcpListener>> = (0..sets.max(1)).map(|_| Vec::new()).collect();
+    let both = wanted.len() > 1;
+    let mut bound = Vec::new();
+    for address in &mut wanted {
+        for set in &mut made {
+            address.set_port(port);
+            match listen(*address, shared) {
+                Ok(listener) => {
+                    let local = listener.local_addr()?;
+                    port = local.port();
+                    if !bound.contains(&local) {
+                        bound.push(local);
+                    }
+                    set.push(listener);
+                }
+                Err(error) if both && address.is_ipv6() && no_ipv6(&error) => break,
+                Err(error) => {
+                    return Err(io::Error::new(
+                        error.kind(),
+                        format!("cannot listen on {address}: {error}"),
+                    ));
+                }
+            }
+        }
+    }
+    Ok((bound, made))
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    // EAFNOSUPPORT has no kind of its own.
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(97)
+}
+
+fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        // The IPv4 side has a socket of its own.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_of_an_address() {
+        let v4 = |text: &str| {
+            addresses(text)
+                .unwrap()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(v4(":443"), ["[::]:443", "0.0.0.0:443"]);
+        assert_eq!(v4("[::]:443"), ["[::]:443", "0.0.0.0:443"]);
+        assert_eq!(v4("127.0.0.1:8443"), ["127.0.0.1:8443"]);
+        assert_eq!(v4("[::ffff:192.0.2.1]:1"), ["192.0.2.1:1"]);
+        assert_eq!(v4("[::1]:1"), ["[::1]:1"]);
+        assert_eq!(v4("localhost:1"), ["127.0.0.1:1"]);
+        for bad in ["443", "localhost", "localhost:x", "localhost:70000"] {
+            assert!(addresses(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn port_zero_is_one_port_for_all_workers() {
+        let (bound, sets) = bind("127.0.0.1:0", 3).unwrap();
+        assert_eq!(sets.len(), 3);
+        assert_eq!(bound.len(), 1);
+        assert!(bound[0].port() != 0);
+        assert!(
+            sets.iter()
+                .flatten()
+                .all(|listener| listener.local_addr().unwrap() == bound[0])
+        );
+    }
+
+    #[test]
+    fn a_taken_address_is_an_error_that_names_it() {
+        let (bound, _sockets) = bind("127.0.0.1:0", 1).unwrap();
+        let error = bind(&bound[0].to_string(), 1).unwrap_err();
+        assert!(error.to_string().contains(&bound[0].to_string()));
+    }
+}

@@ -1,0 +1,107 @@
+//! The plain listener that sends everybody to https (spec proxy.md 1.5).
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HOST, LOCATION};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http_body_util::Empty;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pomerium_web::canonical::Authority;
+use tokio::net::TcpStream;
+
+use crate::worker::Worker;
+
+/// A request head has this long to arrive.
+const HEAD: Duration = Duration::from_secs(10);
+/// Longest head; a redirect needs little.
+const MAX_HEAD: usize = 16 * 1024;
+
+pub(crate) async fn serve(worker: &Worker, socket: TcpStream) {
+    let service = hyper::service::service_fn(|request| async move { Ok::<_, Infallible>(answer(&request)) });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(MAX_HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(socket), service);
+    tokio::select! {
+        result = connection => if let Err(error) = result {
+            tracing::debug!(%error, "redirect connection ended");
+        },
+        () = worker.lifecycle.stopped.cancelled() => {}
+    }
+}
+
+fn answer(request: &Request<Incoming>) -> Response<Empty<Bytes>> {
+    redirect(
+        request.version(),
+        request.headers().get_all(HOST).iter(),
+        request.uri(),
+    )
+}
+
+fn redirect<'a>(
+    version: Version,
+    mut hosts: impl Iterator<Item = &'a HeaderValue>,
+    uri: &http::Uri,
+) -> Response<Empty<Bytes>> {
+    let mut response = Response::new(Empty::new());
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Authority::parse(host.as_bytes()).ok(),
+        _ => None,
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let location = host
+        .filter(|_| version == Version::HTTP_11 && path.starts_with('/'))
+        .and_then(|host| HeaderValue::try_from(format!("https://{}{path}", host.host())).ok());
+    match location {
+        Some(location) => {
+            *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+            response.headers_mut().insert(LOCATION, location);
+        }
+        None => *response.status_mut() = StatusCode::BAD_REQUEST,
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(host: &'static str, uri: &'static str) -> Option<String> {
+        let hosts = [HeaderValue::from_static(host)];
+        let response = redirect(Version::HTTP_11, hosts.iter(), &uri.parse().unwrap());
+        response
+            .headers()
+            .get(LOCATION)
+            .map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn host_without_port_and_the_whole_target() {
+        assert_eq!(
+            location("app.example.com:8080", "/a?b=c").as_deref(),
+            Some("https://app.example.com/a?b=c")
+        );
+        assert_eq!(location("[::1]:80", "/").as_deref(), Some("https://[::1]/"));
+    }
+
+    #[test]
+    fn a_host_that_is_none_is_refused() {
+        for host in ["", "a b", "user@evil.example.com", "a/b", "a\\b"] {
+            assert_eq!(location(host, "/"), None, "{host}");
+        }
+        let two = [
+            HeaderValue::from_static("a.example.com"),
+            HeaderValue::from_static("b.example.com"),
+        ];
+        let refused = redirect(Version::HTTP_11, two.iter(), &"/".parse().unwrap());
+        assert_eq!(refused.status(), 400);
+    }
+}

@@ -1,0 +1,131 @@
+//! A route, compiled: everything that can be worked out before a request comes.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use http::header::HeaderMap;
+use pomerium_authorize::ClaimHeaders;
+use pomerium_authorize::template::Template;
+use pomerium_config::settings::{Action, IssuerFormat, Redirect, RouteSettings};
+
+use crate::body::Limits;
+use crate::headers::host::HostRewriter;
+use crate::headers::path::PathRewriter;
+use crate::snapshot::BuildError;
+use crate::upstream::Cluster;
+
+/// A compiled route.
+#[derive(Debug)]
+pub struct Route {
+    /// The settings it was made from.
+    pub settings: Arc<RouteSettings>,
+    pub(crate) action: RouteAction,
+    pub(crate) path: PathRewriter,
+    pub(crate) host: HostRewriter,
+    pub(crate) templates: Vec<(HeaderName, Template)>,
+    pub(crate) needs_assertion: bool,
+    pub(crate) forwarded_host: bool,
+    pub(crate) claim_headers: ClaimHeaders,
+}
+
+/// What an allowed request gets.
+#[derive(Debug)]
+pub(crate) enum RouteAction {
+    Forward(Cluster),
+    Redirect(Redirect),
+    Respond(http::StatusCode, bytes::Bytes),
+}
+
+/// Headers that a template may not set: they address and frame the message (policy.md 12).
+const UNSETTABLE: [&str; 7] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "te",
+    "keep-alive",
+];
+
+impl Route {
+    pub(crate) fn build(
+        settings: &Arc<RouteSettings>,
+        matched_prefix: Option<&str>,
+        claim_headers: &ClaimHeaders,
+        cluster: Option<Cluster>,
+    ) -> Result<Self, BuildError> {
+        let action = match (&settings.action, cluster) {
+            (Action::Redirect(redirect), _) => RouteAction::Redirect(redirect.clone()),
+            (Action::Respond { status, body }, _) => RouteAction::Respond(
+                http::StatusCode::from_u16(*status).map_err(|_| BuildError::Action {
+                    route: settings.from.clone(),
+                })?,
+                bytes::Bytes::from(body.clone()),
+            ),
+            (Action::Forward(_), Some(cluster)) => RouteAction::Forward(cluster),
+            (Action::Forward(_), None) => {
+                return Err(BuildError::Action {
+                    route: settings.from.clone(),
+                });
+            }
+        };
+        let templates: Vec<_> = settings
+            .set_request_headers
+            .iter()
+            .filter(|(name, _)| !UNSETTABLE.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), Template::parse(value)))
+            .collect();
+        let needs_assertion =
+            settings.pass_identity_headers || templates.iter().any(|(_, template)| template.uses_assertion());
+        Ok(Self {
+            action,
+            path: PathRewriter::build(settings, matched_prefix)?,
+            host: HostRewriter::build(settings)?,
+            templates,
+            needs_assertion,
+            forwarded_host: !settings
+                .remove_request_headers
+                .iter()
+                .any(|name| name == "x-forwarded-host"),
+            claim_headers: claim_headers.clone(),
+            settings: settings.clone(),
+        })
+    }
+
+    pub(crate) fn cluster_name(&self) -> &str {
+        match &self.action {
+            RouteAction::Forward(cluster) => &cluster.name,
+            RouteAction::Redirect(_) | RouteAction::Respond(..) => "",
+        }
+    }
+
+    /// `jwt_issuer_format: uri`.
+    pub(crate) fn issuer_is_uri(&self) -> bool {
+        self.settings.jwt_issuer_format == IssuerFormat::Uri
+    }
+
+    /// The identity provider a session must belong to.
+    pub(crate) fn idp_id(&self) -> Option<&str> {
+        self.settings.idp.as_ref().map(|idp| idp.id.as_str())
+    }
+
+    /// Whether an upgrade to `protocol` (lower case) is let through.
+    pub(crate) fn upgrades_to(&self, protocol: &str) -> bool {
+        self.settings.upgrades.iter().any(|allowed| allowed == protocol)
+    }
+
+    pub(crate) fn limits(&self, defaults: Limits) -> Limits {
+        Limits {
+            response: self.settings.timeout,
+            idle: self.settings.idle_timeout,
+            ..defaults
+        }
+    }
+
+    /// Sets the response headers of the route.
+    pub(crate) fn set_response_headers(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.settings.set_response_headers {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+}

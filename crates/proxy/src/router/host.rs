@@ -1,0 +1,68 @@
+//! Exact domains: which virtual hosts exist, and which routes live in them.
+
+use std::collections::HashMap;
+
+use pomerium_config::settings::{HostMatch, Origin};
+
+use super::VirtualHost;
+
+type Hosts = HashMap<Box<str>, VirtualHost, foldhash::fast::RandomState>;
+
+/// Splits `host[:port]`; the brackets of an IPv6 literal stay with the host.
+pub fn split_authority(authority: &str) -> (&str, Option<&str>) {
+    let tail = authority.rfind(']').map_or(0, |end| end + 1);
+    match authority[tail..].rfind(':') {
+        Some(colon) => (&authority[..tail + colon], Some(&authority[tail + colon + 1..])),
+        None => (authority, None),
+    }
+}
+
+/// Makes sure that the domains a route brings with it exist.
+///
+/// With any-port matching the second form (`h:443`) makes no host of its own: it would shadow `h` for
+/// that port. It only lets the route join such a host where another route asked for it.
+pub(super) fn declare(hosts: &mut Hosts, wanted: &HostMatch) {
+    let HostMatch::Exact { domains, any_port } = wanted else {
+        return;
+    };
+    let own = if *any_port { 1 } else { domains.len() };
+    for domain in domains.iter().take(own) {
+        let host = hosts.entry(domain.as_str().into()).or_default();
+        host.any_port |= *any_port && split_authority(domain).1.is_none();
+    }
+}
+
+/// Puts a route into every host that exists under one of its domains.
+pub(super) fn join(hosts: &mut Hosts, wanted: &HostMatch, index: usize) {
+    let HostMatch::Exact { domains, .. } = wanted else {
+        return;
+    };
+    for domain in domains {
+        if let Some(host) = hosts.get_mut(domain.as_str()) {
+            host.routes.push(index);
+        }
+    }
+}
+
+/// Adds the host of the authenticate service, in the same two forms as a route's.
+pub(super) fn declare_authenticate(hosts: &mut Hosts, origin: &Origin, any_port: bool) {
+    let default_port = if origin.scheme == "http" { 80 } else { 443 };
+    let plain = origin.port.is_none_or(|port| port == default_port);
+    let mut domains = Vec::with_capacity(2);
+    if plain {
+        domains.push(origin.host.clone());
+        domains.push(format!("{}:{default_port}", origin.host));
+    } else {
+        domains.push(origin.authority());
+    }
+    for (position, domain) in domains.into_iter().enumerate() {
+        let explicit = position == 0 || !any_port;
+        if explicit {
+            let host = hosts.entry(domain.into_boxed_str()).or_default();
+            host.any_port |= plain && any_port;
+            host.authenticate = true;
+        } else if let Some(host) = hosts.get_mut(domain.as_str()) {
+            host.authenticate = true;
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Path matchers (spec proxy.md 4.4). They see the canonical path, never the query.
+
+use pomerium_config::settings::PathMatch;
+use regex::Regex;
+
+#[derive(Debug)]
+pub(super) enum PathMatcher {
+    Any,
+    Prefix(Box<str>),
+    Exact(Box<str>),
+    Regex(Regex),
+}
+
+impl PathMatcher {
+    pub(super) fn compile(setting: &PathMatch) -> Result<Self, regex::Error> {
+        Ok(match setting {
+            PathMatch::Any => Self::Any,
+            PathMatch::Prefix(prefix) => Self::Prefix(prefix.as_str().into()),
+            PathMatch::Exact(path) => Self::Exact(path.as_str().into()),
+            PathMatch::Regex(pattern) => Self::Regex(anchored(pattern)?),
+        })
+    }
+
+    pub(super) fn matches(&self, path: &str) -> bool {
+        match self {
+            // `OPTIONS *` and a pathless CONNECT are no paths.
+            Self::Any => path.starts_with('/'),
+            Self::Prefix(prefix) => path.starts_with(&**prefix),
+            Self::Exact(exact) => path == &**exact,
+            Self::Regex(regex) => regex.is_match(path),
+        }
+    }
+
+    /// The part that a prefix rewrite replaces; `None` when it replaces the whole path.
+    pub(super) fn prefix(&self) -> Option<&str> {
+        match self {
+            Self::Any => Some("/"),
+            Self::Prefix(prefix) => Some(prefix),
+            Self::Exact(_) | Self::Regex(_) => None,
+        }
+    }
+}
+
+/// The pattern must match the whole path. It is compiled alone first, so that an unbalanced one
+/// (`a)(b`) cannot become valid, and mean something else, inside the anchors.
+fn anchored(pattern: &str) -> Result<Regex, regex::Error> {
+    Regex::new(pattern)?;
+    Regex::new(&format!(r"\A(?:{pattern})\z"))
+}

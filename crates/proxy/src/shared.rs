@@ -1,0 +1,80 @@
+//! What all workers share, and the doors to the rooms that the proxy does not know: the control plane,
+//! the sign-in address, traces.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request};
+use pomerium_api::clock::Clock;
+use pomerium_authorize::{AssertionSigner, IdentityHeaders, Principal, SessionResolver};
+use pomerium_config::settings::RouteSettings;
+use pomerium_web::canonical::CanonicalRequest;
+
+use crate::access_log::LogSink;
+use crate::metrics::Metrics;
+use crate::route::Route;
+
+/// Answers the internal paths: sign-in, callback, `/.pomerium/…`, `/.well-known/pomerium…`, `/ping`.
+pub trait ControlPlane: Send + Sync + 'static {
+    /// Answers one request. Runs on the control runtime, so that it never delays a worker.
+    fn handle(
+        &self,
+        request: Request<pomerium_web::Body>,
+        context: ControlContext,
+    ) -> BoxFuture<'static, pomerium_web::Response>;
+}
+
+/// What the proxy knows about a request to an internal path.
+#[derive(Clone)]
+pub struct ControlContext {
+    /// The request as it was judged.
+    pub canonical: Arc<CanonicalRequest>,
+    /// The first route of the host; none on the authenticate host and on unknown hosts.
+    pub route: Option<Arc<Route>>,
+    /// Who asks, when a session of this host's provider came along.
+    pub principal: Option<Arc<Principal>>,
+    /// The identity headers an upstream of that route would get; none without a principal or a route.
+    pub identity: Option<Arc<IdentityHeaders>>,
+}
+
+/// Knows where people sign in.
+pub trait LoginLinks: Send + Sync + 'static {
+    /// The signed sign-in URL that leads back to this request.
+    fn sign_in_url(&self, request: &CanonicalRequest, route: &RouteSettings) -> String;
+}
+
+/// Makes spans; `app` gives one that exports them.
+pub trait Tracer: Send + Sync + 'static {
+    /// A request begins. `traceparent` is what the client sent.
+    fn start(&self, request: &CanonicalRequest, traceparent: Option<&HeaderValue>) -> Box<dyn RequestSpan>;
+}
+
+/// The span of one request.
+pub trait RequestSpan: Send + Sync {
+    /// The `traceparent` that goes upstream.
+    fn traceparent(&self) -> Option<HeaderValue>;
+    /// The request has ended.
+    fn end(self: Box<Self>, status: u16, cluster: &str, details: &str);
+}
+
+/// Everything the workers share.
+pub struct Shared {
+    /// Sessions by their token.
+    pub sessions: SessionResolver,
+    /// Signs assertions.
+    pub signer: AssertionSigner,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The access log and the authorize log.
+    pub log: LogSink,
+    /// Internal paths.
+    pub control: Arc<dyn ControlPlane>,
+    /// Sign-in addresses.
+    pub login: Arc<dyn LoginLinks>,
+    /// Where the control plane runs.
+    pub control_runtime: tokio::runtime::Handle,
+    /// Traces, when they are on.
+    pub tracer: Option<Arc<dyn Tracer>>,
+}

@@ -1,0 +1,215 @@
+//! One version of everything a request is served by. Built aside, swapped in whole, never changed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use pomerium_authorize::ClaimHeaders;
+use pomerium_config::settings::{
+    Action, Codec, EscapedSlashAction, HttpSettings, RouteKind, RouteSettings, Settings, Timeouts,
+    UnderscoreAction,
+};
+use pomerium_web::canonical::{EscapedSlashes, ManagedHeaders, Rules, Underscores};
+use pomerium_web::cookies::OwnCookies;
+use regex::Regex;
+
+use crate::access_log::LogPlan;
+use crate::body::Limits;
+use crate::flow::reply::Pages;
+use crate::route::Route;
+use crate::router::{PatternError, RouteTable};
+use crate::upstream::endpoint::Endpoints;
+use crate::upstream::{Cluster, Roots, TlsError};
+
+/// Why settings make no snapshot. The settings were validated; what is left are texts that only the
+/// engines here read.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A host or path pattern.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// A rewrite pattern.
+    #[error("route {route}: the pattern {pattern:?} cannot be used: {source}")]
+    Rewrite {
+        /// `from` of the route.
+        route: String,
+        /// The pattern.
+        pattern: String,
+        /// What the engine says.
+        source: Box<regex::Error>,
+    },
+    /// A host that cannot stand in a header.
+    #[error("route {route}: {host:?} is no host")]
+    Host {
+        /// `from` of the route.
+        route: String,
+        /// The host.
+        host: String,
+    },
+    /// An action that cannot be carried out.
+    #[error("route {route}: its action cannot be carried out")]
+    Action {
+        /// `from` of the route.
+        route: String,
+    },
+    /// TLS to an upstream.
+    #[error("route {route}: {source}")]
+    Tls {
+        /// `from` of the route.
+        route: String,
+        /// What is wrong.
+        source: TlsError,
+    },
+    /// A global response header that cannot be sent.
+    #[error("set_response_headers: {0:?} cannot be sent as a header")]
+    ResponseHeader(String),
+}
+
+impl BuildError {
+    pub(crate) fn regex(route: &str, pattern: &str) -> Result<Regex, Self> {
+        Regex::new(pattern).map_err(|source| Self::Rewrite {
+            route: route.to_owned(),
+            pattern: pattern.to_owned(),
+            source: Box::new(source),
+        })
+    }
+}
+
+/// Routes, rules and limits of one configuration.
+pub struct Snapshot {
+    /// Routes in order of evaluation.
+    pub routes: Vec<Arc<Route>>,
+    /// Which of them answers.
+    pub table: RouteTable,
+    /// Protocols offered to clients.
+    pub codec: Codec,
+    /// Downstream timeouts.
+    pub timeouts: Timeouts,
+    pub(crate) rules: Rules,
+    pub(crate) own_cookies: OwnCookies,
+    pub(crate) cookie_name: String,
+    pub(crate) access_log: LogPlan,
+    pub(crate) authorize_log: crate::flow::judge::AuthorizePlan,
+    pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) pages: Pages,
+    /// Ids of the endpoints in use.
+    pub(crate) live: HashSet<u64>,
+    endpoints: Endpoints,
+    roots: Roots,
+}
+
+impl Snapshot {
+    /// Compiles `settings`. `previous` lends what has not changed, so that upstream connections of
+    /// untouched routes live on.
+    ///
+    /// Errors name the route; the running snapshot is not touched by a failed build.
+    pub fn build(settings: &Settings, previous: Option<&Self>) -> Result<Self, BuildError> {
+        let authenticate: Vec<_> = if settings.services.authenticate {
+            vec![
+                settings.authenticate.url.clone(),
+                settings.authenticate.internal_url.clone(),
+            ]
+        } else {
+            Vec::new()
+        };
+        let any_port = settings.runtime_flags.match_any_incoming_port;
+        let table = RouteTable::build(&settings.routes, &authenticate, any_port)?;
+        let roots = Roots::new(&settings.extra_roots);
+        let previous = previous
+            .filter(|previous| previous.roots.extra == roots.extra)
+            .map(|known| &known.endpoints);
+        let mut endpoints = Endpoints::default();
+        let claim_headers: ClaimHeaders = settings.identity_headers.claims.clone().into();
+        let mut routes = Vec::with_capacity(settings.routes.len());
+        for (index, route) in settings.routes.iter().enumerate() {
+            let cluster = cluster(route, &mut endpoints, (&roots, previous))?;
+            let prefix = table.matched_prefix(index);
+            routes.push(Arc::new(Route::build(route, prefix, &claim_headers, cluster)?));
+        }
+        Ok(Self {
+            routes,
+            table,
+            codec: settings.listener.codec,
+            timeouts: settings.timeouts.clone(),
+            rules: rules(&settings.http, &claim_headers),
+            own_cookies: OwnCookies::new(&settings.cookie.name),
+            cookie_name: settings.cookie.name.clone(),
+            access_log: LogPlan::new(&settings.log),
+            authorize_log: crate::flow::judge::AuthorizePlan::new(&settings.log),
+            response_headers: response_headers(&settings.response_headers)?,
+            pages: Pages::new(settings),
+            live: endpoints.ids().collect(),
+            endpoints,
+            roots,
+        })
+    }
+
+    /// Limits of a request before its route is known.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            request: self.timeouts.read,
+            total: self.timeouts.write,
+            response: None,
+            idle: None,
+        }
+    }
+}
+
+fn cluster(
+    route: &RouteSettings,
+    endpoints: &mut Endpoints,
+    from: (&Roots, Option<&Endpoints>),
+) -> Result<Option<Cluster>, BuildError> {
+    let Action::Forward(destinations) = &route.action else {
+        return Ok(None);
+    };
+    if route.kind != RouteKind::Http {
+        return Err(BuildError::Action {
+            route: route.from.clone(),
+        });
+    }
+    if route.upstream_tls.skip_verify {
+        tracing::warn!(
+            route = route.from,
+            "tls_skip_verify: the upstream of this route is not verified; anyone between here and there can read and change its traffic"
+        );
+    }
+    Cluster::build(route, destinations, endpoints, from)
+        .map(Some)
+        .map_err(|source| BuildError::Tls {
+            route: route.from.clone(),
+            source,
+        })
+}
+
+fn rules(http: &HttpSettings, claim_headers: &ClaimHeaders) -> Rules {
+    Rules {
+        underscores: match http.underscores {
+            UnderscoreAction::Allow => Underscores::Allow,
+            UnderscoreAction::Reject => Underscores::Reject,
+            UnderscoreAction::Drop => Underscores::Drop,
+        },
+        merge_slashes: http.merge_slashes,
+        normalize_path: http.normalize_path,
+        escaped_slashes: match http.escaped_slashes {
+            EscapedSlashAction::Keep => EscapedSlashes::Keep,
+            EscapedSlashAction::Reject => EscapedSlashes::Reject,
+            EscapedSlashAction::UnescapeAndRedirect => EscapedSlashes::UnescapeAndRedirect,
+            EscapedSlashAction::UnescapeAndForward => EscapedSlashes::UnescapeAndForward,
+        },
+        skip_xff_append: http.skip_xff_append,
+        xff_trusted_hops: http.xff_trusted_hops as usize,
+        trusted: http.trusted_proxies.clone(),
+        managed: ManagedHeaders::new(claim_headers.iter().map(|(name, _)| name.as_str())),
+        ..Rules::default()
+    }
+}
+
+fn response_headers(settings: &[(String, String)]) -> Result<Vec<(HeaderName, HeaderValue)>, BuildError> {
+    let header = |(name, value): &(String, String)| {
+        let refused = || BuildError::ResponseHeader(name.clone());
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused())?;
+        Ok((name, HeaderValue::from_str(value).map_err(|_| refused())?))
+    };
+    settings.iter().map(header).collect()
+}

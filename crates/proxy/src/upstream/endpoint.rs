@@ -1,0 +1,186 @@
+//! One destination with everything needed to dial it, and the table that keeps its identity over reloads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderValue;
+use pomerium_config::settings::{Destination, RouteSettings, Secret, UpstreamScheme};
+use rustls_pki_types::ServerName;
+
+use super::tls::{self, Roots, TlsError};
+
+/// Which HTTP version is spoken to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, known beforehand.
+    Http2,
+    /// What ALPN says.
+    Negotiated,
+}
+
+/// Where the socket goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A host (name or literal, without brackets) and a port.
+    Tcp(String, u16),
+    /// The path of a UNIX socket.
+    Unix(String),
+}
+
+/// TLS to an endpoint, ready to use.
+#[derive(Debug, Clone)]
+pub struct TlsTarget {
+    pub(super) config: Arc<rustls::ClientConfig>,
+    pub(super) server_name: ServerName<'static>,
+}
+
+/// A destination of a cluster. Two routes with equal settings share one endpoint and its connections;
+/// the same endpoint lives on over a reload that does not change it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Names the endpoint within this process.
+    pub id: u64,
+    /// Where the socket goes.
+    pub target: Target,
+    /// `host[:port]` as written: the default Host header. `None` for UNIX sockets.
+    pub authority: Option<HeaderValue>,
+    /// Which HTTP version is spoken.
+    pub protocol: Protocol,
+    pub(super) tls: Option<TlsTarget>,
+}
+
+/// Everything that tells one endpoint from another.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct EndpointSpec {
+    target: Target,
+    authority: String,
+    protocol: Protocol,
+    tls: Option<TlsSpec>,
+}
+
+/// Everything that tells one client TLS configuration from another.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct TlsSpec {
+    pub(super) skip_verify: bool,
+    pub(super) server_name: String,
+    /// The destination's host: sent as SNI when `server_name` is a pattern.
+    pub(super) sni_fallback: String,
+    pub(super) custom_ca: Option<Vec<u8>>,
+    pub(super) client_chain: Option<(Vec<u8>, Vec<u8>)>,
+    pub(super) http2: bool,
+}
+
+/// Endpoints by what they are, so that equal ones are one.
+#[derive(Default)]
+pub(crate) struct Endpoints {
+    known: HashMap<EndpointSpec, Arc<Endpoint>>,
+    tls: HashMap<TlsSpec, Arc<rustls::ClientConfig>>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Endpoints {
+    /// The endpoint of a destination: the one already here, else the one of `previous`, else a new one.
+    pub(crate) fn intern(
+        &mut self,
+        route: &RouteSettings,
+        destination: &Destination,
+        protocol: Protocol,
+        from: (&Roots, Option<&Self>),
+    ) -> Result<Arc<Endpoint>, TlsError> {
+        let (roots, previous) = from;
+        let spec = spec_of(route, destination, protocol);
+        if let Some(found) = self.known.get(&spec) {
+            return Ok(found.clone());
+        }
+        let endpoint = match previous.and_then(|previous| previous.known.get(&spec)) {
+            Some(kept) => kept.clone(),
+            None => Arc::new(Endpoint {
+                id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+                target: spec.target.clone(),
+                authority: HeaderValue::from_str(&spec.authority)
+                    .ok()
+                    .filter(|_| !matches!(spec.target, Target::Unix(_))),
+                protocol,
+                tls: spec
+                    .tls
+                    .as_ref()
+                    .map(|tls| self.tls_target(tls, roots))
+                    .transpose()?,
+            }),
+        };
+        self.known.insert(spec, endpoint.clone());
+        Ok(endpoint)
+    }
+
+    /// Ids of all endpoints.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u64> + '_ {
+        self.known.values().map(|endpoint| endpoint.id)
+    }
+
+    fn tls_target(&mut self, spec: &TlsSpec, roots: &Roots) -> Result<TlsTarget, TlsError> {
+        let mut shared = spec.clone();
+        if !spec.server_name.contains('*') {
+            // The name is given with each handshake; configurations differ by it only for patterns.
+            shared.server_name.clear();
+        }
+        shared.sni_fallback.clear();
+        let config = match self.tls.get(&shared) {
+            Some(config) => config.clone(),
+            None => {
+                let config = tls::client_config(&shared, roots)?;
+                self.tls.insert(shared, config.clone());
+                config
+            }
+        };
+        Ok(TlsTarget {
+            config,
+            server_name: tls::server_name(&spec.server_name, &spec.sni_fallback)?,
+        })
+    }
+}
+
+fn spec_of(route: &RouteSettings, destination: &Destination, protocol: Protocol) -> EndpointSpec {
+    let unix = matches!(
+        destination.scheme,
+        UpstreamScheme::Unix | UpstreamScheme::HttpsUnix
+    );
+    let host = destination.host.trim_start_matches('[').trim_end_matches(']');
+    let target = if unix {
+        Target::Unix(destination.path.clone())
+    } else {
+        Target::Tcp(host.to_owned(), destination.port)
+    };
+    let tls = is_tls(destination.scheme).then(|| {
+        let settings = &route.upstream_tls;
+        let fallback = if host.is_empty() { "localhost" } else { host };
+        TlsSpec {
+            skip_verify: settings.skip_verify,
+            server_name: settings
+                .server_name
+                .clone()
+                .unwrap_or_else(|| fallback.to_owned()),
+            sni_fallback: fallback.to_owned(),
+            custom_ca: settings.custom_ca.clone(),
+            client_chain: settings
+                .client_certificate
+                .as_ref()
+                .map(|(chain, key)| (chain.clone(), Secret::expose(key).to_vec())),
+            http2: protocol != Protocol::Http1,
+        }
+    });
+    EndpointSpec {
+        target,
+        authority: destination.authority.clone(),
+        protocol,
+        tls,
+    }
+}
+
+/// Whether a scheme means TLS.
+pub(crate) fn is_tls(scheme: UpstreamScheme) -> bool {
+    matches!(scheme, UpstreamScheme::Https | UpstreamScheme::HttpsUnix)
+}

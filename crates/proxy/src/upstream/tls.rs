@@ -1,0 +1,258 @@
+//! TLS to upstreams: trust, names, client certificates (spec proxy.md 6.2).
+
+use std::sync::{Arc, OnceLock};
+
+use regex::Regex;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::endpoint::TlsSpec;
+
+/// TLS settings of an upstream that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM text holds no usable certificate or key.
+    #[error("{what} of the upstream cannot be read: {detail}")]
+    Pem {
+        /// Which text.
+        what: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The server name is neither a DNS name nor an address.
+    #[error("{0:?} is no server name")]
+    ServerName(String),
+    /// The TLS library refuses the combination.
+    #[error("TLS to the upstream cannot be set up: {0}")]
+    Rustls(#[from] rustls::Error),
+    /// The name pattern does not compile.
+    #[error("the server name pattern cannot be used: {0}")]
+    Pattern(#[from] Box<regex::Error>),
+}
+
+/// The default trust: the system's roots (the built-in bundle where a machine has none) and the extra ones.
+/// Read once, on first use.
+#[derive(Debug, Default)]
+pub(crate) struct Roots {
+    pub(crate) extra: Vec<u8>,
+    store: OnceLock<Arc<RootCertStore>>,
+}
+
+impl Roots {
+    pub(crate) fn new(extra: &[u8]) -> Self {
+        Self {
+            extra: extra.to_vec(),
+            store: OnceLock::new(),
+        }
+    }
+
+    fn store(&self) -> Result<Arc<RootCertStore>, TlsError> {
+        if let Some(store) = self.store.get() {
+            return Ok(store.clone());
+        }
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if store.is_empty() {
+            store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        add_pem(&mut store, &self.extra, "certificate_authority")?;
+        Ok(self.store.get_or_init(|| Arc::new(store)).clone())
+    }
+}
+
+fn add_pem(store: &mut RootCertStore, pem: &[u8], what: &'static str) -> Result<(), TlsError> {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| pem_error(what, error))?;
+        store.add(certificate).map_err(|error| pem_error(what, error))?;
+    }
+    Ok(())
+}
+
+fn pem_error(what: &'static str, error: impl std::fmt::Display) -> TlsError {
+    TlsError::Pem {
+        what,
+        detail: error.to_string(),
+    }
+}
+
+/// The name that is sent and verified; for a pattern, the destination's host is sent.
+pub(crate) fn server_name(name: &str, fallback: &str) -> Result<ServerName<'static>, TlsError> {
+    let name = if name.contains('*') { fallback } else { name };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::ServerName(name.to_owned()))
+}
+
+/// The client configuration of a kind of upstream.
+pub(crate) fn client_config(spec: &TlsSpec, roots: &Roots) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = verifier(spec, roots, &provider)?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match &spec.client_chain {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let chain = CertificateDer::pem_slice_iter(chain)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| pem_error("tls_client_cert", error))?;
+            let key =
+                PrivateKeyDer::from_pem_slice(key).map_err(|error| pem_error("tls_client_key", error))?;
+            builder.with_client_auth_cert(chain, key)?
+        }
+    };
+    config.alpn_protocols = if spec.http2 {
+        vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+    } else {
+        vec![b"http/1.1".to_vec()]
+    };
+    Ok(Arc::new(config))
+}
+
+fn verifier(
+    spec: &TlsSpec,
+    roots: &Roots,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    if spec.skip_verify {
+        return Ok(Arc::new(AcceptAny(provider.clone())));
+    }
+    let store = match &spec.custom_ca {
+        None => roots.store()?,
+        Some(pem) => {
+            let mut store = RootCertStore::empty();
+            add_pem(&mut store, pem, "tls_custom_ca")?;
+            Arc::new(store)
+        }
+    };
+    let inner = WebPkiServerVerifier::builder_with_provider(store, provider.clone())
+        .build()
+        .map_err(|error| pem_error("tls_custom_ca", error))?;
+    if !spec.server_name.contains('*') {
+        return Ok(inner);
+    }
+    let quoted: Vec<String> = spec.server_name.split('*').map(regex::escape).collect();
+    let pattern = Regex::new(&format!(r"\A(?i:{})\z", quoted.join(".*"))).map_err(Box::new)?;
+    Ok(Arc::new(NamePattern { inner, pattern }))
+}
+
+/// `tls_skip_verify`: the chain and the name are not looked at, only that the peer holds its key.
+#[derive(Debug)]
+struct AcceptAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A server name with `*`: the chain must be valid for some DNS name of the leaf that fits the pattern.
+#[derive(Debug)]
+struct NamePattern {
+    inner: Arc<WebPkiServerVerifier>,
+    pattern: Regex,
+}
+
+impl ServerCertVerifier for NamePattern {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let mut result = Err(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::NotValidForName,
+        ));
+        for name in dns_names(leaf)
+            .into_iter()
+            .filter(|name| self.pattern.is_match(name))
+        {
+            // A wildcard entry is checked through a name that it covers.
+            let concrete = name
+                .strip_prefix("*.")
+                .map_or_else(|| name.clone(), |rest| format!("any.{rest}"));
+            let Ok(server_name) = ServerName::try_from(concrete) else {
+                continue;
+            };
+            result = self
+                .inner
+                .verify_server_cert(leaf, intermediates, &server_name, ocsp, now);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+fn dns_names(leaf: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
+        return Vec::new();
+    };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let dns = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    dns.collect()
+}
