@@ -1,5 +1,7 @@
 //! A program that runs beside the test and ends with it.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
@@ -33,6 +35,27 @@ impl Program {
         output.collect(child.stdout.take().context("no standard output")?);
         output.collect(child.stderr.take().context("no standard error")?);
         Ok(Program { name, child, output })
+    }
+
+    /// Starts a command whose output goes to a file, as a service manager would have it; none is collected.
+    ///
+    /// # Errors
+    /// The program cannot be started, or the file cannot be made.
+    pub fn start_into_file(mut command: Command, file: &Path) -> Result<Program> {
+        let name = command.as_std().get_program().to_string_lossy().into_owned();
+        let file = File::create(file).with_context(|| format!("cannot make {}", file.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(Program {
+            name,
+            child,
+            output: Lines::default(),
+        })
     }
 
     /// What it wrote.

@@ -85,6 +85,7 @@ pub struct EnvironmentBuilder {
     config: Value,
     variables: Vec<(String, String)>,
     sign_in: SignIn,
+    log_to_file: bool,
 }
 
 impl EnvironmentBuilder {
@@ -112,6 +113,7 @@ impl EnvironmentBuilder {
             config,
             variables: Vec::new(),
             sign_in: SignIn::Nobody,
+            log_to_file: false,
         })
     }
 
@@ -170,13 +172,25 @@ impl EnvironmentBuilder {
         self
     }
 
+    /// The log goes to `<folder>/log.txt`, as in production, and is not collected.
+    #[must_use]
+    pub fn log_to_file(mut self) -> Self {
+        self.log_to_file = true;
+        self
+    }
+
     /// Writes the files and starts the program.
     ///
     /// # Errors
     /// It does not become ready; the error holds its last words.
     pub async fn start(mut self) -> Result<Environment> {
         self.write().await?;
-        let server = Server::start(self.folder.path(), self.health.number(), &self.variables).await?;
+        let (folder, health) = (self.folder.path(), self.health.number());
+        let server = if self.log_to_file {
+            Server::start_into_file(folder, health, &self.variables).await?
+        } else {
+            Server::start(folder, health, &self.variables).await?
+        };
         Ok(Environment {
             folder: self.folder,
             authority: self.authority,

@@ -165,6 +165,14 @@ impl Environment {
         Ok(())
     }
 
+    /// The command that starts this program, for those who watch the start itself.
+    ///
+    /// # Errors
+    /// The program does not build.
+    pub fn command(&self) -> Result<tokio::process::Command> {
+        server::command(self.folder.path(), &self.variables)
+    }
+
     /// The configuration as it was last written.
     pub fn config(&self) -> &Value {
         &self.config

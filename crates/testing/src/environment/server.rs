@@ -27,7 +27,20 @@ impl Server {
         health_port: u16,
         variables: &[(String, String)],
     ) -> Result<Server> {
-        let mut program = Program::start(command(folder, variables)?)?;
+        Self::ready(Program::start(command(folder, variables)?)?, health_port).await
+    }
+
+    /// As [`Server::start`], with the log in `<folder>/log.txt` instead of in memory.
+    pub(crate) async fn start_into_file(
+        folder: &Path,
+        health_port: u16,
+        variables: &[(String, String)],
+    ) -> Result<Server> {
+        let program = Program::start_into_file(command(folder, variables)?, &folder.join("log.txt"))?;
+        Self::ready(program, health_port).await
+    }
+
+    async fn ready(mut program: Program, health_port: u16) -> Result<Server> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             if let Some(status) = program.ended() {
@@ -36,7 +49,7 @@ impl Server {
                     program.output().tail(40)
                 );
             }
-            if ready(health_port).await {
+            if is_ready(health_port).await {
                 return Ok(Server { program });
             }
             if tokio::time::Instant::now() > deadline {
@@ -84,7 +97,7 @@ impl Server {
 }
 
 /// The command with nothing of the tester's own environment in it.
-fn command(folder: &Path, variables: &[(String, String)]) -> Result<Command> {
+pub(super) fn command(folder: &Path, variables: &[(String, String)]) -> Result<Command> {
     let mut command = Command::new(tools::server()?);
     command
         .arg("--config")
@@ -98,7 +111,7 @@ fn command(folder: &Path, variables: &[(String, String)]) -> Result<Command> {
     Ok(command)
 }
 
-async fn ready(port: u16) -> bool {
+async fn is_ready(port: u16) -> bool {
     let ask = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream

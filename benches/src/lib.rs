@@ -1,1 +1,0 @@
-//! Benchmarks beside nginx, haproxy and Envoy.
