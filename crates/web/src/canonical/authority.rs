@@ -83,7 +83,6 @@ fn split_name(raw: &[u8]) -> Result<(String, Option<&[u8]>), AuthorityError> {
         None => (raw, None),
     };
     let host = host.strip_suffix(b".").unwrap_or(host);
-    let mut name = String::with_capacity(raw.len());
     let mut before = b'.';
     for &byte in host {
         let fine =
@@ -91,15 +90,16 @@ fn split_name(raw: &[u8]) -> Result<(String, Option<&[u8]>), AuthorityError> {
         if !fine {
             return Err(AuthorityError);
         }
-        name.push(char::from(byte.to_ascii_lowercase()));
         before = byte;
     }
-    let fits = (1..=253).contains(&name.len()) && before != b'.';
-    if fits {
-        Ok((name, port))
-    } else {
-        Err(AuthorityError)
+    if !(1..=253).contains(&host.len()) || before == b'.' {
+        return Err(AuthorityError);
     }
+    // Room for the port; every byte is ASCII by now.
+    let mut name = String::with_capacity(raw.len());
+    name.push_str(std::str::from_utf8(host).map_err(|_| AuthorityError)?);
+    name.make_ascii_lowercase();
+    Ok((name, port))
 }
 
 fn split_v6(raw: &[u8]) -> Result<(String, Option<&[u8]>), AuthorityError> {

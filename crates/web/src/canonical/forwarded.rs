@@ -50,12 +50,19 @@ pub(super) fn write(
     origin: &Origin,
     rules: &Rules,
 ) -> Result<(), Refusal> {
-    if !rules.skip_xff_append {
-        append_peer(headers, peer_ip(conn.peer))?;
-    }
+    let peer = peer_ip(conn.peer);
+    let peer_value = ip_value(peer);
     headers.insert(PROTO, HeaderValue::from_static(origin.scheme.as_str()));
     if !is_internal(origin.client_ip) {
-        headers.insert(EXTERNAL, ip_value(origin.client_ip));
+        let client = if origin.client_ip == peer {
+            peer_value.clone()
+        } else {
+            ip_value(origin.client_ip)
+        };
+        headers.insert(EXTERNAL, client);
+    }
+    if !rules.skip_xff_append {
+        append_peer(headers, peer_value)?;
     }
     Ok(())
 }
@@ -188,10 +195,10 @@ fn is_sane_id(id: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:+/=".contains(&byte))
 }
 
-fn append_peer(headers: &mut HeaderMap, peer: IpAddr) -> Result<(), Refusal> {
+fn append_peer(headers: &mut HeaderMap, peer: HeaderValue) -> Result<(), Refusal> {
     let mut values = headers.get_all(FOR).iter().peekable();
     if values.peek().is_none() {
-        headers.insert(FOR, ip_value(peer));
+        headers.insert(FOR, peer);
         return Ok(());
     }
     let mut list = Vec::new();
@@ -199,7 +206,7 @@ fn append_peer(headers: &mut HeaderMap, peer: IpAddr) -> Result<(), Refusal> {
         list.extend_from_slice(value.as_bytes());
         list.push(b',');
     }
-    list.extend_from_slice(peer.to_string().as_bytes());
+    list.extend_from_slice(peer.as_bytes());
     let value = HeaderValue::from_bytes(&list).map_err(|_| Refusal::bad("x-forwarded-for is malformed"))?;
     headers.insert(FOR, value);
     Ok(())

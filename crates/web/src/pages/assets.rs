@@ -124,8 +124,10 @@ mod tests {
     #[test]
     fn files_are_named_after_their_content() {
         let one = Assets::new(&Branding::default());
-        let mut red = Branding::default();
-        red.primary = super::super::Color::new(200, 0, 0);
+        let red = Branding {
+            primary: super::super::Color::new(200, 0, 0),
+            ..Branding::default()
+        };
         let two = Assets::new(&red);
         assert_eq!(one.style(), two.style());
         assert_ne!(one.theme(), two.theme());

@@ -19,28 +19,9 @@ fn html(response: Response) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Every page, with `text` wherever something from outside is shown.
-fn every_page(text: &str, frame: &Frame<'_>) -> Vec<(&'static str, Response)> {
-    let hidden = vec![Hidden {
-        name: "csrf",
-        value: text,
-    }];
-    let mut problem = Problem::not_allowed(Some(text), Some(text)).next(text.to_owned());
-    problem.details = vec![Detail {
-        name: text.into(),
-        outcome: Outcome::Denies,
-        text: text.into(),
-        remedy: text.into(),
-    }];
-    let route = PortalRoute {
-        name: text.into(),
-        description: text.into(),
-        host: text.into(),
-        url: Some(text.into()),
-        logo_url: Some(text.into()),
-        connect_command: Some(text.into()),
-    };
-    let info = UserInfo {
+/// Somebody about whom `text` is all that is known.
+fn person(text: &str) -> UserInfo<'_> {
+    UserInfo {
         session: Some(SessionFacts {
             since: Some("2026-01-02T03:04:05Z".parse().unwrap()),
             until: None,
@@ -63,7 +44,31 @@ fn every_page(text: &str, frame: &Frame<'_>) -> Vec<(&'static str, Response)> {
         }],
         sign_out_url: "/.pomerium/sign_out",
         ..UserInfo::default()
+    }
+}
+
+/// Every page, with `text` wherever something from outside is shown.
+fn every_page(text: &str, frame: &Frame<'_>) -> Vec<(&'static str, Response)> {
+    let hidden = vec![Hidden {
+        name: "csrf",
+        value: text,
+    }];
+    let mut problem = Problem::not_allowed(Some(text), Some(text)).next(text.to_owned());
+    problem.details = vec![Detail {
+        name: text.into(),
+        outcome: Outcome::Denies,
+        text: text.into(),
+        remedy: text.into(),
+    }];
+    let route = PortalRoute {
+        name: text.into(),
+        description: text.into(),
+        host: text.into(),
+        url: Some(text.into()),
+        logo_url: Some(text.into()),
+        connect_command: Some(text.into()),
     };
+    let info = person(text);
     let sign_in_page = SignIn {
         application: text,
         host: text,

@@ -170,7 +170,7 @@ impl Problem {
             503,
             "application-down",
             "The application is not answering",
-            "You and this proxy are fine; the application behind it is not answering.",
+            "The application at this address did not answer. The proxy in front of it is working.",
         )
         .with_reason("Service Unavailable")
         .whose(NOT_YOU)
