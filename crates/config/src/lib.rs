@@ -2,6 +2,7 @@
 //!
 //! Start at [`Loader`]. Nothing here listens, connects or runs a service.
 
+pub mod conformance;
 pub mod diagnostic;
 mod loader;
 pub mod settings;

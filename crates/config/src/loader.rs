@@ -1,7 +1,6 @@
 //! The way in: file and environment become settings, or a list of everything that is wrong.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use crate::diagnostic::{Diagnostic, LoadErrors, Refusal};
 use crate::settings::Settings;
@@ -10,14 +9,12 @@ use crate::spec::Sink;
 use crate::spec::source::{self, Environment};
 use crate::spec::values::Values;
 
-/// Loads a configuration, again and again: keep one for the life of the process, so that a secret that could
-/// not be kept on disk stays the same across reloads.
+/// Loads a configuration, as often as it changes.
 #[derive(Debug)]
 pub struct Loader {
     path: Option<PathBuf>,
     env: Environment,
     dry_run: bool,
-    ephemeral: OnceLock<[u8; 32]>,
 }
 
 /// A configuration that loads. It may still hold refusals: then it must not be started.
@@ -45,7 +42,6 @@ impl Loader {
             path: path.map(Path::to_path_buf),
             env: env.clone(),
             dry_run: false,
-            ephemeral: OnceLock::new(),
         }
     }
 
@@ -98,7 +94,6 @@ impl Loader {
             env: &self.env,
             watched: Vec::new(),
             dry_run: self.dry_run,
-            ephemeral: &self.ephemeral,
         };
         let settings = values
             .as_ref()

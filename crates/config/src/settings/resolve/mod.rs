@@ -27,8 +27,7 @@ mod tracing;
 
 pub use storage::default_data_dir;
 
-pub(crate) use headers::defaults as default_response_headers;
-pub(crate) use routes::from::match_hosts;
+pub(crate) use flags::value as flag;
 
 /// What a resolve step works with.
 pub(crate) struct Cx<'a> {
@@ -40,8 +39,6 @@ pub(crate) struct Cx<'a> {
     pub watched: Vec<PathBuf>,
     /// Nothing is written to disk.
     pub dry_run: bool,
-    /// The secret of a process that cannot keep one on disk.
-    pub ephemeral: &'a std::sync::OnceLock<[u8; 32]>,
 }
 
 /// Resolves everything.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::{Cx, identity};
 use crate::diagnostic::Origin;
 use crate::settings::{AuthenticateSettings, RouteKind, RouteSettings, Services};
+use crate::spec::decode;
 use crate::spec::keys::{self, Effect, Key, Kind, ROUTE};
 use crate::spec::node::{Node, Value};
 use crate::spec::values::{Item, Val, Values};
-use crate::spec::decode;
 
 const NOT_BUILT: &str = "this option has no effect yet, so the start is refused";
 

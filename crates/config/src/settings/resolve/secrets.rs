@@ -110,17 +110,22 @@ fn exactly_32(bytes: &[u8], complaint: &str, place: Place, name: &str, cx: &mut 
     None
 }
 
+/// The secret of a process that cannot keep one on disk: the same for all its loads.
+fn in_memory() -> [u8; 32] {
+    static SECRET: std::sync::OnceLock<[u8; 32]> = std::sync::OnceLock::new();
+    *SECRET.get_or_init(pomerium_crypto::random::bytes::<32>)
+}
+
 /// Made once and kept in the data folder; kept in memory only where nothing can be written.
 fn generate(values: &Values, data_dir: &Path, databroker: &DatabrokerSettings, cx: &mut Cx<'_>) -> [u8; 32] {
     let store = match databroker {
         DatabrokerSettings::File(dir) => Some(dir.as_path()),
         DatabrokerSettings::Memory => None,
     };
-    let in_memory = |cx: &Cx<'_>| *cx.ephemeral.get_or_init(pomerium_crypto::random::bytes::<32>);
     let found = if cx.dry_run {
         generated::read(data_dir).and_then(|secret| match secret {
             Some(secret) => Ok(secret),
-            None => generated::refuse_orphans(data_dir, store).map(|()| in_memory(cx)),
+            None => generated::refuse_orphans(data_dir, store).map(|()| in_memory()),
         })
     } else if store.is_none() && !super::storage::writable(data_dir) {
         let message = format!(
@@ -131,7 +136,7 @@ fn generate(values: &Values, data_dir: &Path, databroker: &DatabrokerSettings, c
             "sessions end with a restart; make the folder writable, or set `data_dir` or `shared_secret`";
         cx.sink
             .warn(values.place("shared_secret"), "shared_secret", message, help);
-        Ok(in_memory(cx))
+        Ok(in_memory())
     } else {
         generated::read_or_create(data_dir, store)
     };
