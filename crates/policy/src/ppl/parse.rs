@@ -94,7 +94,7 @@ impl Reader {
             .keys()
             .filter(|key| !matches!(key.as_str(), "allow" | "deny"))
         {
-            self.error(place, format!("unknown action `{key}`"), action_hint(key));
+            self.error(place, format!("unsupported action `{key}`"), action_hint(key));
         }
         for action in [Action::Allow, Action::Deny] {
             let Some(body) = object.get(action.as_str()) else {
@@ -257,7 +257,7 @@ mod tests {
     fn errors_name_the_likely_intention() {
         assert_eq!(
             error(&json!({"allowed_users": ["user@example.com"]})),
-            "policy: unknown action `allowed_users`: `allowed_users` is a key of the route, beside `policy`"
+            "policy: unsupported action `allowed_users`: `allowed_users` is a key of the route, beside `policy`"
         );
         assert!(error(&json!({"Allow": {}})).ends_with("did you mean `allow`? (lower case)"));
         assert!(error(&json!({"or": []})).ends_with("put `or` under `allow` or `deny`"));
