@@ -102,3 +102,60 @@ pub fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
         .and_then(Value::as_str)
         .filter(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::object;
+
+    fn plain(value: &prost_types::Value) -> Value {
+        match value.kind.as_ref().unwrap() {
+            Kind::NullValue(_) => Value::Null,
+            Kind::NumberValue(number) => json!(number),
+            Kind::StringValue(text) => json!(text),
+            Kind::BoolValue(flag) => json!(flag),
+            Kind::ListValue(list) => list.values.iter().map(plain).collect(),
+            Kind::StructValue(members) => members
+                .fields
+                .iter()
+                .map(|(name, value)| (name.clone(), plain(value)))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn claims_are_flattened() {
+        let claims = object(json!({
+            "a": {"b": 1, "c": {"d": ["x", "y"]}, "empty": {}},
+            "groups": ["staff", {"id": 7, "tags": [true]}],
+            "none": null,
+            "list": [],
+            "a.b2": "dotted",
+        }));
+        let flat: Map<String, Value> = flatten_claims(&claims)
+            .iter()
+            .map(|(name, list)| (name.clone(), list.values.iter().map(plain).collect()))
+            .collect();
+        let expected = json!({
+            "a.b": [1.0],
+            "a.c.d": ["x", "y"],
+            "groups": ["staff", {"id": 7.0, "tags": [true]}],
+            "none": [null],
+            "list": [],
+            "a.b2": ["dotted"],
+        });
+        assert_eq!(Value::Object(flat), expected);
+    }
+
+    #[test]
+    fn user_info_wins_except_over_the_protocol() {
+        let token = object(json!({"iss": "a", "sub": "s", "email": "old", "name": "N"}));
+        let userinfo =
+            object(json!({"iss": "b", "sub": "t", "email": "new", "auth_time": 1, "azp": "new here"}));
+        let expected =
+            json!({"iss": "a", "sub": "s", "email": "new", "name": "N", "auth_time": 1, "azp": "new here"});
+        assert_eq!(Value::Object(overlay(&token, &userinfo)), expected);
+    }
+}

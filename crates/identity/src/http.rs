@@ -178,3 +178,133 @@ fn chain(error: &reqwest::Error) -> String {
         false => parts.join(": "),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    async fn answer_once(mut connection: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) {
+        let mut request = vec![0; 4096];
+        let _ = connection.read(&mut request).await;
+        let _ = connection.write_all(answer).await;
+        let _ = connection.shutdown().await;
+    }
+
+    async fn serve(answer: impl Into<Vec<u8>>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, answer) = (listener.local_addr().unwrap(), answer.into());
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                answer_once(connection, &answer).await;
+            }
+        });
+        address
+    }
+
+    async fn get(
+        client: &ReqwestClient,
+        url: String,
+        limit: usize,
+    ) -> Result<::http::Response<Bytes>, HttpError> {
+        client
+            .send(::http::Request::get(url).body(Bytes::new()).unwrap(), limit)
+            .await
+    }
+
+    fn client() -> ReqwestClient {
+        ReqwestClient::new(b"").unwrap()
+    }
+
+    #[tokio::test]
+    async fn answers_come_back_with_status_headers_and_body() {
+        let address = serve("HTTP/1.1 404 Not Found\r\nx-a: b\r\ncontent-length: 2\r\n\r\nno").await;
+        let answer = get(&client(), format!("http://{address}/x"), 2).await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), answer.body().as_ref()),
+            (404, &b"no"[..])
+        );
+        assert_eq!(answer.headers()["x-a"], "b");
+    }
+
+    #[tokio::test]
+    async fn redirects_are_not_followed() {
+        let target = serve("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        let redirect =
+            format!("HTTP/1.1 302 Found\r\nlocation: http://{target}/\r\ncontent-length: 0\r\n\r\n");
+        let address = serve(redirect).await;
+        let answer = get(&client(), format!("http://{address}/"), 100).await.unwrap();
+        assert_eq!(answer.status(), 302);
+    }
+
+    #[tokio::test]
+    async fn too_much_is_not_read() {
+        let long = "x".repeat(101);
+        let announced = serve(format!("HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n{long}")).await;
+        let chunk = format!("64\r\n{}\r\n", "x".repeat(100));
+        let chunks = chunk.repeat(50);
+        let unannounced = serve(format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"
+        ))
+        .await;
+        for address in [announced, unannounced] {
+            let error = get(&client(), format!("http://{address}/"), 100)
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind, HttpErrorKind::TooLarge, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_without_the_query() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = get(&client(), format!("http://{address}/?code=secret"), 100)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, HttpErrorKind::Connect, "{error}");
+        assert!(!error.text.contains("secret"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_counts_only_if_its_authority_was_given() {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                if let Ok(connection) = acceptor.accept(connection).await {
+                    answer_once(connection, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                }
+            }
+        });
+        let error = get(&client(), url.clone(), 100).await.unwrap_err();
+        assert_eq!(error.kind, HttpErrorKind::Certificate, "{error}");
+        let trusting = ReqwestClient::new(certified.cert.pem().as_bytes()).unwrap();
+        assert_eq!(get(&trusting, url, 100).await.unwrap().status(), 200);
+    }
+
+    #[test]
+    fn authorities_must_be_certificates() {
+        assert!(ReqwestClient::new(b"\n").is_ok());
+        assert!(ReqwestClient::new(b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----").is_err());
+        assert!(ReqwestClient::new(b"hello").is_err());
+    }
+}

@@ -107,3 +107,92 @@ pub(crate) fn sign_in_claims(
         .iter()
         .filter(|(name, _)| ["iss", "sub", "exp", "iat"].contains(&name.as_str()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{FakeProvider, start};
+
+    async fn identity(claims: Value, answer: Value) -> Identity {
+        let fake = FakeProvider::new();
+        fake.grant(claims, answer);
+        fake.client().exchange("code", None, Some("n-1")).await.unwrap()
+    }
+
+    fn new_session() -> NewSession {
+        NewSession {
+            idp_id: "idp-1".into(),
+            audience: vec!["auth.example.com".into(), "app.example.com".into()],
+            issued_at: start(),
+            expires_at: start() + Duration::from_secs(14 * 3600),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_holds_what_the_sign_in_gave() {
+        let identity = identity(json!({}), json!({})).await;
+        let session = session_from_identity(&identity, &new_session());
+        assert_eq!(
+            (session.user_id.as_str(), session.idp_id.as_str()),
+            ("alice", "idp-1")
+        );
+        assert_eq!(
+            session.expires_at,
+            Some(to_proto_time(start() + Duration::from_secs(14 * 3600)))
+        );
+        assert_eq!(session.claims["groups"].values.len(), 1);
+        let token = session.id_token.unwrap();
+        assert_eq!(
+            (token.subject.as_str(), token.raw.as_str()),
+            ("alice", identity.id_token.raw.as_str())
+        );
+        assert_eq!(stored_claims(&token.raw).unwrap()["name"], "Alice");
+        let tokens = session.oauth_token.unwrap();
+        assert_eq!(
+            (tokens.access_token.as_str(), tokens.refresh_token.as_str()),
+            ("access-1", "refresh-1")
+        );
+        assert_eq!(
+            tokens.expires_at,
+            Some(to_proto_time(start() + Duration::from_secs(300)))
+        );
+        assert_eq!(tokens_of(&tokens).refresh_token.as_deref(), Some("refresh-1"));
+    }
+
+    #[tokio::test]
+    async fn the_provider_does_not_choose_session_ids() {
+        let identity = identity(json!({"jti": "fixed"}), json!({})).await;
+        let ids = [(); 2].map(|()| session_from_identity(&identity, &new_session()).id);
+        assert_ne!(ids[0], ids[1]);
+        assert!(
+            ids.iter()
+                .all(|id| uuid::Uuid::parse_str(id).unwrap().get_version_num() == 4)
+        );
+    }
+
+    #[tokio::test]
+    async fn without_a_refresh_token_the_access_token_does_not_end_the_session() {
+        let identity = identity(json!({}), json!({"refresh_token": null})).await;
+        let session = session_from_identity(&identity, &new_session());
+        assert_eq!(session.oauth_token.unwrap().expires_at, None);
+    }
+
+    #[tokio::test]
+    async fn users_keep_their_devices_and_lose_lost_groups() {
+        let identity = identity(json!({}), json!({})).await;
+        let mut existing = User {
+            device_credential_ids: vec!["key-1".into()],
+            ..User::default()
+        };
+        existing.claims.insert("admin".into(), ListValue::default());
+        let user = user_from_identity(&identity, Some(&existing));
+        let about = (user.id.as_str(), user.name.as_str(), user.email.as_str());
+        assert_eq!(about, ("alice", "Alice", "alice@example.com"));
+        assert_eq!(user.device_credential_ids, ["key-1"]);
+        assert!(user.claims.contains_key("groups") && !user.claims.contains_key("admin"));
+    }
+}

@@ -375,10 +375,10 @@ mod tests {
         schedule.finished("a", Task::Refresh, Outcome::Done, at(now), 1.0);
         assert_eq!(schedule.next_due(), Some(at(now + 240)));
         assert_eq!(take(&mut schedule, now + 240), Some(Task::Refresh));
-        schedule.finished("a", Task::Refresh, Outcome::Retry, at(now), 0.0);
+        schedule.finished("a", Task::Refresh, Outcome::Retry, at(now + 240), 0.0);
         assert_eq!(
             schedule.next_due(),
-            Some(at(now + 5)),
+            Some(at(now + 245)),
             "the first pause again, half of it by chance"
         );
     }
