@@ -22,5 +22,5 @@ pub use assertion::{AssertionRoute, AssertionSigner, ClaimHeaders, IdentityHeade
 pub use claims::{json_claims, stringify};
 pub use decision::{Decision, Outcome, check, check_internal, needs_login, route_not_found};
 pub use headers::Headers;
-pub use principal::{Impersonator, Principal};
+pub use principal::{Impersonator, Principal, RecordVersions};
 pub use session::{Anonymous, Pending, Records, Resolved, SessionResolver};
