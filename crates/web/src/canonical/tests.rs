@@ -656,3 +656,59 @@ fn twice_is_once() {
     assert_eq!((first.url(), first.client_ip), (second.url(), second.client_ip));
     assert_eq!(headers, once.headers);
 }
+
+/// Names that identify people or clients, each of which some proxy once let through in an odd spelling.
+const GUARDED: [&str; 14] = [
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-host",
+    "x-forwarded-uri",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+    "x-pomerium-claim-email",
+    "x-envoy-external-address",
+    "x-email",
+    "forwarded",
+    "proxy",
+];
+
+proptest::proptest! {
+    #[test]
+    fn no_spelling_of_a_guarded_header_survives(
+        picks in proptest::collection::vec((0..GUARDED.len(), proptest::num::u32::ANY), 1..8),
+    ) {
+        let spell = |name: &str, bits: u32| -> String {
+            let odd = |at: usize| bits >> (at % 32) & 1 == 1;
+            name.chars().enumerate().map(|(at, letter)| if letter == '-' && odd(at) { '_' } else { letter }).collect()
+        };
+        let names: Vec<String> = picks.iter().map(|(at, bits)| spell(GUARDED[*at], *bits)).collect();
+        let list: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "forged")).collect();
+        let managed = ManagedHeaders::new(["X-Email"]);
+        let rules = Rules { underscores: Underscores::Allow, managed, ..Rules::default() };
+        let (_, headers) = sent(&list, &rules);
+        for (name, value) in &headers {
+            // The client's own list stays in front of the peer; only hops from the right are ever believed.
+            let own_rule = name == "x-forwarded-for";
+            proptest::prop_assert!(own_rule || value != "forged", "{name}");
+            proptest::prop_assert!(!name.as_str().contains('_'), "{name}");
+        }
+    }
+
+    #[test]
+    fn any_target_is_one_value_or_a_refusal(path in "/[!-~]{0,30}", query in proptest::option::of("[!-~]{0,12}")) {
+        let target = query.map_or(path.clone(), |query| format!("{path}?{query}"));
+        let Ok(uri) = target.parse::<Uri>() else { return Ok(()) };
+        let mut once = parts("GET", "/", &[]);
+        once.uri = uri;
+        if let Ok(first) = run(&mut once, &Rules::default()) {
+            proptest::prop_assert_eq!(once.uri.path(), first.path.as_str());
+            proptest::prop_assert_eq!(once.uri.query(), first.query.as_deref());
+            proptest::prop_assert_eq!(once.uri.authority(), None);
+            let second = run(&mut once, &Rules::default()).expect("the canonical request is accepted again");
+            proptest::prop_assert_eq!(first.url(), second.url());
+        }
+    }
+}
