@@ -1,0 +1,88 @@
+//! A databroker in a map: enough for sign-in, which reads and writes records and never follows changes.
+
+use std::collections::BTreeMap;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use parking_lot::Mutex;
+use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
+use pomerium_api::pb::session::Session;
+use pomerium_api::records::{RecordMessage, from_record};
+
+#[derive(Default)]
+pub struct MapBroker {
+    records: Mutex<BTreeMap<(String, String), Record>>,
+    down: Mutex<bool>,
+}
+
+impl MapBroker {
+    /// Live sessions.
+    pub fn sessions(&self) -> Vec<Session> {
+        let records = self.records.lock();
+        let live = records.values().filter(|record| record.deleted_at.is_none());
+        live.filter(|record| record.r#type == Session::TYPE).map(|record| from_record(record).unwrap()).collect()
+    }
+
+    /// Whether a session ended the proper way: a tombstone that still says what it was.
+    pub fn is_tombstone(&self, id: &str) -> bool {
+        let records = self.records.lock();
+        let record = &records[&(Session::TYPE.to_owned(), id.to_owned())];
+        record.deleted_at.is_some() && from_record::<Session>(record).is_ok_and(|session| session.id == id)
+    }
+
+    pub fn set_down(&self, down: bool) {
+        *self.down.lock() = down;
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if *self.down.lock() { Err(Error::Unavailable("switched off".into())) } else { Ok(()) }
+    }
+}
+
+impl Databroker for MapBroker {
+    fn versions(&self) -> BoxFuture<'_, Result<Versions, Error>> {
+        ready(Ok(Versions::default())).boxed()
+    }
+
+    fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
+        let found = self.check().and_then(|()| {
+            let records = self.records.lock();
+            let record = records.get(&(record_type.to_owned(), id.to_owned()));
+            record.filter(|record| record.deleted_at.is_none()).cloned().ok_or(Error::NotFound)
+        });
+        ready(found).boxed()
+    }
+
+    fn list<'a>(&'a self, _: &'a str, _: u64, _: u64) -> BoxFuture<'a, Result<Page, Error>> {
+        ready(Err(Error::Unavailable("not part of this test".into()))).boxed()
+    }
+
+    fn put(&self, new: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
+        let written = self.check().map(|()| {
+            let mut records = self.records.lock();
+            let mut version = records.values().map(|record| record.version).max().unwrap_or(0);
+            let mut stored = Vec::new();
+            for mut record in new {
+                version += 1;
+                record.version = version;
+                records.insert((record.r#type.clone(), record.id.clone()), record.clone());
+                stored.push(record);
+            }
+            PutReply { server_version: 7, records: stored }
+        });
+        ready(written).boxed()
+    }
+
+    fn sync_latest<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {
+        ready(Err(Error::Unavailable("not part of this test".into()))).boxed()
+    }
+
+    fn sync<'a>(&'a self, _: &'a str, _: Versions) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
+        ready(Err(Error::Unavailable("not part of this test".into()))).boxed()
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.records.lock().clear();
+        ready(Ok(8)).boxed()
+    }
+}
