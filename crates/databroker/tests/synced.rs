@@ -1,0 +1,438 @@
+//! `pomerium_api::synced` over a real server, with the connection between them under our control.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, ready};
+use futures_util::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use pomerium_api::clock::ManualClock;
+use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
+use pomerium_api::pb::session::Session;
+use pomerium_api::pb::user::{ServiceAccount, User};
+use pomerium_api::records::{RecordMessage, to_record, to_tombstone};
+use pomerium_api::synced::SyncedRecords;
+use pomerium_databroker::{MemoryStore, RETENTION, Server};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+/// A connection that can be cut, and whose answers to `get` can be held back.
+struct Link {
+    server: Server<MemoryStore>,
+    up: watch::Sender<bool>,
+    /// Calls that failed because it was down.
+    refused: AtomicUsize,
+    gets: AtomicUsize,
+    gate: watch::Sender<Option<Arc<Semaphore>>>,
+}
+
+impl Link {
+    fn check(&self) -> Result<(), Error> {
+        if *self.up.borrow() {
+            return Ok(());
+        }
+        self.refused.fetch_add(1, Ordering::SeqCst);
+        Err(Error::Unavailable("link down".into()))
+    }
+
+    /// Cuts it, and waits until that was noticed.
+    async fn cut(&self) {
+        self.up.send_replace(false);
+        while self.refused.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Holds answers of `get` back, after they were read.
+    fn hold(&self) -> Arc<Semaphore> {
+        let gate = Arc::new(Semaphore::new(0));
+        self.gate.send_replace(Some(gate.clone()));
+        gate
+    }
+
+    fn gets(&self) -> usize {
+        self.gets.load(Ordering::SeqCst)
+    }
+}
+
+impl Databroker for Link {
+    fn versions(&self) -> BoxFuture<'_, Result<Versions, Error>> {
+        async { self.check().and(self.server.versions().await) }.boxed()
+    }
+
+    fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
+        async move {
+            self.check()?;
+            let answer = self.server.get(record_type, id).await;
+            self.gets.fetch_add(1, Ordering::SeqCst);
+            let gate = self.gate.borrow().clone();
+            if let Some(gate) = gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            answer
+        }
+        .boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        record_type: &'a str,
+        offset: u64,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<Page, Error>> {
+        self.server.list(record_type, offset, limit)
+    }
+
+    fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
+        self.server.put(records)
+    }
+
+    fn sync_latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {
+        async move { self.check().and(self.server.sync_latest(record_type).await) }.boxed()
+    }
+
+    fn sync<'a>(
+        &'a self,
+        record_type: &'a str,
+        from: Versions,
+    ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
+        async move {
+            self.check()?;
+            let stream = self.server.sync(record_type, from).await?;
+            let mut up = self.up.subscribe();
+            let cut = async move { drop(up.wait_for(|up| !up).await) };
+            Ok(stream.take_until(Box::pin(cut)).boxed())
+        }
+        .boxed()
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        ready(Err(Error::Invalid("not by this".into()))).boxed()
+    }
+}
+
+struct World {
+    link: Arc<Link>,
+    clock: ManualClock,
+    records: Arc<SyncedRecords>,
+    _stop: oneshot::Sender<()>,
+}
+
+fn session(id: &str, user_id: &str) -> Session {
+    Session {
+        id: id.into(),
+        user_id: user_id.into(),
+        ..Session::default()
+    }
+}
+
+/// Nothing runs yet.
+fn still() -> (Arc<Link>, ManualClock, Arc<SyncedRecords>) {
+    let clock = ManualClock::new(Timestamp::UNIX_EPOCH + RETENTION * 10);
+    let link = Arc::new(Link {
+        server: Server::new(MemoryStore::new(), Arc::new(clock.clone())),
+        up: watch::Sender::new(true),
+        refused: AtomicUsize::new(0),
+        gets: AtomicUsize::new(0),
+        gate: watch::Sender::new(None),
+    });
+    let records = SyncedRecords::new(link.clone());
+    (link, clock, records)
+}
+
+/// Running and ready, with sessions `a` and `b`.
+async fn running() -> World {
+    let (link, clock, records) = still();
+    link.put(vec![
+        to_record(&session("a", "alice")),
+        to_record(&session("b", "bob")),
+    ])
+    .await
+    .unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(records.clone().run(stopped.map(drop)));
+    records.wait_ready().await;
+    World {
+        link,
+        clock,
+        records,
+        _stop: stop,
+    }
+}
+
+/// Waits until the records say so.
+async fn until(records: &SyncedRecords, holds: impl Fn(&SyncedRecords) -> bool) {
+    let mut changes = records.changes();
+    let waiting = async {
+        while !holds(records) {
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .expect("it never came to be");
+}
+
+impl World {
+    async fn put<M: RecordMessage>(&self, message: &M) -> Versions {
+        let reply = self.link.put(vec![to_record(message)]).await.unwrap();
+        Versions {
+            server_version: reply.server_version,
+            latest_record_version: reply.records[0].version,
+        }
+    }
+
+    async fn delete(&self, id: &str) {
+        self.link
+            .put(vec![to_tombstone(&session(id, ""), Timestamp::UNIX_EPOCH)])
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn records_of_all_types_are_there_and_follow() {
+    let world = running().await;
+    assert_eq!(world.records.session("a").unwrap().session.user_id, "alice");
+    let generation = world.records.generation();
+    world
+        .put(&User {
+            id: "alice".into(),
+            email: "alice@example.com".into(),
+            ..User::default()
+        })
+        .await;
+    let at = world
+        .put(&ServiceAccount {
+            id: "robot".into(),
+            ..ServiceAccount::default()
+        })
+        .await;
+    until(&world.records, |records| {
+        records.service_account("robot").is_some()
+    })
+    .await;
+    let user = world.records.user("alice").unwrap();
+    assert_eq!((user.user.email.as_str(), user.version), ("alice@example.com", 3));
+    assert_eq!(world.records.position(), Some(at));
+    assert!(world.records.generation() > generation);
+    assert!(world.records.session("robot").is_none(), "types do not mix");
+}
+
+#[tokio::test]
+async fn a_deleted_session_is_gone_at_once() {
+    let world = running().await;
+    world.delete("a").await;
+    until(&world.records, |records| records.session("a").is_none()).await;
+    assert!(world.records.session("b").is_some());
+}
+
+#[tokio::test]
+async fn a_cleared_database_leaves_nothing_behind() {
+    let world = running().await;
+    let server_version = world.link.server.clear().await.unwrap();
+    until(&world.records, |records| {
+        records.session("a").is_none() && records.session("b").is_none()
+    })
+    .await;
+    world.put(&session("c", "carol")).await;
+    until(&world.records, |records| records.session("c").is_some()).await;
+    assert_eq!(world.records.session("c").unwrap().server_version, server_version);
+}
+
+#[tokio::test]
+async fn after_a_long_absence_what_is_gone_is_removed() {
+    let world = running().await;
+    world.link.cut().await;
+    world.delete("a").await;
+    world.put(&session("c", "carol")).await;
+    world.clock.advance(RETENTION * 2);
+    assert_eq!(
+        world.link.server.trim().await,
+        Ok(4),
+        "the log no longer tells of it"
+    );
+    assert!(world.records.session("a").is_some(), "cut off: it cannot know");
+    world.link.up.send_replace(true);
+    until(&world.records, |records| {
+        records.session("c").is_some() && records.session("a").is_none()
+    })
+    .await;
+    assert!(world.records.session("b").is_some());
+}
+
+#[tokio::test]
+async fn a_short_absence_is_caught_up() {
+    let world = running().await;
+    world.link.cut().await;
+    world.delete("a").await;
+    world.put(&session("b", "robert")).await;
+    world.link.up.send_replace(true);
+    until(&world.records, |records| {
+        records
+            .session("b")
+            .is_some_and(|b| b.session.user_id == "robert")
+    })
+    .await;
+    assert!(world.records.session("a").is_none());
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_believed_as_it_was() {
+    let world = running().await;
+    let mut broken = to_record(&session("a", "alice"));
+    broken.data.as_mut().unwrap().value = vec![0xff; 3];
+    world.link.put(vec![broken]).await.unwrap();
+    until(&world.records, |records| records.session("a").is_none()).await;
+    assert_eq!(world.records.fetch_session("a", None).await, Ok(None));
+}
+
+#[tokio::test]
+async fn it_ends_when_told_to_and_is_not_ready_before() {
+    let (link, _, records) = still();
+    link.up.send_replace(false);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let run = tokio::spawn(records.clone().run(stopped.map(drop)));
+    assert!(records.wait_ready().now_or_never().is_none() && !records.ready());
+    link.up.send_replace(true);
+    records.wait_ready().await;
+    drop(stop);
+    run.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_session_is_asked_for_once_by_all() {
+    let (link, _, records) = still();
+    link.put(vec![to_record(&session("a", "alice"))]).await.unwrap();
+    let gate = link.hold();
+    let fetches = (0..10).map(|_| {
+        let records = records.clone();
+        tokio::spawn(async move { records.fetch_session("a", None).await })
+    });
+    let fetches: Vec<_> = fetches.collect();
+    while link.gets() == 0 {
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(10);
+    for fetch in fetches {
+        assert_eq!(fetch.await.unwrap().unwrap().unwrap().session.user_id, "alice");
+    }
+    assert_eq!(link.gets(), 1);
+    assert!(records.session("a").is_some(), "it is kept");
+}
+
+#[tokio::test]
+async fn what_is_known_is_not_asked_for() {
+    let world = running().await;
+    let here = world.records.position();
+    assert!(world.records.fetch_session("a", None).await.unwrap().is_some());
+    assert!(world.records.fetch_session("b", here).await.unwrap().is_some());
+    assert_eq!(world.records.fetch_session("nobody", here).await, Ok(None));
+    assert_eq!(world.link.gets(), 0);
+    assert_eq!(world.records.fetch_session("nobody", None).await, Ok(None));
+    assert_eq!(
+        world.link.gets(),
+        1,
+        "without a place to compare with, it might be new"
+    );
+}
+
+/// The handle of a session just written elsewhere is newer than our copy.
+#[tokio::test]
+async fn an_older_copy_than_asked_for_is_renewed() {
+    let world = running().await;
+    world.link.cut().await;
+    let at = world.put(&session("a", "alice-2")).await;
+    assert!(matches!(
+        world.records.fetch_session("a", Some(at)).await,
+        Err(Error::Unavailable(_))
+    ));
+    world.link.up.send_replace(true);
+    let renewed = world.records.fetch_session("a", Some(at)).await.unwrap().unwrap();
+    assert_eq!(renewed.session.user_id, "alice-2");
+}
+
+/// The answer was read before the session was deleted, and comes after the tombstone.
+#[tokio::test]
+async fn a_late_answer_does_not_raise_the_dead() {
+    let world = running().await;
+    world.put(&session("c", "carol")).await;
+    until(&world.records, |records| records.session("c").is_some()).await;
+    let gate = world.link.hold();
+    let future = Versions {
+        latest_record_version: 99,
+        ..world.records.position().unwrap()
+    };
+    let fetch = tokio::spawn({
+        let records = world.records.clone();
+        async move { records.fetch_session("c", Some(future)).await }
+    });
+    while world.link.gets() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.delete("c").await;
+    until(&world.records, |records| records.session("c").is_none()).await;
+    gate.add_permits(10);
+    assert_eq!(fetch.await.unwrap(), Ok(None));
+    assert!(world.records.session("c").is_none());
+}
+
+/// The question was asked before the session was written; who knows of the write asks again.
+#[tokio::test]
+async fn a_question_asked_too_early_is_asked_again() {
+    let (link, _, records) = still();
+    let gate = link.hold();
+    let early = tokio::spawn({
+        let records = records.clone();
+        async move { records.fetch_session("a", None).await }
+    });
+    while link.gets() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let reply = link.put(vec![to_record(&session("a", "alice"))]).await.unwrap();
+    let min = Versions {
+        server_version: reply.server_version,
+        latest_record_version: 1,
+    };
+    let (late, ()) = tokio::join!(records.fetch_session("a", Some(min)), async {
+        tokio::task::yield_now().await;
+        gate.add_permits(10);
+    });
+    assert_eq!(late.unwrap().unwrap().session.user_id, "alice");
+    let early = early.await.unwrap().unwrap();
+    assert!(early.is_none_or(|entry| entry.session.user_id == "alice"));
+}
+
+#[tokio::test]
+async fn one_who_gives_up_does_not_hinder_the_others() {
+    let (link, _, records) = still();
+    link.put(vec![to_record(&session("a", "alice"))]).await.unwrap();
+    let gate = link.hold();
+    let abandoned = tokio::time::timeout(Duration::from_millis(10), records.fetch_session("a", None)).await;
+    assert!(abandoned.is_err());
+    gate.add_permits(10);
+    assert!(records.fetch_session("a", None).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn own_writes_can_be_taken_over_without_waiting() {
+    let world = running().await;
+    world.link.cut().await;
+    let reply = world
+        .link
+        .put(vec![to_record(&session("c", "carol"))])
+        .await
+        .unwrap();
+    world.records.apply(reply.server_version, &reply.records[0]);
+    assert!(world.records.session("c").is_some());
+    let tombstone = to_tombstone(&session("c", "carol"), Timestamp::UNIX_EPOCH);
+    let reply = world.link.put(vec![tombstone]).await.unwrap();
+    world.records.apply(reply.server_version, &reply.records[0]);
+    assert!(world.records.session("c").is_none());
+    world
+        .records
+        .apply(reply.server_version ^ 1, &to_record(&session("d", "dora")));
+    assert!(world.records.session("d").is_none(), "of another database");
+}
