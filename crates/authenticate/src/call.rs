@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use pomerium_authorize::Principal;
 use pomerium_config::settings::RouteSettings;
@@ -133,10 +133,15 @@ impl Call {
     }
 }
 
-async fn read_body(body: Body) -> Result<Bytes, ReadError> {
-    Limited::new(body, MAX_FORM)
-        .collect()
-        .await
-        .map(|read| read.to_bytes())
-        .map_err(|_| ReadError)
+/// Reads by hand: the library's limiting wrapper makes a future that is not known to be `Send`.
+async fn read_body(mut body: Body) -> Result<Bytes, ReadError> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| ReadError)?.into_data() else { continue };
+        if read.len() + data.len() > MAX_FORM {
+            return Err(ReadError);
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(read.freeze())
 }
