@@ -1,2 +1,10 @@
-//! Pomerium.
-fn main() {}
+//! The `pomerium` binary.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    pomerium::cli::main()
+}

@@ -137,7 +137,9 @@ impl Call {
 async fn read_body(mut body: Body) -> Result<Bytes, ReadError> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| ReadError)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| ReadError)?.into_data() else {
+            continue;
+        };
         if read.len() + data.len() > MAX_FORM {
             return Err(ReadError);
         }

@@ -143,19 +143,32 @@ impl LocalAuthority {
     /// # Errors
     /// [`AuthorityError::NotLocal`] for a host browsers would not accept from this authority.
     pub fn issue(&self, hosts: &[String], now_unix: i64) -> Result<LoadedCertificate, AuthorityError> {
-        if let Some(stranger) = hosts.iter().find(|host| !is_local(host)) {
-            return Err(AuthorityError::NotLocal(stranger.clone()));
-        }
-        let period = Period {
-            from: now_unix - DAY,
-            until: (now_unix + LEAF_LIFE).min(self.not_after),
-        };
+        let period = self.leaf_period(hosts, now_unix)?;
         Ok(make::issue(
             &self.issuer,
             hosts,
             period,
             "the local authority's certificate",
         )?)
+    }
+
+    /// As [`Self::issue`], as PEM: the certificate and its key, to be kept in files.
+    ///
+    /// # Errors
+    /// [`AuthorityError::NotLocal`] for a host browsers would not accept from this authority.
+    pub fn issue_pem(&self, hosts: &[String], now_unix: i64) -> Result<(String, Zeroizing<String>), AuthorityError> {
+        let period = self.leaf_period(hosts, now_unix)?;
+        Ok(make::issue_pem(&self.issuer, hosts, period)?)
+    }
+
+    fn leaf_period(&self, hosts: &[String], now_unix: i64) -> Result<Period, AuthorityError> {
+        if let Some(stranger) = hosts.iter().find(|host| !is_local(host)) {
+            return Err(AuthorityError::NotLocal(stranger.clone()));
+        }
+        Ok(Period {
+            from: now_unix - DAY,
+            until: (now_unix + LEAF_LIFE).min(self.not_after),
+        })
     }
 
     /// The authority's certificate, for a pool of trusted roots.

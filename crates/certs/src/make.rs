@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::PrivatePkcs8KeyDer;
@@ -66,6 +66,16 @@ pub(crate) fn issue(
     period: Period,
     origin: &str,
 ) -> Result<LoadedCertificate, MakeError> {
+    let (chain, key) = issue_pem(issuer, names, period)?;
+    Ok(load_pair(origin, chain.as_bytes(), key.as_bytes())?)
+}
+
+/// The same as PEM: certificate and key.
+pub(crate) fn issue_pem(
+    issuer: &Issuer<'_, KeyPair>,
+    names: &[String],
+    period: Period,
+) -> Result<(String, Zeroizing<String>), MakeError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = subject(None);
     params.not_before = date(period.from)?;
@@ -80,7 +90,7 @@ pub(crate) fn issue(
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;
-    load(origin, &certificate, &key)
+    Ok((certificate.pem(), Zeroizing::new(key.serialize_pem())))
 }
 
 fn alternative(name: &str) -> Result<SanType, rcgen::Error> {
@@ -88,11 +98,6 @@ fn alternative(name: &str) -> Result<SanType, rcgen::Error> {
         Ok(address) => Ok(SanType::IpAddress(address)),
         Err(_) => Ok(SanType::DnsName(name.try_into()?)),
     }
-}
-
-fn load(origin: &str, certificate: &Certificate, key: &KeyPair) -> Result<LoadedCertificate, MakeError> {
-    let key = Zeroizing::new(key.serialize_pem());
-    Ok(load_pair(origin, certificate.pem().as_bytes(), key.as_bytes())?)
 }
 
 /// A key from PKCS #8 DER.

@@ -1,0 +1,224 @@
+//! The command line (spec config.md 1).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+use crate::telemetry::log::{self, LogFormat};
+
+/// An identity-aware access proxy that replaces the VPN.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pomerium",
+    disable_version_flag = true,
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    /// Configuration file (YAML, JSON, TOML or .env); without it only the environment is read
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the version
+    #[arg(long)]
+    version: bool,
+    /// Form of the log
+    #[arg(long, value_enum, default_value = "auto", global = true)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Try it: a working proxy with users, routes and a sample application, on this machine only
+    Demo(DemoArgs),
+    /// Write a working configuration with fresh secrets
+    Init(InitArgs),
+    /// Check a configuration and say everything that is wrong with it
+    Validate(ValidateArgs),
+    /// Print the JSON schema of the configuration file, for editors
+    Schema,
+    /// Users of the built-in identity provider
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Ask a running Pomerium how it is
+    Health(HealthArgs),
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Folder for the demo's configuration, keys and records [default: <data dir>/demo]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Port of the listener; the next free one is taken if it is in use
+    #[arg(long, default_value_t = 8443)]
+    pub port: u16,
+    /// Make this machine and its browsers trust the demo's certificate authority
+    #[arg(long, conflicts_with = "untrust")]
+    pub trust: bool,
+    /// Undo `--trust`, then stop
+    #[arg(long)]
+    pub untrust: bool,
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// File to write; it must not exist
+    #[arg(default_value = "config.yaml")]
+    pub file: PathBuf,
+    /// Domain under which the services live
+    #[arg(long, default_value = "example.com")]
+    pub domain: String,
+    /// E-mail address of the first user; asks for nothing else
+    #[arg(long, default_value = "admin@example.com")]
+    pub admin: String,
+}
+
+/// Options of `validate`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The same, without the option
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
+}
+
+/// Commands of `user`.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add a user, or give one a new password; the password is read from standard input
+    Add(UserAddArgs),
+}
+
+/// Options of `user add`.
+#[derive(Debug, Args)]
+pub struct UserAddArgs {
+    /// E-mail address; the name to sign in with
+    pub email: String,
+    /// Display name
+    #[arg(long, default_value = "")]
+    pub name: String,
+    /// A group the user is in; may be repeated
+    #[arg(long = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// The users file; otherwise `local_idp.users_file` of the configuration
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub users_file: Option<PathBuf>,
+    /// Configuration that names the users file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Options of `health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Address of the health listener
+    #[arg(short = 'a', long, default_value = "127.0.0.1:28080")]
+    pub health_addr: String,
+    /// A check to leave out; may be repeated
+    #[arg(short, long, value_name = "CHECK")]
+    pub exclude: Vec<String>,
+    /// Print every check
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Runs the program; the exit code is 0 only when all went well.
+pub fn main() -> ExitCode {
+    install_crypto_provider();
+    let cli = Cli::parse_from(with_long_config_flag(std::env::args_os()));
+    if cli.version {
+        commands::print(&version_text());
+        return ExitCode::SUCCESS;
+    }
+    log::install(cli.log_format);
+    let result = match cli.command {
+        None => commands::run::run(cli.config.as_deref()),
+        Some(Command::Demo(args)) => commands::demo::run(&args),
+        Some(Command::Init(args)) => commands::init::run(&args),
+        Some(Command::Validate(args)) => commands::validate::run(args.config.or(args.file).as_deref()),
+        Some(Command::Schema) => commands::schema::run(),
+        Some(Command::User(UserCommand::Add(args))) => commands::user::add(&args),
+        Some(Command::Health(args)) => commands::health::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            commands::print_error(&format!("Error: {error:#}"));
+            tracing::error!(error = %format!("{error:#}"), "cmd/pomerium");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One crypto provider for the whole process. A second call changes nothing.
+pub fn install_crypto_provider() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+fn version_text() -> String {
+    format!(
+        "pomerium: {}\nenvoy: none (the data plane is part of this program)",
+        crate::VERSION
+    )
+}
+
+/// `-config FILE` of old unit files still works; it says that `--config` is the name.
+fn with_long_config_flag(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    args.map(|arg| match arg.to_str() {
+        Some("-config") => deprecated("--config".into()),
+        Some("-version") => deprecated("--version".into()),
+        Some(text) if text.starts_with("-config=") => deprecated(format!("-{text}").into()),
+        _ => arg,
+    })
+    .collect()
+}
+
+fn deprecated(instead: OsString) -> OsString {
+    commands::print_error("Warning: options with one dash are deprecated; write --config and --version.");
+    instead
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn converted(args: &[&str]) -> Vec<String> {
+        let args = args.iter().map(OsString::from);
+        with_long_config_flag(args)
+            .into_iter()
+            .map(|arg| arg.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn the_old_spelling_of_config_is_understood() {
+        assert_eq!(
+            converted(&["pomerium", "-config", "a.yaml"]),
+            ["pomerium", "--config", "a.yaml"]
+        );
+        assert_eq!(
+            converted(&["pomerium", "-config=a.yaml"]),
+            ["pomerium", "--config=a.yaml"]
+        );
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_names_both_parts_on_lines_of_their_own() {
+        let text = version_text();
+        assert!(text.lines().any(|line| line.starts_with("pomerium: ")));
+        assert!(text.lines().any(|line| line.starts_with("envoy: ")));
+    }
+}

@@ -1,0 +1,35 @@
+//! `pomerium --config FILE`: runs the services until told to stop.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::environment;
+use crate::server::load::Source;
+use crate::server::{LogOutput, Options, Server};
+
+/// Runs until a signal ends it.
+pub fn run(config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let source = Source::new(config, &environment());
+    runtime()?.block_on(async {
+        let options = Options {
+            source,
+            log_output: LogOutput::Stdout,
+            workers: None,
+        };
+        Server::start(options).await?.run_until_stopped().await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The runtime of the control plane; the data plane brings its own threads.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("the runtime of the control plane could not be started")
+}

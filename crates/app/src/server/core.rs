@@ -1,0 +1,92 @@
+//! What lives as long as the process: clock, keys, records, metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use pomerium_api::clock::{Clock, SystemClock};
+use pomerium_api::synced::SyncedRecords;
+use pomerium_config::settings::Settings;
+use pomerium_crypto::jwt::SigningKey;
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+
+use super::store::{self, Broker};
+use crate::health::{Health, Status};
+use crate::telemetry::metrics::ProcessMetrics;
+
+/// Longest wait for the first copy of the records at the start.
+const FIRST_SYNC: Duration = Duration::from_secs(30);
+
+/// The long-lived parts.
+pub struct Core {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The shared secret.
+    pub shared: [u8; 32],
+    /// Signs assertions.
+    pub signing_key: Arc<SigningKey>,
+    /// Records.
+    pub broker: Broker,
+    /// The local copy that requests are judged by.
+    pub records: Arc<SyncedRecords>,
+    /// Every metric of the process.
+    pub registry: Registry,
+    /// Metrics of the program itself.
+    pub process: ProcessMetrics,
+    /// State of every part.
+    pub health: Arc<Health>,
+    /// Ends background tasks.
+    pub stop: CancellationToken,
+}
+
+impl Core {
+    /// Opens the store, waits until the records are here, prepares keys and metrics.
+    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let shared = secret(settings.secrets.shared.expose(), "shared_secret")?;
+        let registry = Registry::new();
+        let process = ProcessMetrics::register(&registry)?;
+        let health = Arc::new(Health::default());
+        let stop = CancellationToken::new();
+        let broker = store::open(&settings.databroker, &shared, Arc::clone(&clock))?;
+        health.report("storage.backend", Status::Running);
+        let records = SyncedRecords::new(Arc::clone(&broker.handle));
+        tokio::spawn(Arc::clone(&records).run(stop.clone().cancelled_owned()));
+        tokio::time::timeout(FIRST_SYNC, records.wait_ready())
+            .await
+            .context("databroker: the records could not be read within 30 s; is the disk answering?")?;
+        for name in [
+            "databroker.sync.initial",
+            "databroker.cluster",
+            "config.databroker.build",
+        ] {
+            health.report(name, Status::Running);
+        }
+        let signing_key = Arc::new(signing_key(settings, &shared)?);
+        Ok(Self {
+            clock,
+            shared,
+            signing_key,
+            broker,
+            records,
+            registry,
+            process,
+            health,
+            stop,
+        })
+    }
+}
+
+fn secret(bytes: &[u8], name: &str) -> anyhow::Result<[u8; 32]> {
+    bytes
+        .try_into()
+        .with_context(|| format!("{name} must be 32 bytes"))
+}
+
+fn signing_key(settings: &Settings, shared: &[u8; 32]) -> anyhow::Result<SigningKey> {
+    match &settings.secrets.signing_key {
+        Some(pem) => SigningKey::from_pem(pem.expose()).context("signing_key"),
+        None => Ok(SigningKey::derived(shared)),
+    }
+}

@@ -1,0 +1,59 @@
+//! What a reload replaces. It is built aside as a whole: if any part cannot be built, nothing changes.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use pomerium_authenticate::{Authenticate, Deps, HostCheck, State};
+use pomerium_certs::LoadedCertificate;
+use pomerium_config::settings::Settings;
+use pomerium_identity::ReqwestClient;
+use pomerium_proxy::Snapshot;
+
+use super::certificates;
+use super::core::Core;
+
+/// Everything that is made from one version of the settings.
+pub struct Generation {
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// Routes, policy and rules for the data plane.
+    pub snapshot: Arc<Snapshot>,
+    /// Server certificates in order of precedence.
+    pub certificates: Vec<LoadedCertificate>,
+    /// Sign-in.
+    pub authenticate: Arc<Authenticate>,
+}
+
+impl Generation {
+    /// Builds all parts. `previous` lends what has not changed; `state` is what sign-in keeps over reloads.
+    pub fn build(
+        settings: Settings,
+        core: &Core,
+        state: Arc<State>,
+        previous: Option<&Snapshot>,
+    ) -> anyhow::Result<Self> {
+        let snapshot = Arc::new(Snapshot::build(&settings, previous)?);
+        let now = core.clock.now().as_second();
+        let certificates = certificates::load(&settings, &core.shared, now)?;
+        let http = ReqwestClient::new(&settings.extra_roots).context("certificate_authority")?;
+        let hosts: HostCheck = {
+            let snapshot = Arc::clone(&snapshot);
+            Arc::new(move |authority| snapshot.table.knows_host(authority))
+        };
+        let deps = Deps {
+            broker: Arc::clone(&core.broker.handle),
+            http: Arc::new(http),
+            clock: Arc::clone(&core.clock),
+            hosts,
+            site: snapshot.site(),
+            state,
+        };
+        let authenticate = Authenticate::new(&settings, deps).context("authenticate")?;
+        Ok(Self {
+            settings: Arc::new(settings),
+            snapshot,
+            certificates,
+            authenticate,
+        })
+    }
+}

@@ -1,0 +1,266 @@
+//! The services of one process: started, reloaded, stopped.
+//!
+//! [`Server::start`] reads as the list of what is started, in order. What lives as long as the process is in
+//! [`core`], what a reload replaces in [`generation`].
+
+pub mod certificates;
+pub mod control;
+pub mod core;
+pub mod generation;
+pub mod listeners;
+pub mod load;
+pub mod reload;
+pub mod signals;
+pub mod store;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use parking_lot::Mutex;
+use pomerium_authenticate::State;
+use pomerium_authorize::{AssertionSigner, SessionResolver};
+use pomerium_certs::CertStore;
+use pomerium_config::settings::Settings;
+use pomerium_identity::refresh::{RefreshDeps, RefreshSettings, Refresher};
+use pomerium_proxy::{Dataplane, LogSink, Metrics, Shared, Tracer};
+use prometheus::IntCounter;
+
+use self::control::Control;
+use self::core::Core;
+use self::generation::Generation;
+use self::load::Source;
+use self::signals::{Request, Signals};
+use crate::health::{self, Status};
+use crate::telemetry::{log, otel, spans::Spans};
+
+/// How long requests and tunnels may take to finish after the signal to stop.
+const GRACE: Duration = Duration::from_secs(600);
+/// How long the last spans may take to leave.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
+/// Where the access and authorize logs go.
+#[derive(Debug, Clone)]
+pub enum LogOutput {
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// How to run.
+#[derive(Debug)]
+pub struct Options {
+    /// The configuration.
+    pub source: Source,
+    /// Where the access and authorize logs go.
+    pub log_output: LogOutput,
+    /// Worker threads; one per core unless given.
+    pub workers: Option<usize>,
+}
+
+/// The running services. Dropping it cuts everything; see [`Server::run_until_stopped`] for the kind way.
+pub struct Server {
+    core: Core,
+    source: Source,
+    dataplane: Dataplane,
+    certificates: Arc<CertStore>,
+    control: Arc<Control>,
+    state: Arc<State>,
+    sink: LogSink,
+    tracing: Option<SdkTracerProvider>,
+    settings: Mutex<Arc<Settings>>,
+}
+
+impl Server {
+    /// Starts everything the configuration asks for. Must be called on the control runtime.
+    ///
+    /// Errors say which part did not start and why; nothing is left running then.
+    pub async fn start(options: Options) -> anyhow::Result<Arc<Self>> {
+        let settings = options.source.load()?;
+        log::set_level(settings.log.level);
+        tracing::info!(version = crate::VERSION, "cmd/pomerium");
+        let core = Core::start(&settings).await?;
+        let state = Arc::<State>::default();
+        let first = Generation::build(settings, &core, Arc::clone(&state), None)?;
+        let settings = first.settings;
+        let certificates = Arc::new(CertStore::new(first.certificates));
+        let control = Arc::new(Control::new(first.authenticate));
+        let sink = log_sink(&options.log_output, &core)?;
+        let (tracing, tracer) = tracer(&settings)?;
+        let shared = shared(&core, &control, &sink, tracer)?;
+        let dataplane = Dataplane::start(
+            &dataplane_options(&settings, options.workers),
+            first.snapshot,
+            Arc::clone(&certificates),
+            shared,
+        )
+        .with_context(|| format!("address: cannot listen on {}", settings.listener.address))?;
+        listeners::start(&settings, &core).await?;
+        start_refresh(&settings, &core, &control);
+        report_running(&core, &settings, &dataplane);
+        let source = options.source;
+        let server = Self {
+            core,
+            source,
+            dataplane,
+            certificates,
+            control,
+            state,
+            sink,
+            tracing,
+            settings: Mutex::new(settings),
+        };
+        let server = Arc::new(server);
+        reload::watch(&server);
+        Ok(server)
+    }
+
+    /// Addresses of the main listener.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        self.dataplane.local_addrs()
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.lock())
+    }
+
+    /// Serves until a signal ends it: the first softly, the second at once.
+    pub async fn run_until_stopped(self: Arc<Self>) -> anyhow::Result<()> {
+        let mut signals = Signals::install().context("signals cannot be received")?;
+        loop {
+            match signals.next().await {
+                Request::Stop => break,
+                Request::Reload => {
+                    tracing::info!("config: received SIGHUP, reloading config");
+                    self.reload();
+                }
+            }
+        }
+        tracing::info!("cmd/pomerium: exiting");
+        self.core.health.terminate();
+        tokio::select! {
+            emptied = self.dataplane.drain(GRACE) => if !emptied {
+                tracing::warn!("connections that did not end within the grace period are cut");
+            },
+            _ = signals.next() => tracing::warn!("stopping at once"),
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Stops everything at once; acknowledged records and written log lines are kept.
+    pub async fn stop(self: Arc<Self>) {
+        self.core.stop.cancel();
+        let server = Arc::clone(&self);
+        let stopped = tokio::task::spawn_blocking(move || {
+            server.dataplane.stop();
+            server.core.broker.close();
+            server.sink.close();
+            if let Some(tracing) = &server.tracing
+                && let Err(error) = tracing.shutdown_with_timeout(LAST_SPANS)
+            {
+                tracing::warn!(%error, "the last traces were not sent");
+            }
+        });
+        if stopped.await.is_err() {
+            tracing::error!("stopping failed half-way");
+        }
+    }
+}
+
+fn dataplane_options(settings: &Settings, workers: Option<usize>) -> pomerium_proxy::Options {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    pomerium_proxy::Options {
+        address: settings.listener.address.clone(),
+        insecure: settings.listener.insecure,
+        redirect_address: settings.listener.redirect_address.clone(),
+        workers: workers.unwrap_or_else(cores),
+    }
+}
+
+fn log_sink(output: &LogOutput, core: &Core) -> anyhow::Result<LogSink> {
+    let drops = IntCounter::new(
+        "pomerium_log_lines_dropped_total",
+        "Access and authorize log lines that were lost.",
+    )?;
+    core.registry.register(Box::new(drops.clone()))?;
+    let out: Box<dyn Write + Send> = match output {
+        LogOutput::Stdout => Box::new(std::io::stdout()),
+        LogOutput::File(path) => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            Box::new(file.with_context(|| format!("the access log cannot be written to {}", path.display()))?)
+        }
+    };
+    LogSink::start(out, drops).context("the thread that writes the access log cannot be started")
+}
+
+type Tracing = (Option<SdkTracerProvider>, Option<Arc<dyn Tracer>>);
+
+fn tracer(settings: &Settings) -> anyhow::Result<Tracing> {
+    let Some(tracing) = &settings.tracing else {
+        return Ok((None, None));
+    };
+    let provider = otel::provider(tracing, crate::VERSION)?;
+    let spans = Spans::new(&provider, tracing.attribute_value_length_limit);
+    Ok((Some(provider), Some(Arc::new(spans))))
+}
+
+fn shared(
+    core: &Core,
+    control: &Arc<Control>,
+    sink: &LogSink,
+    tracer: Option<Arc<dyn Tracer>>,
+) -> anyhow::Result<Arc<Shared>> {
+    let broker = Arc::clone(&core.broker.handle);
+    Ok(Arc::new(Shared {
+        sessions: SessionResolver::new(Arc::clone(&core.records), broker, core.shared),
+        signer: AssertionSigner::new(Arc::clone(&core.signing_key)),
+        clock: Arc::clone(&core.clock),
+        metrics: Arc::new(Metrics::register(&core.registry)?),
+        log: sink.clone(),
+        control: Arc::clone(control) as Arc<dyn pomerium_proxy::ControlPlane>,
+        login: Arc::clone(control) as Arc<dyn pomerium_proxy::LoginLinks>,
+        control_runtime: tokio::runtime::Handle::current(),
+        tracer,
+    }))
+}
+
+fn start_refresh(settings: &Settings, core: &Core, control: &Arc<Control>) {
+    let control = Arc::clone(control);
+    let deps = RefreshDeps {
+        broker: Arc::clone(&core.broker.handle),
+        providers: Box::new(move |id| control.current().provider(id)),
+        clock: Arc::clone(&core.clock),
+    };
+    let refresh = RefreshSettings {
+        at_id_token_expiry: settings.runtime_flags.refresh_session_at_id_token_expiration,
+        ..RefreshSettings::DEFAULT
+    };
+    tokio::spawn(Refresher::new(deps, refresh).run(core.stop.clone().cancelled_owned()));
+}
+
+fn report_running(core: &Core, settings: &Settings, dataplane: &Dataplane) {
+    for name in health::REQUIRED {
+        core.health.report(name, Status::Running);
+    }
+    core.process.reloaded(true, core.clock.now().as_second());
+    core.process
+        .routes
+        .set(i64::try_from(settings.routes.len()).unwrap_or(i64::MAX));
+    let addresses: Vec<String> = dataplane.local_addrs().iter().map(ToString::to_string).collect();
+    tracing::info!(
+        addresses = addresses.join(", "),
+        health_addr = settings.health_address,
+        "server started"
+    );
+    for service in ["authenticate", "authorize", "databroker", "proxy"] {
+        tracing::info!("enabled {service} service");
+    }
+}

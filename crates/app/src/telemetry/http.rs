@@ -1,0 +1,86 @@
+//! A small HTTP/1.1 server for the health and metrics listeners: short answers from memory, a header
+//! timeout, a bound on connections. Requests of people never come here.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// An answer held in memory.
+pub type Answer = Response<Bytes>;
+
+/// Most connections at a time; probes and scrapers need few.
+const MAX_CONNECTIONS: usize = 64;
+/// Longest wait for a request head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A plain-text answer.
+pub fn text(status: StatusCode, body: &str) -> Answer {
+    let mut answer = Response::new(Bytes::copy_from_slice(body.as_bytes()));
+    *answer.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    answer
+}
+
+/// Serves `handler` on `listener` until `stop`.
+pub async fn serve<H>(listener: TcpListener, stop: CancellationToken, handler: H)
+where
+    H: Fn(&Request<Incoming>) -> Answer + Clone + Send + Sync + 'static,
+{
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            continue;
+        };
+        let handler = handler.clone();
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answer = handler(&request).map(Full::new);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                result = connection => if let Err(error) = result { tracing::trace!(%error, "connection ended") },
+                () = stop.cancelled() => {}
+            }
+            drop(slot);
+        });
+    }
+}
+
+/// Binds a listener for [`serve`]. An empty host means every address.
+pub async fn bind(address: &str) -> std::io::Result<TcpListener> {
+    match address.strip_prefix(':') {
+        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+            Ok(listener) => Ok(listener),
+            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
+        },
+        None => TcpListener::bind(address).await,
+    }
+}

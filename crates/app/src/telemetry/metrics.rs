@@ -1,0 +1,164 @@
+//! The Prometheus listener (`metrics_address`) and the metrics of the program itself.
+
+use http::{HeaderValue, Request, StatusCode, header};
+use hyper::body::Incoming;
+use pomerium_config::settings::MetricsSettings;
+use prometheus::{Encoder, GaugeVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+use super::http::{Answer, text};
+
+/// Metrics of the program: build, reloads, memory.
+#[derive(Debug, Clone)]
+pub struct ProcessMetrics {
+    /// 1 when the last reload was taken, 0 when it was refused.
+    pub last_reload_success: IntGauge,
+    /// Unix time of the last reload that was taken.
+    pub last_reload_timestamp: IntGauge,
+    /// Reloads by result.
+    pub reloads: IntCounterVec,
+    /// Routes in force.
+    pub routes: IntGauge,
+    resident: IntGauge,
+}
+
+impl ProcessMetrics {
+    /// Creates and registers them.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let build = GaugeVec::new(
+            Opts::new("pomerium_build_info", "Build of the running program."),
+            &["service", "version"],
+        )?;
+        build.with_label_values(&["pomerium", crate::VERSION]).set(1.0);
+        registry.register(Box::new(build))?;
+        Ok(Self {
+            last_reload_success: gauge(
+                registry,
+                "pomerium_config_last_reload_success",
+                "Whether the last configuration was taken.",
+            )?,
+            last_reload_timestamp: gauge(
+                registry,
+                "pomerium_config_last_reload_success_timestamp",
+                "When a configuration was last taken, Unix seconds.",
+            )?,
+            reloads: {
+                let opts = Opts::new(
+                    "pomerium_config_reloads_total",
+                    "Reloads of the configuration by result.",
+                );
+                let counter = IntCounterVec::new(opts, &["result"])?;
+                registry.register(Box::new(counter.clone()))?;
+                counter
+            },
+            routes: gauge(registry, "pomerium_policy_count_total", "Routes in force.")?,
+            resident: gauge(registry, "process_resident_memory_bytes", "Resident memory.")?,
+        })
+    }
+
+    /// A configuration was taken or refused.
+    pub fn reloaded(&self, taken: bool, now_unix: i64) {
+        self.last_reload_success.set(i64::from(taken));
+        self.reloads
+            .with_label_values(&[if taken { "ok" } else { "refused" }])
+            .inc();
+        if taken {
+            self.last_reload_timestamp.set(now_unix);
+        }
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let gauge = IntGauge::new(name, help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+/// Resident memory in bytes, where the system tells.
+pub fn resident_bytes() -> Option<u64> {
+    let pages: u64 = std::fs::read_to_string("/proc/self/statm")
+        .ok()?
+        .split(' ')
+        .nth(1)?
+        .parse()
+        .ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Answers one request of the metrics listener.
+pub fn answer(
+    registry: &Registry,
+    process: &ProcessMetrics,
+    settings: &MetricsSettings,
+    request: &Request<Incoming>,
+) -> Answer {
+    if !authorized(settings, request.headers()) {
+        let mut answer = text(
+            StatusCode::UNAUTHORIZED,
+            "this listener asks for a user name and a password\n",
+        );
+        let challenge = HeaderValue::from_static("Basic realm=\"metrics\"");
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        return answer;
+    }
+    if request.uri().path() != "/metrics" {
+        return text(StatusCode::NOT_FOUND, "ask for /metrics\n");
+    }
+    if let Some(bytes) = resident_bytes() {
+        process.resident.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+    let mut body = Vec::new();
+    match TextEncoder::new().encode(&registry.gather(), &mut body) {
+        Ok(()) => text(StatusCode::OK, &String::from_utf8_lossy(&body)),
+        Err(error) => {
+            tracing::error!(%error, "metrics could not be written");
+            text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "metrics could not be written; see the log\n",
+            )
+        }
+    }
+}
+
+fn authorized(settings: &MetricsSettings, headers: &http::HeaderMap) -> bool {
+    let Some(expected) = &settings.basic_auth else {
+        return true;
+    };
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let Some(encoded) = given.and_then(|value| value.strip_prefix("Basic ")) else {
+        return false;
+    };
+    match pomerium_crypto::encoding::base64_decode(encoded) {
+        Ok(pair) => pomerium_crypto::ct::eq(&pair, expected.expose()),
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pomerium_config::settings::Secret;
+
+    use super::*;
+
+    fn headers(value: &str) -> http::HeaderMap {
+        http::HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn basic_auth_is_compared_whole() {
+        let settings = MetricsSettings {
+            address: ":0".into(),
+            basic_auth: Some(Secret::new(b"scraper:secret".to_vec())),
+        };
+        assert!(authorized(&settings, &headers("Basic c2NyYXBlcjpzZWNyZXQ=")));
+        assert!(!authorized(&settings, &headers("Basic c2NyYXBlcjpzZWNyZQ==")));
+        assert!(!authorized(&settings, &headers("Bearer c2NyYXBlcjpzZWNyZXQ=")));
+        assert!(!authorized(&settings, &http::HeaderMap::new()));
+    }
+
+    #[test]
+    fn memory_is_read_on_this_system() {
+        assert!(resident_bytes().is_none_or(|bytes| bytes > 100_000));
+    }
+}
