@@ -23,6 +23,8 @@ pub struct Exchange {
     pub(crate) snapshot: Arc<Snapshot>,
     start: Instant,
     request: Option<Arc<CanonicalRequest>>,
+    /// The id of a request that could not be read.
+    own_id: String,
     route: Option<Arc<Route>>,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
@@ -49,6 +51,7 @@ impl Exchange {
             snapshot,
             start,
             request: None,
+            own_id: String::new(),
             route: None,
             user_agent: None,
             referer: None,
@@ -135,9 +138,16 @@ impl Exchange {
         self.completed = true;
     }
 
+    /// Gives a request that could not be read an id, so that its client can name it.
+    pub(crate) fn unreadable(&mut self, id: String) {
+        self.own_id = id;
+    }
+
     /// The request id, once there is one.
     pub(crate) fn request_id(&self) -> &str {
-        self.request.as_ref().map_or("", |request| &request.request_id)
+        self.request
+            .as_ref()
+            .map_or(&self.own_id, |request| &request.request_id)
     }
 
     fn write_line(&self, took: Duration) {

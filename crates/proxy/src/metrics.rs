@@ -179,7 +179,7 @@ mod tests {
                 .get_metric()
                 .iter()
                 .find(|metric| metric.get_label()[0].value() == class);
-            found.unwrap().get_counter().value()
+            found.unwrap().get_counter().get_value()
         };
         assert!(
             (by_class("2xx") - 1.0).abs() < f64::EPSILON && (by_class("other") - 1.0).abs() < f64::EPSILON

@@ -144,6 +144,11 @@ impl Snapshot {
         })
     }
 
+    /// How pages look; sign-in shows the same ones.
+    pub fn site(&self) -> Arc<pomerium_web::pages::Site> {
+        self.pages.site.clone()
+    }
+
     /// Limits of a request before its route is known.
     pub(crate) fn limits(&self) -> Limits {
         Limits {

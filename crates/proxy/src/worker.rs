@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -137,7 +138,7 @@ async fn accept(worker: Arc<Worker>, listener: TcpListener, serving: Serving) {
     }
     // What the kernel has already accepted for this listener would be reset: take it along, to be
     // answered and told to go.
-    while let Ok(Ok((socket, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+    while let Some(Ok((socket, peer))) = listener.accept().now_or_never() {
         worker.admit(socket, peer, &serving);
     }
 }

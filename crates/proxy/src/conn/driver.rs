@@ -95,6 +95,7 @@ impl<C: Graceful> Future for Driver<C> {
                 }
                 Poll::Ready(())
             }
+            Poll::Pending if this.finishing && this.state.is_fresh() => Poll::Ready(()),
             Poll::Pending => this.poll_clock(cx),
         }
     }

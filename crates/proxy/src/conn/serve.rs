@@ -93,9 +93,12 @@ pub(crate) async fn serve_plain(
         Codec::Http2 => true,
         Codec::Auto | Codec::Http3 => {
             let limit = worker.snapshot().timeouts.idle.unwrap_or(STALLED);
-            match tokio::time::timeout(limit, speaks_http2(&socket)).await {
-                Ok(Ok(h2)) => h2,
-                _ => return,
+            tokio::select! {
+                seen = tokio::time::timeout(limit, speaks_http2(&socket)) => match seen {
+                    Ok(Ok(h2)) => h2,
+                    _ => return,
+                },
+                () = worker.lifecycle.draining.cancelled() => return,
             }
         }
     };

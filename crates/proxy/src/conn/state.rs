@@ -14,6 +14,7 @@ pub(crate) struct ConnState {
     base: Instant,
     multiplexed: AtomicBool,
     running: AtomicUsize,
+    served: AtomicBool,
     /// Milliseconds after `base`, plus one; 0 means "not so".
     idle_since: AtomicU64,
     head_since: AtomicU64,
@@ -52,6 +53,7 @@ impl ConnState {
             base: Instant::now(),
             multiplexed: AtomicBool::new(false),
             running: AtomicUsize::new(0),
+            served: AtomicBool::new(false),
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
@@ -93,8 +95,16 @@ impl ConnState {
     /// A request begins; the guard ends it.
     pub(crate) fn request(self: &Arc<Self>) -> Guard {
         self.running.fetch_add(1, Ordering::Relaxed);
+        self.served.store(true, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
         Guard(self.clone())
+    }
+
+    /// An HTTP/1.1 connection over which nothing has come yet. The library does not count it as idle.
+    pub(super) fn is_fresh(&self) -> bool {
+        !self.served.load(Ordering::Relaxed)
+            && self.head_since.load(Ordering::Relaxed) == 0
+            && !self.multiplexed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn wake(&self) {

@@ -57,6 +57,7 @@ pub(crate) async fn handle(conn: Conn, request: Request<Incoming>) -> Reply {
         Ok(request) => Arc::new(request),
         Err(refusal) => {
             conn.worker.shared.metrics.refused_requests.inc();
+            exchange.unreadable(request_id());
             return reply::refusal(exchange, &refusal, parts.method == http::Method::HEAD);
         }
     };

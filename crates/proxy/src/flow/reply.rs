@@ -149,7 +149,7 @@ fn flag(details: &str) -> &'static str {
 
 /// The pages of one configuration.
 pub(crate) struct Pages {
-    site: Site,
+    pub(crate) site: Arc<Site>,
 }
 
 impl Pages {
@@ -170,7 +170,7 @@ impl Pages {
         );
         // Colours were checked with the settings; a page without them is better than none.
         Self {
-            site: Site::new(coloured.unwrap_or(branding)),
+            site: Arc::new(Site::new(coloured.unwrap_or(branding))),
         }
     }
 }

@@ -1,1 +1,10 @@
-//! Tests over real sockets.
+//! Tests over real sockets: a whole data plane on the test's runtime, real upstreams, raw clients.
+
+mod basics;
+mod bodies;
+mod drain;
+mod identity;
+mod smuggling;
+pub(crate) mod support;
+mod tls;
+mod upgrades;

@@ -256,3 +256,19 @@ fn dns_names(leaf: &CertificateDer<'_>) -> Vec<String> {
     });
     dns.collect()
 }
+
+/// A client configuration for tests: any certificate, one protocol.
+#[cfg(test)]
+pub(crate) fn testing_client_config(alpn: &[u8]) -> Arc<ClientConfig> {
+    let spec = TlsSpec {
+        skip_verify: true,
+        server_name: String::new(),
+        sni_fallback: String::new(),
+        custom_ca: None,
+        client_chain: None,
+        http2: false,
+    };
+    let mut config = (*client_config(&spec, &Roots::default()).expect("a plain configuration")).clone();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Arc::new(config)
+}
