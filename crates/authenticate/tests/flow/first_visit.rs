@@ -13,18 +13,35 @@ async fn a_person_signs_in_and_comes_back_to_where_they_were() {
     let mut browser = Browser::new(&world);
     let page = browser.open(&format!("{APP}/some/path?x=1&y=%20")).await;
     assert_eq!(page.status, StatusCode::OK);
-    assert!(page.body.contains("Sample application") && page.body.contains("app.example.com"), "{}", page.body);
-    let reply = browser.submit(&page, &[("username", "User@Example.com"), ("password", USER.1)]).await;
+    assert!(
+        page.body.contains("Sample application") && page.body.contains("app.example.com"),
+        "{}",
+        page.body
+    );
+    let reply = browser
+        .submit(&page, &[("username", "User@Example.com"), ("password", USER.1)])
+        .await;
     let reply = browser.follow(reply).await;
-    assert_eq!((reply.status, reply.body.as_str()), (StatusCode::OK, "hello user@example.com"));
-    assert_eq!(browser.visited.last().unwrap(), &format!("{APP}/some/path?x=1&y=%20"));
+    assert_eq!(
+        (reply.status, reply.body.as_str()),
+        (StatusCode::OK, "hello user@example.com")
+    );
+    assert_eq!(
+        browser.visited.last().unwrap(),
+        &format!("{APP}/some/path?x=1&y=%20")
+    );
 
     let sessions = world.broker.sessions();
     assert_eq!(sessions.len(), 1);
     assert_eq!(sessions[0].client_address, "192.0.2.7");
     let route = browser.cookie("_pomerium", "app.example.com").unwrap();
     assert!(session_of(&sessions, &world, &route.value).is_some());
-    assert!(browser.cookie("_pomerium_login", "authenticate.example.com").is_none(), "no login is left over");
+    assert!(
+        browser
+            .cookie("_pomerium_login", "authenticate.example.com")
+            .is_none(),
+        "no login is left over"
+    );
 }
 
 #[tokio::test]
@@ -43,8 +60,14 @@ async fn a_slow_person_is_not_sent_away() {
     let mut browser = Browser::new(&world);
     let page = browser.open(APP).await;
     world.advance(20 * 60);
-    let reply = browser.submit(&page, &[("username", USER.0), ("password", USER.1)]).await;
-    assert_eq!(browser.follow(reply).await.body, "hello user@example.com", "longer than a signed link lives");
+    let reply = browser
+        .submit(&page, &[("username", USER.0), ("password", USER.1)])
+        .await;
+    assert_eq!(
+        browser.follow(reply).await.body,
+        "hello user@example.com",
+        "longer than a signed link lives"
+    );
 }
 
 #[tokio::test]
@@ -53,9 +76,15 @@ async fn sign_in_survives_a_reload_of_the_settings_in_between() {
     let mut browser = Browser::new(&world);
     let page = browser.open(APP).await;
     world.reload("cookie_expire: 1h\n");
-    let to_callback = browser.submit(&page, &[("username", USER.0), ("password", USER.1)]).await;
+    let to_callback = browser
+        .submit(&page, &[("username", USER.0), ("password", USER.1)])
+        .await;
     world.reload("");
-    assert_eq!(browser.follow(to_callback).await.body, "hello user@example.com", "codes outlive a reload");
+    assert_eq!(
+        browser.follow(to_callback).await.body,
+        "hello user@example.com",
+        "codes outlive a reload"
+    );
 }
 
 #[tokio::test]
@@ -65,9 +94,14 @@ async fn a_chain_of_hosts_gets_the_session_in_one_go() {
     let reply = browser.sign_in(&format!("{OTHER}/x"), USER.0, USER.1).await;
     assert_eq!(reply.body, "hello user@example.com");
     for host in ["other.example.org", "app.example.com", "admin.example.com"] {
-        let cookie = browser.cookie("_pomerium", host).unwrap_or_else(|| panic!("no session on {host}"));
+        let cookie = browser
+            .cookie("_pomerium", host)
+            .unwrap_or_else(|| panic!("no session on {host}"));
         let handle = Handle::decode(world.settings.lock().secrets.shared.expose(), &cookie.value).unwrap();
-        assert!(handle.aud.iter().any(|aud| aud == host), "{host} is in the audience");
+        assert!(
+            handle.aud.iter().any(|aud| aud == host),
+            "{host} is in the audience"
+        );
     }
 }
 
@@ -76,7 +110,9 @@ async fn a_strict_cookie_arrives_because_the_last_step_is_our_own_page() {
     let world = World::with("cookie_same_site: strict\n");
     let mut browser = Browser::new(&world);
     let page = browser.open(APP).await;
-    let reply = browser.submit(&page, &[("username", USER.0), ("password", USER.1)]).await;
+    let reply = browser
+        .submit(&page, &[("username", USER.0), ("password", USER.1)])
+        .await;
     let callback = browser.get(reply.location()).await;
     assert_eq!(callback.status, StatusCode::OK, "a page, no redirect");
     assert_eq!(browser.follow(callback).await.body, "hello user@example.com");
@@ -85,7 +121,11 @@ async fn a_strict_cookie_arrives_because_the_last_step_is_our_own_page() {
 #[tokio::test]
 async fn scripts_and_programs_get_401_and_the_address_to_sign_in() {
     let world = World::new();
-    let sign_in = world.send(Method::GET, APP, &[], String::new()).await.location().to_owned();
+    let sign_in = world
+        .send(Method::GET, APP, &[], String::new())
+        .await
+        .location()
+        .to_owned();
     let cases: [(&str, Vec<(&str, String)>); 3] = [
         ("fetch", vec![("sec-fetch-mode", "cors".into())]),
         ("xhr", vec![("x-requested-with", "XMLHttpRequest".into())]),
@@ -108,11 +148,20 @@ async fn a_program_signs_its_person_in() {
     let world = World::new();
     let mut browser = Browser::new(&world);
     let api = format!("{APP}/.pomerium/api/v1/login");
-    let ask = with_parameter(&api, "pomerium_redirect_uri", Some("http://localhost:9999/cb?a=b"));
+    let ask = with_parameter(
+        &api,
+        "pomerium_redirect_uri",
+        Some("http://localhost:9999/cb?a=b"),
+    );
     let reply = browser.get(&ask).await;
-    assert_eq!((reply.status, reply.content_type()), (StatusCode::OK, "text/plain; charset=utf-8"));
+    assert_eq!(
+        (reply.status, reply.content_type()),
+        (StatusCode::OK, "text/plain; charset=utf-8")
+    );
     let page = browser.open(&reply.body).await;
-    let mut reply = browser.submit(&page, &[("username", USER.0), ("password", USER.1)]).await;
+    let mut reply = browser
+        .submit(&page, &[("username", USER.0), ("password", USER.1)])
+        .await;
     while !reply.location().starts_with("http://localhost") {
         let next = reply.location().to_owned();
         reply = browser.get(&next).await;
@@ -124,16 +173,33 @@ async fn a_program_signs_its_person_in() {
         ("authorization", format!("Pomerium {token}")),
         ("authorization", format!("Bearer Pomerium-{token}")),
     ] {
-        let reply = world.send(Method::GET, APP, &[(name, value)], String::new()).await;
+        let reply = world
+            .send(Method::GET, APP, &[(name, value)], String::new())
+            .await;
         assert_eq!(reply.body, "hello user@example.com", "{name}");
     }
 
-    for foreign in ["https://evil.example/", "http://localhost.evil.example/", "javascript:alert(1)", "http://localhost@evil.example/", "//localhost/", "http://localhost\\@evil.example/"] {
-        let reply = browser.get(&with_parameter(&api, "pomerium_redirect_uri", Some(foreign))).await;
+    for foreign in [
+        "https://evil.example/",
+        "http://localhost.evil.example/",
+        "javascript:alert(1)",
+        "http://localhost@evil.example/",
+        "//localhost/",
+        "http://localhost\\@evil.example/",
+    ] {
+        let reply = browser
+            .get(&with_parameter(&api, "pomerium_redirect_uri", Some(foreign)))
+            .await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{foreign}");
     }
     assert_eq!(browser.get(&api).await.status, StatusCode::NOT_FOUND);
-    assert_eq!(browser.fetch(Method::POST, &ask, "same-origin", None).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(
+        browser
+            .fetch(Method::POST, &ask, "same-origin", None)
+            .await
+            .status,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
 }
 
 #[tokio::test]
@@ -160,9 +226,15 @@ async fn several_tabs_can_sign_in_at_once() {
     let first = browser.open(&format!("{APP}/one")).await;
     let second = browser.open(&format!("{APP}/two")).await;
     for (page, path) in [(second, "/two"), (first, "/one")] {
-        let reply = browser.submit(&page, &[("username", USER.0), ("password", USER.1)]).await;
+        let reply = browser
+            .submit(&page, &[("username", USER.0), ("password", USER.1)])
+            .await;
         browser.follow(reply).await;
         assert_eq!(browser.visited.last().unwrap(), &format!("{APP}{path}"));
     }
-    assert_eq!(world.broker.sessions().len(), 1, "the later session took the place of the earlier one");
+    assert_eq!(
+        world.broker.sessions().len(),
+        1,
+        "the later session took the place of the earlier one"
+    );
 }

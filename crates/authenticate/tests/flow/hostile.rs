@@ -13,7 +13,9 @@ fn key(world: &World) -> Vec<u8> {
 /// Signs in up to the point where the identity provider sends the browser back.
 async fn at_callback(browser: &mut Browser<'_>) -> String {
     let page = browser.open(APP).await;
-    let reply = browser.submit(&page, &[("username", USER.0), ("password", USER.1)]).await;
+    let reply = browser
+        .submit(&page, &[("username", USER.0), ("password", USER.1)])
+        .await;
     reply.location().to_owned()
 }
 
@@ -30,7 +32,8 @@ fn is_refused(reply: &Reply) {
     assert!(reply.header("location").is_none());
     let sets_session = reply.headers.get_all("set-cookie").iter().any(|line| {
         let line = line.to_str().unwrap();
-        (line.starts_with("_pomerium=") || line.starts_with("_pomerium_authenticate=")) && !line.contains("Max-Age=-1")
+        (line.starts_with("_pomerium=") || line.starts_with("_pomerium_authenticate="))
+            && !line.contains("Max-Age=-1")
     });
     assert!(!sets_session, "no session comes of it");
 }
@@ -45,7 +48,11 @@ async fn a_state_that_was_changed_is_refused() {
         let mut changed = state.clone().into_bytes();
         changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
         let changed = String::from_utf8(changed).unwrap();
-        is_refused(&browser.get(&with_parameter(&callback, "state", Some(&changed))).await);
+        is_refused(
+            &browser
+                .get(&with_parameter(&callback, "state", Some(&changed)))
+                .await,
+        );
     }
     is_refused(&browser.get(&with_parameter(&callback, "state", Some(""))).await);
     is_refused(&browser.get(&with_parameter(&callback, "state", None)).await);
@@ -53,7 +60,11 @@ async fn a_state_that_was_changed_is_refused() {
     is_refused(&browser.get(&format!("{callback}&state=x")).await);
     is_refused(&browser.get(&format!("{callback}&code=x")).await);
     assert!(world.broker.sessions().is_empty());
-    assert_eq!(browser.open(&callback).await.body, "hello user@example.com", "untouched it is good");
+    assert_eq!(
+        browser.open(&callback).await.body,
+        "hello user@example.com",
+        "untouched it is good"
+    );
 }
 
 #[tokio::test]
@@ -65,7 +76,11 @@ async fn a_state_is_good_once_in_one_browser_and_not_for_ever() {
     let mut other = Browser::new(&world);
     let page = other.get(&callback).await;
     is_refused(&page);
-    assert!(page.body.contains("cookie"), "the page names the cause: {}", page.body);
+    assert!(
+        page.body.contains("cookie"),
+        "the page names the cause: {}",
+        page.body
+    );
 
     // Another browser with a login of its own: the CSRF cookie is there, and is another one.
     let mut third = Browser::new(&world);
@@ -113,31 +128,43 @@ async fn every_signed_link_wants_its_signature() {
     let mut user = Browser::new(&world);
     user.sign_in(APP, USER.0, USER.1).await;
     let callback = user.get(&sign_in).await.location().to_owned();
-    assert!(callback.starts_with(&format!("{APP}/.pomerium/callback/?")), "{callback}");
+    assert!(
+        callback.starts_with(&format!("{APP}/.pomerium/callback/?")),
+        "{callback}"
+    );
     for link in [&sign_in, &callback] {
         let signature = parameter(link, "pomerium_signature").unwrap();
-        for (what, changed) in [
-            ("none", with_parameter(link, "pomerium_signature", None)),
-            ("empty", with_parameter(link, "pomerium_signature", Some(""))),
-            ("cut", with_parameter(link, "pomerium_signature", Some(&signature[..signature.len() - 4]))),
-            ("other", with_parameter(link, "pomerium_signature", Some(&signature.chars().rev().collect::<String>()))),
-            ("target", with_parameter(link, "pomerium_redirect_uri", Some(&format!("{ADMIN}/")))),
-            ("more", with_parameter(link, "x", Some("y"))),
-            ("later", with_parameter(link, "pomerium_expiry", Some("99999999999"))),
-            ("host", link.replacen("app.example.com/.pom", "admin.example.com/.pom", 1).replacen("authenticate.example.com", "authenticate.example.com:443", 1)),
+        for changed in [
+            with_parameter(link, "pomerium_signature", None),
+            with_parameter(link, "pomerium_signature", Some("")),
+            with_parameter(
+                link,
+                "pomerium_signature",
+                Some(&signature[..signature.len() - 4]),
+            ),
+            with_parameter(
+                link,
+                "pomerium_signature",
+                Some(&signature.chars().rev().collect::<String>()),
+            ),
+            with_parameter(link, "pomerium_redirect_uri", Some(&format!("{ADMIN}/"))),
+            with_parameter(link, "x", Some("y")),
+            with_parameter(link, "pomerium_expiry", Some("99999999999")),
         ] {
-            let untouched = changed == **link;
-            if !untouched && !(what == "host" && link.starts_with(AUTH)) {
-                is_refused(&browser.get(&changed).await);
-                is_refused(&user.get(&changed).await);
-            }
+            is_refused(&browser.get(&changed).await);
+            is_refused(&user.get(&changed).await);
         }
     }
+    is_refused(&user.get(&callback.replacen(APP, ADMIN, 1)).await);
     world.advance(5 * 60 + 61);
     for link in [&sign_in, &callback] {
         let page = user.get(link).await;
         is_refused(&page);
-        assert!(page.body.contains(&format!("href=\"{APP}")), "an honest visitor finds the way: {}", page.body);
+        assert!(
+            page.body.contains(&format!("href=\"{APP}")),
+            "an honest visitor finds the way: {}",
+            page.body
+        );
     }
 }
 
@@ -146,7 +173,12 @@ async fn a_callback_link_is_good_once() {
     let world = World::new();
     let mut user = Browser::new(&world);
     user.sign_in(APP, USER.0, USER.1).await;
-    let callback = user.visited.iter().find(|url| url.contains("/.pomerium/callback/")).unwrap().clone();
+    let callback = user
+        .visited
+        .iter()
+        .find(|url| url.contains("/.pomerium/callback/"))
+        .unwrap()
+        .clone();
     let reload = user.get(&callback).await;
     assert_eq!(reload.status, StatusCode::FOUND, "the same browser may reload");
     assert!(reload.header("set-cookie").is_none());
@@ -159,7 +191,12 @@ async fn a_session_cannot_be_planted_on_another_host() {
     let world = World::new();
     let mut user = Browser::new(&world);
     user.sign_in(APP, USER.0, USER.1).await;
-    let callback = user.visited.iter().find(|url| url.contains("/.pomerium/callback/")).unwrap().clone();
+    let callback = user
+        .visited
+        .iter()
+        .find(|url| url.contains("/.pomerium/callback/"))
+        .unwrap()
+        .clone();
     let sealed = parameter(&callback, "pomerium_session_encrypted").unwrap();
     let query: Query = [
         ("pomerium_session_encrypted", sealed.as_str()),
@@ -212,20 +249,50 @@ async fn return_addresses_lead_to_hosts_of_ours_in_every_disguise() {
         "https://аpp.example.com/",
         "",
     ] {
-        let link = signed(&world, "/.pomerium/sign_in", &[("pomerium_redirect_uri", foreign)]).await;
+        let link = signed(
+            &world,
+            "/.pomerium/sign_in",
+            &[("pomerium_redirect_uri", foreign)],
+        )
+        .await;
         is_refused(&user.get(&link).await);
-        for callback in [foreign, "https://app.example.com/evil", "https://evil.example/.pomerium/callback/"] {
-            let pairs = [("pomerium_redirect_uri", "https://app.example.com/"), ("pomerium_callback_uri", callback)];
-            is_refused(&user.get(&signed(&world, "/.pomerium/sign_in", &pairs).await).await);
+        for callback in [
+            foreign,
+            "https://app.example.com/evil",
+            "https://evil.example/.pomerium/callback/",
+        ] {
+            let pairs = [
+                ("pomerium_redirect_uri", "https://app.example.com/"),
+                ("pomerium_callback_uri", callback),
+            ];
+            is_refused(
+                &user
+                    .get(&signed(&world, "/.pomerium/sign_in", &pairs).await)
+                    .await,
+            );
         }
-        let hosts = [("pomerium_redirect_uri", "https://app.example.com/"), ("pomerium_additional_hosts", "evil.example")];
-        is_refused(&user.get(&signed(&world, "/.pomerium/sign_in", &hosts).await).await);
+        let hosts = [
+            ("pomerium_redirect_uri", "https://app.example.com/"),
+            ("pomerium_additional_hosts", "evil.example"),
+        ];
+        is_refused(
+            &user
+                .get(&signed(&world, "/.pomerium/sign_in", &hosts).await)
+                .await,
+        );
         let programmatic = [
             ("pomerium_redirect_uri", foreign),
-            ("pomerium_callback_uri", "https://app.example.com/.pomerium/callback/"),
+            (
+                "pomerium_callback_uri",
+                "https://app.example.com/.pomerium/callback/",
+            ),
             ("pomerium_programmatic", "true"),
         ];
-        is_refused(&user.get(&signed(&world, "/.pomerium/sign_in", &programmatic).await).await);
+        is_refused(
+            &user
+                .get(&signed(&world, "/.pomerium/sign_in", &programmatic).await)
+                .await,
+        );
     }
 }
 
@@ -234,7 +301,10 @@ async fn a_cookie_planted_before_the_login_is_worth_nothing_after_it() {
     let world = World::new();
     let mut thief = Browser::new(&world);
     thief.sign_in(APP, BOSS.0, BOSS.1).await;
-    let planted = thief.cookie("_pomerium_authenticate", "authenticate.example.com").unwrap().clone();
+    let planted = thief
+        .cookie("_pomerium_authenticate", "authenticate.example.com")
+        .unwrap()
+        .clone();
     let old = world.broker.sessions()[0].id.clone();
 
     let mut victim = Browser::new(&world);
@@ -271,15 +341,30 @@ async fn the_router_serves_nothing_that_is_not_on_the_map() {
         let reply = browser.get(&format!("{AUTH}{path}")).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
     }
-    for path in ["/.pomerium/idp/token", "/.pomerium/api/", "/.pomerium/sign_in", "/.pomerium/jwt", "/.pomerium/mcp/"] {
+    for path in [
+        "/.pomerium/idp/token",
+        "/.pomerium/api/",
+        "/.pomerium/sign_in",
+        "/.pomerium/jwt",
+        "/.pomerium/mcp/",
+    ] {
         let reply = browser.get(&format!("{APP}{path}")).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
     }
-    let user_code = browser.get(&format!("{AUTH}/.pomerium/sign_in?user_code=abc")).await;
+    let user_code = browser
+        .get(&format!("{AUTH}/.pomerium/sign_in?user_code=abc"))
+        .await;
     assert_eq!(user_code.status, StatusCode::NOT_FOUND);
     let big = format!("a={}", "x".repeat(70_000));
     let headers = [("content-type", "application/x-www-form-urlencoded".to_owned())];
-    let reply = world.send(Method::POST, &format!("{AUTH}/.pomerium/idp/token"), &headers, big).await;
+    let reply = world
+        .send(
+            Method::POST,
+            &format!("{AUTH}/.pomerium/idp/token"),
+            &headers,
+            big,
+        )
+        .await;
     assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
@@ -288,7 +373,12 @@ async fn without_a_session_store_nobody_is_let_in_and_nobody_is_sent_round() {
     let world = World::new();
     let mut user = Browser::new(&world);
     user.sign_in(APP, USER.0, USER.1).await;
-    let sign_in = user.visited.iter().find(|url| url.contains("/.pomerium/sign_in?")).unwrap().clone();
+    let sign_in = user
+        .visited
+        .iter()
+        .find(|url| url.contains("/.pomerium/sign_in?"))
+        .unwrap()
+        .clone();
     world.broker.set_down(true);
     let reply = user.get(&sign_in).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);

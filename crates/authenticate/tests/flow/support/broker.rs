@@ -20,7 +20,9 @@ impl MapBroker {
     pub fn sessions(&self) -> Vec<Session> {
         let records = self.records.lock();
         let live = records.values().filter(|record| record.deleted_at.is_none());
-        live.filter(|record| record.r#type == Session::TYPE).map(|record| from_record(record).unwrap()).collect()
+        live.filter(|record| record.r#type == Session::TYPE)
+            .map(|record| from_record(record).unwrap())
+            .collect()
     }
 
     /// Whether a session ended the proper way: a tombstone that still says what it was.
@@ -35,7 +37,11 @@ impl MapBroker {
     }
 
     fn check(&self) -> Result<(), Error> {
-        if *self.down.lock() { Err(Error::Unavailable("switched off".into())) } else { Ok(()) }
+        if *self.down.lock() {
+            Err(Error::Unavailable("switched off".into()))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -48,7 +54,10 @@ impl Databroker for MapBroker {
         let found = self.check().and_then(|()| {
             let records = self.records.lock();
             let record = records.get(&(record_type.to_owned(), id.to_owned()));
-            record.filter(|record| record.deleted_at.is_none()).cloned().ok_or(Error::NotFound)
+            record
+                .filter(|record| record.deleted_at.is_none())
+                .cloned()
+                .ok_or(Error::NotFound)
         });
         ready(found).boxed()
     }
@@ -68,7 +77,10 @@ impl Databroker for MapBroker {
                 records.insert((record.r#type.clone(), record.id.clone()), record.clone());
                 stored.push(record);
             }
-            PutReply { server_version: 7, records: stored }
+            PutReply {
+                server_version: 7,
+                records: stored,
+            }
         });
         ready(written).boxed()
     }

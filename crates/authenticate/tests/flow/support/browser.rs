@@ -27,7 +27,13 @@ pub struct Browser<'w> {
 
 impl<'w> Browser<'w> {
     pub fn new(world: &'w World) -> Self {
-        Self { world, jar: Vec::new(), refuses: None, visited: Vec::new(), extra: Vec::new() }
+        Self {
+            world,
+            jar: Vec::new(),
+            refuses: None,
+            visited: Vec::new(),
+            extra: Vec::new(),
+        }
     }
 
     /// One request, no redirect followed.
@@ -51,7 +57,10 @@ impl<'w> Browser<'w> {
         if body.is_some() {
             headers.push(("content-type", "application/x-www-form-urlencoded".to_owned()));
         }
-        let reply = self.world.send(method, url, &headers, body.unwrap_or_default()).await;
+        let reply = self
+            .world
+            .send(method, url, &headers, body.unwrap_or_default())
+            .await;
         self.store(&host, &reply.headers);
         reply
     }
@@ -84,19 +93,29 @@ impl<'w> Browser<'w> {
             form.set(name, value);
         }
         let action = absolute(&page.url, &action);
-        self.fetch(Method::POST, &action, "same-origin", Some(&form)).await
+        self.fetch(Method::POST, &action, "same-origin", Some(&form))
+            .await
     }
 
     /// Signs in at the built-in provider and comes back to `url`.
     pub async fn sign_in(&mut self, url: &str, user: &str, password: &str) -> Reply {
         let page = self.open(url).await;
-        assert!(page.body.contains("type=\"password\""), "no sign-in form: {} {}", page.status, page.body);
-        let reply = self.submit(&page, &[("username", user), ("password", password)]).await;
+        assert!(
+            page.body.contains("type=\"password\""),
+            "no sign-in form: {} {}",
+            page.status,
+            page.body
+        );
+        let reply = self
+            .submit(&page, &[("username", user), ("password", password)])
+            .await;
         self.follow(reply).await
     }
 
     pub fn cookie(&self, name: &str, host: &str) -> Option<&Cookie> {
-        self.jar.iter().find(|cookie| cookie.name == name && cookie.host == host)
+        self.jar
+            .iter()
+            .find(|cookie| cookie.name == name && cookie.host == host)
     }
 
     fn cookies_for(&self, host: &str, path: &str) -> String {
@@ -106,8 +125,12 @@ impl<'w> Browser<'w> {
                 cookie.host == name || (!cookie.host_only && name.ends_with(&format!(".{}", cookie.host)));
             host_fits && path.starts_with(cookie.path.as_str())
         };
-        let list: Vec<_> =
-            self.jar.iter().filter(fits).map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
+        let list: Vec<_> = self
+            .jar
+            .iter()
+            .filter(fits)
+            .map(|cookie| format!("{}={}", cookie.name, cookie.value))
+            .collect();
         list.join("; ")
     }
 
@@ -119,11 +142,18 @@ impl<'w> Browser<'w> {
             let mut parts = line.split("; ");
             let (name, value) = parts.next().unwrap().split_once('=').unwrap();
             let attribute = |wanted: &str| {
-                line.split("; ").skip(1).filter_map(|part| part.split_once('=')).find(|(key, _)| *key == wanted).map(|(_, v)| v)
+                line.split("; ")
+                    .skip(1)
+                    .filter_map(|part| part.split_once('='))
+                    .find(|(key, _)| *key == wanted)
+                    .map(|(_, v)| v)
             };
             let own = host.split(':').next().unwrap();
             let domain = attribute("Domain").map(|domain| domain.trim_start_matches('.').to_owned());
-            if domain.as_ref().is_some_and(|domain| own != domain && !own.ends_with(&format!(".{domain}"))) {
+            if domain
+                .as_ref()
+                .is_some_and(|domain| own != domain && !own.ends_with(&format!(".{domain}")))
+            {
                 continue;
             }
             let cookie = Cookie {
@@ -133,7 +163,8 @@ impl<'w> Browser<'w> {
                 host_only: domain.is_none(),
                 path: attribute("Path").unwrap_or("/").to_owned(),
             };
-            self.jar.retain(|old| old.name != cookie.name || old.host != cookie.host || old.path != cookie.path);
+            self.jar
+                .retain(|old| old.name != cookie.name || old.host != cookie.host || old.path != cookie.path);
             let refused = self.refuses.is_some_and(|suffix| name.ends_with(suffix));
             if attribute("Max-Age") != Some("-1") && !refused {
                 self.jar.push(cookie);
@@ -144,12 +175,25 @@ impl<'w> Browser<'w> {
 
 /// `host[:port]` and path of a URL.
 pub fn split(url: &str) -> (String, String) {
-    let rest = url.strip_prefix("https://").unwrap_or_else(|| panic!("not https: {url}"));
+    let rest = url
+        .strip_prefix("https://")
+        .unwrap_or_else(|| panic!("not https: {url}"));
     let at = rest.find(['/', '?']).unwrap_or(rest.len());
     let path = rest[at..].split('?').next().unwrap_or("/");
-    (rest[..at].to_owned(), if path.is_empty() { "/".to_owned() } else { path.to_owned() })
+    (
+        rest[..at].to_owned(),
+        if path.is_empty() {
+            "/".to_owned()
+        } else {
+            path.to_owned()
+        },
+    )
 }
 
 fn absolute(base: &str, target: &str) -> String {
-    if target.starts_with('/') { format!("https://{}{target}", split(base).0) } else { target.to_owned() }
+    if target.starts_with('/') {
+        format!("https://{}{target}", split(base).0)
+    } else {
+        target.to_owned()
+    }
 }

@@ -74,7 +74,11 @@ struct NoNetwork;
 impl HttpClient for NoNetwork {
     fn send(&self, request: Request<Bytes>, _: usize) -> BoxFuture<'_, Result<Response<Bytes>, HttpError>> {
         let text = format!("nothing listens at {}", request.uri());
-        ready(Err(HttpError { kind: HttpErrorKind::Connect, text })).boxed()
+        ready(Err(HttpError {
+            kind: HttpErrorKind::Connect,
+            text,
+        }))
+        .boxed()
     }
 }
 
@@ -133,35 +137,73 @@ impl World {
     pub async fn send(&self, method: Method, url: &str, headers: &[(&str, String)], body: String) -> Reply {
         let (host, _) = super::browser::split(url);
         let target = &url["https://".len() + host.len()..];
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        let mut request = Request::builder().method(method).uri(target).header("host", &host);
+        let target = if target.starts_with('/') {
+            target.to_owned()
+        } else {
+            format!("/{target}")
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", &host);
         for (name, value) in headers {
             request = request.header(*name, value);
         }
         let (mut parts, body) = request.body(body::full(body)).unwrap().into_parts();
         let peer: SocketAddr = "192.0.2.7:4711".parse().unwrap();
-        let connection = Connection { peer, tls: true, local: "192.0.2.1:443".parse().unwrap() };
-        let canonical = canonicalize(&mut parts, &connection, &Rules::default(), &mut || "request-1".into()).unwrap();
-        let response = self.serve(Request::from_parts(parts, body), Arc::new(canonical)).await;
+        let connection = Connection {
+            peer,
+            tls: true,
+            local: "192.0.2.1:443".parse().unwrap(),
+        };
+        let canonical = canonicalize(&mut parts, &connection, &Rules::default(), &mut || {
+            "request-1".into()
+        })
+        .unwrap();
+        let response = self
+            .serve(Request::from_parts(parts, body), Arc::new(canonical))
+            .await;
         let (parts, body) = response.into_parts();
         let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-        let reply = Reply { url: url.to_owned(), status: parts.status, headers: parts.headers, body };
+        let reply = Reply {
+            url: url.to_owned(),
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        };
         if reply.content_type().contains("json") {
-            self.json_replies.lock().push((url.to_owned(), reply.body.clone()));
+            self.json_replies
+                .lock()
+                .push((url.to_owned(), reply.body.clone()));
         }
         reply
     }
 
-    async fn serve(&self, request: Request<pomerium_web::Body>, canonical: Arc<CanonicalRequest>) -> pomerium_web::Response {
+    async fn serve(
+        &self,
+        request: Request<pomerium_web::Body>,
+        canonical: Arc<CanonicalRequest>,
+    ) -> pomerium_web::Response {
         let service = self.service.lock().clone();
         let route = self.route(canonical.host());
         let principal = self.principal(request.headers(), canonical.query.as_deref());
-        let internal = canonical.path.starts_with("/.pomerium") || canonical.path.starts_with("/.well-known/pomerium");
+        let internal =
+            canonical.path.starts_with("/.pomerium") || canonical.path.starts_with("/.well-known/pomerium");
         match (&route, internal) {
-            (Some(route), false) => self.application(&service, route, principal.as_deref(), request.headers(), &canonical),
+            (Some(route), false) => self.application(
+                &service,
+                route,
+                principal.as_deref(),
+                request.headers(),
+                &canonical,
+            ),
             _ => {
                 let assertion = principal.as_ref().map(|principal| assertion(principal));
-                let context = RequestContext { route, principal, assertion };
+                let context = RequestContext {
+                    route,
+                    principal,
+                    assertion,
+                };
                 service.handle(request, canonical, context).await
             }
         }
@@ -177,7 +219,9 @@ impl World {
         canonical: &CanonicalRequest,
     ) -> pomerium_web::Response {
         match principal {
-            Some(principal) => body::response(StatusCode::OK, "text/plain", format!("hello {}", principal.email)),
+            Some(principal) => {
+                body::response(StatusCode::OK, "text/plain", format!("hello {}", principal.email))
+            }
             None if negotiate::redirect_allowed(canonical, headers) => {
                 let url = service.sign_in_url(canonical, route);
                 pomerium_web::error_reply::redirect(StatusCode::FOUND, &url)
@@ -188,7 +232,11 @@ impl World {
 
     fn route(&self, host: &str) -> Option<Arc<RouteSettings>> {
         let settings = self.settings.lock();
-        settings.routes.iter().find(|route| route.from == format!("https://{host}")).cloned()
+        settings
+            .routes
+            .iter()
+            .find(|route| route.from == format!("https://{host}"))
+            .cloned()
     }
 
     fn principal(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Arc<Principal>> {
@@ -203,14 +251,28 @@ impl World {
 
 impl Records for World {
     fn session(&self, id: &str) -> Option<Arc<SessionEntry>> {
-        let session = self.broker.sessions().into_iter().find(|session| session.id == id)?;
-        Some(Arc::new(SessionEntry { server_version: 7, version: 1, session }))
+        let session = self
+            .broker
+            .sessions()
+            .into_iter()
+            .find(|session| session.id == id)?;
+        Some(Arc::new(SessionEntry {
+            server_version: 7,
+            version: 1,
+            session,
+        }))
     }
 
     fn user(&self, id: &str) -> Option<Arc<UserEntry>> {
-        let record = pomerium_api::databroker::Databroker::get(&*self.broker, USER_TYPE, id).now_or_never()?.ok()?;
+        let record = pomerium_api::databroker::Databroker::get(&*self.broker, USER_TYPE, id)
+            .now_or_never()?
+            .ok()?;
         let user: User = pomerium_api::records::from_record(&record).ok()?;
-        Some(Arc::new(UserEntry { server_version: 7, version: 1, user }))
+        Some(Arc::new(UserEntry {
+            server_version: 7,
+            version: 1,
+            user,
+        }))
     }
 
     fn service_account(&self, _: &str) -> Option<Arc<ServiceAccountEntry>> {
@@ -239,9 +301,17 @@ fn load(more: &str) -> Settings {
     }
 }
 
-fn build(settings: &Settings, broker: &Arc<MapBroker>, clock: &ManualClock, state: &Arc<State>) -> Arc<Authenticate> {
-    let hosts: Vec<String> =
-        settings.routes.iter().map(|route| route.from.trim_start_matches("https://").to_owned()).collect();
+fn build(
+    settings: &Settings,
+    broker: &Arc<MapBroker>,
+    clock: &ManualClock,
+    state: &Arc<State>,
+) -> Arc<Authenticate> {
+    let hosts: Vec<String> = settings
+        .routes
+        .iter()
+        .map(|route| route.from.trim_start_matches("https://").to_owned())
+        .collect();
     let deps = Deps {
         broker: broker.clone(),
         http: Arc::new(NoNetwork),
@@ -264,21 +334,28 @@ impl Reply {
 
     /// Where the browser is sent.
     pub fn next(&self) -> Option<String> {
-        let refresh = self.header("refresh").and_then(|value| value.strip_prefix("0; url="));
+        let refresh = self
+            .header("refresh")
+            .and_then(|value| value.strip_prefix("0; url="));
         self.header("location").or(refresh).map(str::to_owned)
     }
 
     pub fn location(&self) -> &str {
-        self.header("location").unwrap_or_else(|| panic!("no redirect: {} {}", self.status, self.body))
+        self.header("location")
+            .unwrap_or_else(|| panic!("no redirect: {} {}", self.status, self.body))
     }
 
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.body))
+        serde_json::from_str(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.body))
     }
 
     /// Action and fields of the form on the page.
     pub fn form(&self) -> (String, Query) {
-        let start = self.body.find("<form").unwrap_or_else(|| panic!("no form: {}", self.body));
+        let start = self
+            .body
+            .find("<form")
+            .unwrap_or_else(|| panic!("no form: {}", self.body));
         let form = &self.body[start..start + self.body[start..].find("</form>").unwrap()];
         let action = attribute(&form[..form.find('>').unwrap()], "action").unwrap();
         let mut fields = Query::new();
@@ -295,8 +372,20 @@ impl Reply {
 fn attribute(tag: &str, name: &str) -> Option<String> {
     let start = tag.find(&format!(" {name}=\""))? + name.len() + 3;
     let value = &tag[start..start + tag[start..].find('"')?];
-    let plain = [("&#38;", "&"), ("&amp;", "&"), ("&#34;", "\""), ("&quot;", "\""), ("&#39;", "'"), ("&#60;", "<"), ("&#62;", ">")];
-    Some(plain.iter().fold(value.to_owned(), |text, (from, to)| text.replace(from, to)))
+    let plain = [
+        ("&#38;", "&"),
+        ("&amp;", "&"),
+        ("&#34;", "\""),
+        ("&quot;", "\""),
+        ("&#39;", "'"),
+        ("&#60;", "<"),
+        ("&#62;", ">"),
+    ];
+    Some(
+        plain
+            .iter()
+            .fold(value.to_owned(), |text, (from, to)| text.replace(from, to)),
+    )
 }
 
 /// A change of one parameter of a URL; the rest stays byte for byte as the query encodes it.
