@@ -1,0 +1,45 @@
+//! Every YAML example of the README and of `docs/` loads, and could be started.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pomerium_config::Loader;
+use pomerium_proxy::Snapshot;
+
+/// A file that the examples name and that no test machine has.
+const SECRET_FILE: &str = "/run/secrets/idp";
+
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|ext| ext == "md")).collect();
+    pages.push(root.join("README.md"));
+    pages
+}
+
+fn examples(text: &str) -> Vec<&str> {
+    text.split("```yaml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect()
+}
+
+#[test]
+fn every_example_loads_and_could_be_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "a client secret").unwrap();
+    let mut seen = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for example in examples(&text) {
+            let file = dir.path().join("config.yaml");
+            fs::write(&file, example.replace(SECRET_FILE, &secret.to_string_lossy())).unwrap();
+            let loaded = Loader::new(Some(&file), &BTreeMap::new()).dry_run().load();
+            let loaded = loaded.unwrap_or_else(|error| panic!("{}:\n{example}\n{error}", page.display()));
+            let refusals: Vec<String> = loaded.refusals.iter().map(ToString::to_string).collect();
+            assert!(refusals.is_empty(), "{}:\n{example}\n{refusals:?}", page.display());
+            Snapshot::build(&loaded.settings, None).unwrap();
+            seen += 1;
+        }
+    }
+    assert!(seen >= 6, "only {seen} examples were found; has their form changed?");
+}
