@@ -93,3 +93,67 @@ impl<S: Store> Follower<S> {
 fn closed() -> Error {
     Error::Unavailable("the databroker is closed".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use jiff::Timestamp;
+    use pomerium_api::databroker::Page;
+
+    use super::*;
+    use crate::MemoryStore;
+    use crate::conformance::{CATS, record};
+    use crate::store::{Changes, Counters, Write, Written};
+
+    /// Someone writes at the worst moment: when a reader has just seen that there is nothing more.
+    struct Racing {
+        inner: MemoryStore,
+        raced: AtomicBool,
+    }
+
+    impl Store for Racing {
+        fn counters(&self) -> Result<Counters, Error> {
+            self.inner.counters()
+        }
+        fn get(&self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
+            self.inner.get(record_type, id)
+        }
+        fn list(&self, record_type: &str, offset: u64, limit: u64) -> Result<Page, Error> {
+            self.inner.list(record_type, offset, limit)
+        }
+        fn latest(&self, record_type: &str) -> Result<(Versions, Records), Error> {
+            self.inner.latest(record_type)
+        }
+        fn changes(&self, record_type: &str, from: Versions, limit: usize) -> Result<Changes, Error> {
+            let changes = self.inner.changes(record_type, from, limit)?;
+            if !self.raced.swap(true, Ordering::SeqCst) {
+                let write = Write::Put(vec![record(CATS, "tom", "x")]);
+                let written = self.inner.write(write, Timestamp::UNIX_EPOCH).now_or_never();
+                assert!(matches!(written, Some(Ok(_))));
+            }
+            Ok(changes)
+        }
+        fn write(&self, write: Write, now: Timestamp) -> BoxFuture<'_, Result<Written, Error>> {
+            self.inner.write(write, now)
+        }
+        fn watch(&self) -> watch::Receiver<()> {
+            self.inner.watch()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_between_reading_and_waiting_is_not_missed() {
+        let store = Arc::new(Racing {
+            inner: MemoryStore::new(),
+            raced: AtomicBool::new(false),
+        });
+        let (_open, closed) = watch::channel(false);
+        let here = store.counters().unwrap().versions();
+        let mut stream = changes(&store, closed, "", here).unwrap();
+        let next = stream.next().now_or_never().expect("it sleeps over a change");
+        assert_eq!(next.unwrap().unwrap().id, "tom");
+    }
+}

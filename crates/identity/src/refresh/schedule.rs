@@ -304,6 +304,8 @@ mod tests {
         assert_eq!(take(&mut schedule, 239), None);
         assert_eq!(take(&mut schedule, 240), Some(Task::Refresh));
         assert_eq!(take(&mut schedule, 1000), None, "one at a time");
+        schedule.upsert(&session("a", Some(300), "other"), at(1000), 0.0);
+        assert_eq!(take(&mut schedule, 1000), None, "even if it changes meanwhile");
     }
 
     #[test]

@@ -84,8 +84,8 @@ impl World {
         from_record(&self.broker.get(User::TYPE, "alice").await.unwrap()).unwrap()
     }
 
-    fn edit(&self, session: Session) {
-        self.broker.write(to_record(&session));
+    fn edit(&self, session: &Session) {
+        self.broker.write(to_record(session));
     }
 }
 
@@ -220,7 +220,7 @@ async fn without_a_refresh_token_the_session_lives_as_long_as_we_say() {
 async fn sessions_of_providers_no_longer_configured_end() {
     let world = world(json!({})).await;
     let session = world.session().await.unwrap();
-    world.edit(Session {
+    world.edit(&Session {
         idp_id: "idp-gone".into(),
         ..session
     });
@@ -232,7 +232,7 @@ async fn sessions_of_providers_no_longer_configured_end() {
 async fn sessions_with_refresh_disabled_are_left_alone() {
     let world = world(json!({})).await;
     let session = world.session().await.unwrap();
-    world.edit(Session {
+    world.edit(&Session {
         refresh_disabled: true,
         ..session
     });
@@ -324,7 +324,7 @@ async fn the_manager_keeps_sessions_until_it_is_told_otherwise() {
 
     let mut second = world.session().await.unwrap();
     second.id = "second".into();
-    world.edit(second);
+    world.edit(&second);
     world.fake.unreachable("/token");
     sleep(3600).await;
     assert!(world.session().await.is_some(), "an outage ends nothing");
