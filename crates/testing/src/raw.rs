@@ -138,6 +138,25 @@ impl RawClient {
         within("an answer", self.read_reply(head_request)).await?
     }
 
+    /// Reads until these bytes have come; they stay to be read as part of the answer.
+    ///
+    /// # Errors
+    /// They do not come.
+    pub async fn wait_for_bytes(&mut self, wanted: &[u8]) -> Result<()> {
+        within("bytes of the answer", async {
+            while !self.buffer.windows(wanted.len()).any(|window| window == wanted) {
+                if self.fill().await? == 0 {
+                    bail!(
+                        "the connection ended: {:?}",
+                        String::from_utf8_lossy(&self.buffer)
+                    );
+                }
+            }
+            Ok(())
+        })
+        .await?
+    }
+
     /// Reads until the other side closes and returns what came. A reset counts as closing.
     ///
     /// # Errors

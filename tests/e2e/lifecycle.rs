@@ -1,0 +1,88 @@
+//! Start, reload, stop, crash.
+
+use anyhow::Result;
+use pomerium_testing::{Environment, Route, Upstream, within};
+use pomerium_tests::scripted;
+
+#[tokio::test]
+async fn a_session_survives_kill_minus_nine() -> Result<()> {
+    let mut stage = scripted().await?;
+    let client = stage.signed_in().await?;
+    stage.env.kill().await?;
+    stage.env.start_again().await?;
+    assert_eq!(
+        stage.api(&client, "app", "/").await?.status,
+        200,
+        "still signed in"
+    );
+    assert_eq!(
+        stage.idp.seen().iter().filter(|path| *path == "/token").count(),
+        1,
+        "without asking the provider"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_reload_keeps_the_old_settings_and_says_so() -> Result<()> {
+    let mut stage = scripted().await?;
+    let client = stage.signed_in().await?;
+    let mark = stage.env.log().mark();
+    stage
+        .env
+        .rewrite_config(|config| config["routes"][0]["to"] = "gopher://nowhere".into())?;
+    let line = stage
+        .env
+        .log()
+        .wait_from(mark, "the refusal", |line| {
+            line.contains("gopher") || line.contains("scheme")
+        })
+        .await?;
+    assert!(line.contains("error") || line.contains("ERROR"), "{line}");
+    assert_eq!(stage.api(&client, "app", "/").await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn sighup_reads_the_file_again() -> Result<()> {
+    let stage = scripted().await?;
+    let mark = stage.env.log().mark();
+    stage.env.signal("HUP").await?;
+    stage
+        .env
+        .log()
+        .wait_from(mark, "a word about the reload", |line| line.contains("config"))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_soft_stop_lets_a_running_answer_finish() -> Result<()> {
+    let upstream = Upstream::start().await?;
+    let env = Environment::builder()?
+        .route(Route::new("open", &upstream.url()).public())
+        .start()
+        .await?;
+    let gate = upstream.gate("last");
+    let mut client = env.raw("open").await?;
+    client
+        .send(format!(
+            "GET /gated/last HTTP/1.1\r\nHost: {}\r\n\r\n",
+            env.authority_of("open")
+        ))
+        .await?;
+    upstream.wait_for(1).await?;
+    gate.send("the ").await?;
+    client.wait_for_bytes(b"the ").await?;
+    env.signal("TERM").await?;
+    within("the listener to close", async {
+        while env.raw("open").await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await?;
+    gate.send("end").await?;
+    drop(gate);
+    assert_eq!(client.reply(false).await?.text(), "the end");
+    Ok(())
+}

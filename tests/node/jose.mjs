@@ -1,0 +1,13 @@
+// Verifies a token with the `jose` package. JOSE_TASK holds {token, jwks, issuer, audience}; one line
+// comes out: {"valid": true, "header", "claims"} or {"valid": false, "error"}.
+import { createLocalJWKSet, jwtVerify } from 'jose';
+
+const { token, jwks, issuer, audience } = JSON.parse(process.env.JOSE_TASK);
+try {
+  const { payload, protectedHeader } = await jwtVerify(token, createLocalJWKSet(jwks), {
+    issuer, audience, algorithms: ['ES256'],
+  });
+  console.log(JSON.stringify({ valid: true, header: protectedHeader, claims: payload }));
+} catch (error) {
+  console.log(JSON.stringify({ valid: false, error: String(error) }));
+}
