@@ -107,6 +107,8 @@ pub struct LoadErrors {
     pub errors: Vec<Diagnostic>,
     /// Warnings that came up on the way.
     pub warnings: Vec<Diagnostic>,
+    /// The config file and every file it names: a change of one of them may mend it.
+    pub watched_files: Vec<PathBuf>,
 }
 
 impl fmt::Display for LoadErrors {

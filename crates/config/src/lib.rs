@@ -1,12 +1,17 @@
 //! Configuration: what people write (`spec`) becomes what the program runs on (`settings`).
 //!
-//! Start at [`Loader`]. Nothing here listens, connects or runs a service.
+//! Start at [`Loader`]. [`watch`] tells when to load again, [`schema()`] describes the file for editors,
+//! [`conformance`] runs case files. Nothing here listens, connects or runs a service.
 
 pub mod conformance;
 pub mod diagnostic;
 mod loader;
+mod schema;
 pub mod settings;
 pub mod spec;
+pub mod users_file;
+pub mod watch;
 
 pub use diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal, Stage};
 pub use loader::{Loaded, Loader};
+pub use schema::schema;

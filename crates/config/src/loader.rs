@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::{Diagnostic, LoadErrors, Refusal};
+use crate::diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal};
 use crate::settings::Settings;
 use crate::settings::resolve::{self, Cx};
 use crate::spec::Sink;
@@ -62,25 +62,32 @@ impl Loader {
     /// # Errors
     /// Everything that is wrong, in one go.
     pub fn load(&self) -> Result<Loaded, LoadErrors> {
-        let outcome = self.run();
+        let Outcome { settings, sink, .. } = self.run();
         let Sink {
             file,
             mut errors,
-            warnings,
-            refusals,
-        } = outcome.sink;
-        match outcome.settings {
+            mut warnings,
+            mut refusals,
+        } = sink;
+        warnings.sort_by_key(|warning| order(warning.place));
+        refusals.sort_by_key(|refusal| order(refusal.place));
+        match settings {
             Some(settings) if errors.is_empty() => Ok(Loaded {
                 settings,
                 warnings,
                 refusals,
             }),
-            _ => {
-                errors.sort_by_key(|error| (error.stage, error.place.line, error.place.column));
+            settings => {
+                errors.sort_by_key(|error| (error.stage, order(error.place)));
+                let watched_files = settings.map_or_else(
+                    || self.path.iter().cloned().collect(),
+                    |settings| settings.watched_files,
+                );
                 Err(LoadErrors {
                     file,
                     errors,
                     warnings,
+                    watched_files,
                 })
             }
         }
@@ -104,4 +111,9 @@ impl Loader {
             sink: cx.sink,
         }
     }
+}
+
+/// Problems are told in the order of the file; those of the environment come first.
+fn order(place: Place) -> (bool, u32, u32) {
+    (place.origin == Origin::File, place.line, place.column)
 }

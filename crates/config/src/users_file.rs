@@ -46,24 +46,52 @@ pub enum UsersFileError {
 /// Reads the users; a file that does not exist has none.
 pub fn read(path: &Path) -> Result<Vec<UserEntry>, UsersFileError> {
     let shown = || path.display().to_string();
-    let content = |problem: String| UsersFileError::Content { path: shown(), problem };
+    let content = |problem: String| UsersFileError::Content {
+        path: shown(),
+        problem,
+    };
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(UsersFileError::Io { path: shown(), source }),
+        Err(source) => {
+            return Err(UsersFileError::Io {
+                path: shown(),
+                source,
+            });
+        }
     };
-    let tree = format::parse_yaml(&text).map_err(|error| content(format!("line {}: {}", error.place.line, error.message)))?;
+    let tree = format::parse_yaml(&text)
+        .map_err(|error| content(format!("line {}: {}", error.place.line, error.message)))?;
     let items = match tree {
-        Node { value: Value::Null, .. } => return Ok(Vec::new()),
-        Node { value: Value::List(items), .. } => items,
-        other => return Err(content(format!("expected a list of users, found {}", other.kind()))),
+        Node {
+            value: Value::Null, ..
+        } => return Ok(Vec::new()),
+        Node {
+            value: Value::List(items),
+            ..
+        } => items,
+        other => {
+            return Err(content(format!(
+                "expected a list of users, found {}",
+                other.kind()
+            )));
+        }
     };
     let mut sink = Sink::new(Some(path.to_path_buf()));
-    let users = items.iter().enumerate().map(|(index, item)| entry(index, item, &mut sink)).collect();
+    let users = items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| entry(index, item, &mut sink))
+        .collect();
     if sink.errors.is_empty() {
         return Ok(users);
     }
-    let errors = LoadErrors { file: sink.file, errors: sink.errors, warnings: sink.warnings };
+    let errors = LoadErrors {
+        file: sink.file,
+        errors: sink.errors,
+        warnings: sink.warnings,
+        watched_files: Vec::new(),
+    };
     Err(content(errors.to_string()))
 }
 
@@ -79,7 +107,8 @@ fn entry(index: usize, item: &Node, sink: &mut Sink) -> UserEntry {
 
 /// The file as text.
 pub fn write(users: &[UserEntry]) -> String {
-    let mut text = String::from("# Users of the built-in identity provider; written by `pomerium user add`.\n");
+    let mut text =
+        String::from("# Users of the built-in identity provider; written by `pomerium user add`.\n");
     if users.is_empty() {
         text.push_str("[]\n");
     }
@@ -131,6 +160,11 @@ mod tests {
         assert!(read(Path::new("/nonexistent/users.yaml")).unwrap().is_empty());
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "email: user@example.com\n").unwrap();
-        assert!(read(file.path()).unwrap_err().to_string().contains("expected a list of users"));
+        assert!(
+            read(file.path())
+                .unwrap_err()
+                .to_string()
+                .contains("expected a list of users")
+        );
     }
 }

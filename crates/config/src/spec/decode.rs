@@ -9,6 +9,10 @@ use super::{base64_std, format, policy, scalar, unknown, upstream};
 use crate::diagnostic::{Origin, Place};
 
 /// Decodes one level of options. Defaults of the table are filled in.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "an iterator over a static table, cloned for each pass"
+)]
 pub fn options(
     keys: impl Iterator<Item = &'static Key> + Clone,
     node: &Node,
@@ -70,6 +74,10 @@ fn value(key: &'static Key, node: &Node, path: &str, sink: &mut Sink) -> Option<
         },
         Kind::Free => Some(Val::Free(structured(node).into_owned())),
         _ => match decode_text_value(key, node) {
+            Ok(Val::Duration(nanos)) => {
+                warn_about_nanoseconds(key, node, nanos, path, sink);
+                Some(Val::Duration(nanos))
+            }
             Ok(value) => Some(value),
             Err(message) => {
                 sink.error(node.place, path, message, remedy(key));
@@ -124,6 +132,18 @@ pub(crate) fn decode_text_value(key: &'static Key, node: &Node) -> Result<Val, S
         Kind::ClaimValues => Val::Claims(claim_values(node)?),
         _ => return Err("this option has nested options".into()),
     })
+}
+
+/// `timeout: 30` means 30 nanoseconds: right by the rules, and never what people mean.
+fn warn_about_nanoseconds(key: &Key, node: &Node, nanos: i64, path: &str, sink: &mut Sink) {
+    let bare = matches!(node.value, Value::Int(_) | Value::Float(_)) && matches!(key.kind, Kind::Duration);
+    if bare && nanos != 0 && nanos.abs() < 1_000_000 {
+        let message = format!(
+            "a bare number counts nanoseconds: this is {}",
+            super::duration::format(nanos)
+        );
+        sink.warn(node.place, path, message, format!("write `{nanos}s` for seconds"));
+    }
 }
 
 fn remedy(key: &Key) -> String {

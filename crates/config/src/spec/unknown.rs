@@ -30,8 +30,11 @@ pub(super) fn report(
     let siblings: Vec<&'static str> = siblings.map(|key| key.name).collect();
     if let Some(likely) = keys::likely_guard(&name, &siblings, path == "downstream_mtls") {
         let here = siblings.contains(&likely);
-        let message =
-            format!("unknown config option, probably `{likely}`: it guards access and must not be ignored");
+        let message = if likely == name {
+            "unknown config option in this place: it guards access and must not be ignored".to_owned()
+        } else {
+            format!("unknown config option, probably `{likely}`: it guards access and must not be ignored")
+        };
         let help = if here {
             format!("write `{likely}`, or remove the key")
         } else if ROUTE.iter().any(|key| key.name == likely) {

@@ -36,7 +36,7 @@ pub(super) fn checked(values: &Values, name: &str, prefix: &str, cx: &mut Cx<'_>
 pub(super) fn with_port(address: &str, default_port: u16) -> String {
     let has_port = match address.rfind(':') {
         Some(at) => {
-            !address[at..].contains(']') && !(address[..at].contains(':') && !address.starts_with('['))
+            !address[at..].contains(']') && (address.starts_with('[') || !address[..at].contains(':'))
         }
         None => false,
     };

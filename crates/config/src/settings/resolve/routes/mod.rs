@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::{Cx, headers};
 use crate::diagnostic::Stage;
-use crate::settings::{AuthenticateSettings, IssuerFormat, RouteKind, RouteSettings, RuntimeFlags, Secrets};
+use crate::settings::{
+    AuthenticateSettings, IdpSettings, IssuerFormat, RouteKind, RouteSettings, RuntimeFlags, Secrets,
+};
 use crate::spec::values::Values;
 
 mod access;
@@ -24,6 +26,7 @@ struct Inherited<'a> {
     global: &'a Values,
     flags: &'a RuntimeFlags,
     authenticate: &'a AuthenticateSettings,
+    idp: Option<Arc<IdpSettings>>,
     secrets: &'a Secrets,
     response_headers: Vec<(String, String)>,
 }
@@ -40,6 +43,7 @@ pub(super) fn resolve(
         global: values,
         flags,
         authenticate,
+        idp: authenticate.idp.clone().map(Arc::new),
         secrets,
         response_headers: global_response_headers(values),
     };
@@ -118,14 +122,10 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
     })
 }
 
-fn idp(
-    route: &Values,
-    inherited: &Inherited<'_>,
-    cx: &mut Cx<'_>,
-) -> Option<Arc<crate::settings::IdpSettings>> {
+fn idp(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Arc<IdpSettings>> {
     let own = route.is_set("idp_client_id") || route.is_set("idp_client_secret");
     if !own {
-        return inherited.authenticate.idp.clone().map(Arc::new);
+        return inherited.idp.clone();
     }
     let url = &inherited.authenticate.url;
     super::identity::provider(inherited.global, route, url, inherited.secrets, cx).map(Arc::new)

@@ -1,0 +1,93 @@
+//! What a set of files held when it was last looked at.
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+/// Cheap signs of a change: device, inode, size, time of change.
+type Signs = (u64, u64, u64, i64, i64);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct State {
+    signs: Option<Signs>,
+    content: Option<[u8; 32]>,
+}
+
+pub(super) struct Files(HashMap<PathBuf, State>);
+
+impl Files {
+    pub(super) fn new(files: &[PathBuf]) -> Self {
+        Self(files.iter().map(|file| (file.clone(), look(file))).collect())
+    }
+
+    pub(super) fn any_readable(&self) -> bool {
+        self.0.values().any(|state| state.content.is_some())
+    }
+
+    /// Other files; those that stay keep their state.
+    pub(super) fn set(&mut self, files: Vec<PathBuf>) {
+        self.0.retain(|file, _| files.contains(file));
+        for file in files {
+            self.0.entry(file).or_insert_with_key(|file| look(file));
+        }
+    }
+
+    /// Whether any content differs from the last look. Content is read only where the signs differ.
+    pub(super) fn check(&mut self) -> bool {
+        let mut changed = false;
+        for (file, state) in &mut self.0 {
+            if fs::metadata(file).ok().as_ref().map(signs) == state.signs {
+                continue;
+            }
+            let now = look(file);
+            changed |= now.content != state.content;
+            *state = now;
+        }
+        changed
+    }
+}
+
+fn look(file: &Path) -> State {
+    // Signs first: content that changes after them is found at the next look.
+    let signs = fs::metadata(file).ok().as_ref().map(signs);
+    let content = fs::read(file).ok().map(|bytes| Sha256::digest(&bytes).into());
+    State { signs, content }
+}
+
+fn signs(metadata: &Metadata) -> Signs {
+    (
+        metadata.dev(),
+        metadata.ino(),
+        metadata.size(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_content_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        fs::write(&file, "one").unwrap();
+        let mut files = Files::new(std::slice::from_ref(&file));
+        assert!(!files.check());
+        let copy = dir.path().join("copy");
+        fs::write(&copy, "one").unwrap();
+        fs::rename(&copy, &file).unwrap();
+        assert!(!files.check(), "same content in a new file");
+        fs::write(&file, "three").unwrap();
+        assert!(files.check());
+        assert!(!files.check());
+        fs::remove_file(&file).unwrap();
+        assert!(files.check());
+        fs::write(&file, "three").unwrap();
+        assert!(files.check());
+    }
+}

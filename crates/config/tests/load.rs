@@ -1,0 +1,347 @@
+//! What a configuration that loads becomes: settings, warnings, refusals.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pomerium_config::settings::{
+    Action, DatabrokerSettings, HostMatch, IdpKind, PathRewrite, RouteSettings, UpstreamScheme,
+};
+use pomerium_config::{LoadErrors, Loaded, Loader};
+use tempfile::TempDir;
+
+/// A folder with a config file and a data folder.
+struct Site(TempDir);
+
+impl Site {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), text).unwrap();
+        self.path(name).to_string_lossy().into_owned()
+    }
+
+    fn load(&self, config: &str) -> Result<Loaded, LoadErrors> {
+        self.write("config.yaml", config);
+        let data = self.path("data").to_string_lossy().into_owned();
+        let env = BTreeMap::from([("DATA_DIR".to_owned(), data)]);
+        Loader::new(Some(&self.path("config.yaml")), &env).load()
+    }
+}
+
+const LOCAL: &str =
+    "authenticate_service_url: https://authenticate.localhost:8443\nidp_provider: local\naddress: ':8443'\n";
+
+fn route(loaded: &Loaded, index: usize) -> &RouteSettings {
+    &loaded.settings.routes[index]
+}
+
+#[test]
+fn a_small_configuration_needs_nothing_else() {
+    let site = Site::new();
+    let loaded = site
+        .load(&format!(
+            "{LOCAL}routes:\n- from: https://app.localhost:8443\n  to: [http://127.0.0.1:9000, 'h2c://localhost,2']\n"
+        ))
+        .unwrap_err();
+    assert!(
+        loaded
+            .to_string()
+            .contains("all endpoints must have non-zero weight")
+    );
+
+    let loaded = site
+        .load(&format!(
+            "{LOCAL}routes:\n- from: https://app.localhost:8443\n  to: http://127.0.0.1:9000/base\n  \
+             allow_any_authenticated_user: true\n"
+        ))
+        .unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert!(loaded.refusals.is_empty(), "{:?}", loaded.refusals);
+    let settings = &loaded.settings;
+    assert_eq!(settings.listener.address, ":8443");
+    assert_eq!(
+        settings.authenticate.url.authority(),
+        "authenticate.localhost:8443"
+    );
+    assert_eq!(
+        settings.databroker,
+        DatabrokerSettings::File(site.path("data/databroker"))
+    );
+    let idp = settings.authenticate.idp.as_ref().unwrap();
+    assert_eq!(idp.kind, IdpKind::Local);
+    assert_eq!(idp.issuer, "https://authenticate.localhost:8443/.pomerium/idp");
+    let app = route(&loaded, 0);
+    assert_eq!(
+        app.hosts,
+        HostMatch::Exact {
+            domains: vec!["app.localhost:8443".into()],
+            any_port: false
+        }
+    );
+    let Action::Forward(to) = &app.action else {
+        panic!("{:?}", app.action)
+    };
+    assert_eq!(
+        (to[0].scheme, to[0].host.as_str(), to[0].port),
+        (UpstreamScheme::Http, "127.0.0.1", 9000)
+    );
+    assert_eq!(app.path_rewrite, Some(PathRewrite::Prefix("/base".into())));
+    assert_eq!(app.idp.as_ref().unwrap().id, idp.id);
+}
+
+#[test]
+fn the_shared_secret_is_kept() {
+    let site = Site::new();
+    let first = site.load("{}\n").unwrap().settings.secrets;
+    let again = site.load("{}\n").unwrap().settings.secrets;
+    assert_eq!(first.shared, again.shared);
+    assert_eq!(first.cookie, again.cookie);
+    assert_ne!(first.shared, first.cookie);
+    assert_ne!(
+        first.shared,
+        Site::new().load("{}\n").unwrap().settings.secrets.shared
+    );
+}
+
+#[test]
+fn a_store_whose_secret_is_gone_is_not_opened() {
+    let site = Site::new();
+    std::fs::create_dir_all(site.path("data/databroker")).unwrap();
+    std::fs::write(site.path("data/databroker/records"), "x").unwrap();
+    let text = site.load("{}\n").unwrap_err().to_string();
+    assert!(
+        text.contains("shared_secret") && text.contains("is gone"),
+        "{text}"
+    );
+    assert!(!site.path("data/shared_secret").exists());
+    let given = "shared_secret: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
+    assert!(site.load(given).is_ok());
+}
+
+#[test]
+fn without_a_writable_folder_records_are_kept_in_memory() {
+    let env = BTreeMap::from([("DATA_DIR".to_owned(), "/dev/null/data".to_owned())]);
+    let loader = Loader::new(None, &env);
+    let (first, second) = (loader.load().unwrap(), Loader::new(None, &env).load().unwrap());
+    assert_eq!(first.settings.databroker, DatabrokerSettings::Memory);
+    assert_eq!(
+        first.settings.secrets.shared, second.settings.secrets.shared,
+        "the same for the whole process"
+    );
+    assert!(
+        first
+            .warnings
+            .iter()
+            .any(|warning| warning.key == "databroker_storage_type")
+    );
+    let wanted = BTreeMap::from([
+        ("DATA_DIR".to_owned(), "/dev/null/data".to_owned()),
+        ("DATABROKER_STORAGE_TYPE".to_owned(), "file".to_owned()),
+    ]);
+    assert!(
+        Loader::new(None, &wanted).load().is_err(),
+        "a store that was asked for must not be replaced"
+    );
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let site = Site::new();
+    let data = site.path("data").to_string_lossy().into_owned();
+    let env = BTreeMap::from([("DATA_DIR".to_owned(), data)]);
+    Loader::new(None, &env).dry_run().load().unwrap();
+    assert!(!site.path("data").exists());
+}
+
+#[test]
+fn users_come_from_the_config_and_from_their_file() {
+    let site = Site::new();
+    let users = site.write(
+        "users.yaml",
+        "- email: B@example.com\n  name: B\n  groups: [dev]\n  password_hash: $argon2id$v=19$b\n",
+    );
+    let config = format!(
+        "{LOCAL}local_idp:\n  users_file: {users}\n  users:\n  - email: a@example.com\n    \
+         password_hash: $argon2id$v=19$a\n"
+    );
+    let loaded = site.load(&config).unwrap();
+    let local = &loaded.settings.authenticate.local_idp;
+    let emails: Vec<_> = local.users.iter().map(|user| user.email.as_str()).collect();
+    assert_eq!(emails, ["a@example.com", "b@example.com"]);
+    assert_eq!(local.users[1].groups, ["dev"]);
+    assert!(loaded.settings.watched_files.contains(&PathBuf::from(&users)));
+
+    site.write(
+        "users.yaml",
+        "- email: a@example.com\n  password_hash: $argon2id$v=19$b\n- email: c\n  password_hash: x\n",
+    );
+    let text = site.load(&config).unwrap_err().to_string();
+    assert!(
+        text.contains("users.yaml:1:10: users[0].email: the user a@example.com is there twice"),
+        "{text}"
+    );
+    assert!(text.contains("users.yaml:3:10: users[1].email"), "{text}");
+}
+
+#[test]
+fn a_route_may_have_a_client_of_its_own() {
+    let loaded = Site::new()
+        .load(
+            "authenticate_service_url: https://authenticate.example.com\nidp_provider: oidc\n\
+             idp_provider_url: https://idp.example.com\nidp_client_id: a\nidp_client_secret: s\nroutes:\n\
+             - {from: 'https://one.example.com', to: 'http://a', allow_any_authenticated_user: true}\n\
+             - {from: 'https://two.example.com', to: 'http://a', allow_any_authenticated_user: true, \
+             idp_client_id: b, idp_client_secret: t}\n",
+        )
+        .unwrap();
+    assert!(loaded.refusals.is_empty(), "{:?}", loaded.refusals);
+    let (one, two) = (
+        route(&loaded, 0).idp.as_ref().unwrap(),
+        route(&loaded, 1).idp.as_ref().unwrap(),
+    );
+    assert_eq!((one.client_id.as_str(), two.client_id.as_str()), ("a", "b"));
+    assert_eq!(
+        (one.client_secret.expose(), two.client_secret.expose()),
+        (&b"s"[..], &b"t"[..])
+    );
+    assert_ne!(one.id, two.id);
+    assert_eq!(one.scopes, ["openid", "profile", "email", "offline_access"]);
+}
+
+#[test]
+fn response_headers_are_merged() {
+    let loaded = Site::new()
+        .load(
+            "set_response_headers: {x-a: '1', x-b: '2'}\nroutes:\n\
+             - {from: 'https://one.example.com', to: 'http://a', allow_public_unauthenticated_access: true, \
+             set_response_headers: {X-B: own}}\n\
+             - {from: 'https://two.example.com', to: 'http://a', allow_public_unauthenticated_access: true, \
+             set_response_headers: {disable: ''}}\n",
+        )
+        .unwrap();
+    let headers = |index| {
+        let list = route(&loaded, index).set_response_headers.iter();
+        list.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(headers(0), ["x-a: 1", "x-b: own"]);
+    assert!(headers(1).is_empty());
+}
+
+#[test]
+fn signing_in_must_be_possible() {
+    let protected =
+        "routes:\n- {from: 'https://a.example.com', to: 'http://a', allow_any_authenticated_user: true}\n";
+    let refused = |config: String| {
+        let loaded = Site::new().load(&config).unwrap();
+        loaded
+            .refusals
+            .iter()
+            .map(|refusal| refusal.key.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(refused(protected.to_owned()), ["routes[0]"]);
+    assert_eq!(
+        refused(format!("idp_provider: local\n{protected}")),
+        ["authenticate_service_url"]
+    );
+    assert!(refused(format!("{LOCAL}{protected}")).is_empty());
+    let accept =
+        "routes:\n- from: https://a.example.com\n  to: http://a\n  policy: {allow: {or: [accept: true]}}\n";
+    assert!(refused(accept.to_owned()).is_empty());
+}
+
+#[test]
+fn defaults_of_what_is_not_built_are_no_refusal() {
+    let loaded = Site::new()
+        .load(
+            "autocert: false\ngrpc_address: ':443'\nservices: all\nssh_address: ''\nbearer_token_format: default\n\
+             codec_type: auto\ndatabroker_service_urls: []\nroutes:\n- from: https://a.example.com\n  to: http://a\n  \
+             allow_public_unauthenticated_access: true\n  load_balancing_policy: ROUND_ROBIN\n",
+        )
+        .unwrap();
+    assert!(loaded.refusals.is_empty(), "{:?}", loaded.refusals);
+    let set = Site::new()
+        .load("idp_access_token_allowed_audiences: []\n")
+        .unwrap();
+    assert_eq!(
+        set.refusals[0].key, "idp_access_token_allowed_audiences",
+        "an empty list is not unset"
+    );
+}
+
+fn pair(site: &Site, name: &str) -> (String, String) {
+    let key = rcgen::generate_simple_self_signed(vec!["app.example.com".to_owned()]).unwrap();
+    (
+        site.write(&format!("{name}.pem"), &key.cert.pem()),
+        site.write(&format!("{name}-key.pem"), &key.signing_key.serialize_pem()),
+    )
+}
+
+#[test]
+fn certificates_are_read_and_must_belong_to_their_keys() {
+    let site = Site::new();
+    let ((cert, key), (_, other)) = (pair(&site, "a"), pair(&site, "b"));
+    let loaded = site
+        .load(&format!(
+            "certificate_file: {cert}\ncertificate_key_file: {key}\n"
+        ))
+        .unwrap();
+    assert_eq!(loaded.settings.certificates.len(), 1);
+    assert!(!loaded.settings.fallback_certificate);
+    assert!(
+        loaded
+            .settings
+            .response_headers
+            .iter()
+            .any(|(name, _)| name == "Strict-Transport-Security")
+    );
+    assert!(loaded.settings.watched_files.contains(&PathBuf::from(&key)));
+    let text = site
+        .load(&format!("certificates:\n- cert: {cert}\n  key: {other}\n"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("certificates[0]: config: bad cert entry, file reference invalid."),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_missing_is_watched_too() {
+    let site = Site::new();
+    let missing = site.path("later.pem");
+    let config = format!(
+        "certificate_file: {0}\ncertificate_key_file: {0}\n",
+        missing.display()
+    );
+    let errors = site.load(&config).unwrap_err();
+    assert!(errors.watched_files.contains(&missing));
+    assert!(
+        errors
+            .watched_files
+            .iter()
+            .any(|file| file == Path::new(&site.path("config.yaml")))
+    );
+}
+
+#[test]
+fn secrets_do_not_print() {
+    let loaded = Site::new()
+        .load(
+            "shared_secret: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\nidp_provider: oidc\n\
+             idp_provider_url: https://idp.example.com\nidp_client_id: a\nidp_client_secret: very-secret\n\
+             authenticate_service_url: https://authenticate.example.com\n",
+        )
+        .unwrap();
+    let printed = format!("{:?}", loaded.settings);
+    assert!(!printed.contains("very-secret") && !printed.contains("AAECAwQF"));
+}
