@@ -1,7 +1,7 @@
 //! Sign-in: the authenticate service, its endpoints on every host, and the built-in identity provider.
 //!
 //! [`Authenticate`] is built from one version of the settings and swapped on reload; what must outlive that is in
-//! [`State`]. A request comes in through [`Authenticate::handle`], is read once into a [`Call`], finds its endpoint
+//! [`State`]. A request comes in through [`Authenticate::handle`], is read once into a `Call`, finds its endpoint
 //! in `service`, and every refusal goes out through `reply`.
 //!
 //! What must not be here: forwarding and routing (`pomerium-proxy`), decisions (`pomerium-authorize`), how pages
@@ -29,7 +29,7 @@ mod state;
 mod verify;
 
 pub use builtin::backchannel::LocalBackchannel;
-pub use call::{Call, RequestContext};
+pub use call::RequestContext;
 pub use error::{BuildError, Error};
 pub use service::{Authenticate, Deps, HostCheck};
 pub use state::State;

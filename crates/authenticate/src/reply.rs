@@ -148,10 +148,10 @@ impl Authenticate {
             Error::Link(_) | Error::LinkUsed => retry(Problem::bad_link()),
             Error::State(StateError::OtherBrowser) => retry(Problem::cookie_missing()),
             Error::State(StateError::Expired) => retry(Problem::sign_in_expired()),
-            Error::State(StateError::Forged | StateError::Used) => Problem::bad_link(),
-            Error::Refused(said) => Problem::sign_in_refused(said),
-            Error::Provider(error) if error.is_temporary() => Problem::provider_down(),
-            Error::Provider(_) => Problem::sign_in_refused(""),
+            Error::State(StateError::Forged | StateError::Used) => retry(Problem::bad_link()),
+            Error::Refused(said) => retry(Problem::sign_in_refused(said)),
+            Error::Provider(error) if error.is_temporary() => retry(Problem::provider_down()),
+            Error::Provider(_) => retry(Problem::sign_in_refused("")),
             Error::Store(_) => Problem::undecided(),
             Error::SignIn { login_url } | Error::LoginNeeded { login_url } => {
                 Problem::sign_in_needed(login_url)

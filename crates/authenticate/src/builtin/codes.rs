@@ -7,13 +7,12 @@ use parking_lot::Mutex;
 use pomerium_crypto::random;
 
 use super::pkce;
+use super::provider::LONGEST;
 use crate::once::OnceSet;
 
 /// Seconds from the sign-in page to the token endpoint.
 pub const LIFETIME: i64 = 60;
 const CAPACITY: usize = 10_000;
-/// Longest life of a token that a replayed code may have given out, seconds.
-const TOKEN_LIFETIME: i64 = 24 * 3600;
 
 /// What a code stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,19 +47,25 @@ pub struct Redemption<'a> {
 }
 
 /// The codes that are out.
-#[derive(Debug)]
 pub struct CodeStore {
     inner: Mutex<Inner>,
     revoked: OnceSet,
 }
 
-#[derive(Debug, Default)]
+impl std::fmt::Debug for CodeStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CodeStore")
+            .field("codes", &self.inner.lock().codes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
 struct Inner {
     codes: HashMap<String, Entry>,
     order: VecDeque<(i64, String)>,
 }
 
-#[derive(Debug)]
 struct Entry {
     grant: Grant,
     expires: i64,
@@ -71,7 +76,7 @@ impl Default for CodeStore {
     fn default() -> Self {
         Self {
             inner: Mutex::default(),
-            revoked: OnceSet::new(TOKEN_LIFETIME, CAPACITY),
+            revoked: OnceSet::new(LONGEST, CAPACITY),
         }
     }
 }

@@ -11,6 +11,8 @@ pub mod backchannel;
 pub mod client;
 pub mod codes;
 mod discovery;
+mod end_session;
+mod form;
 pub mod front;
 pub mod limits;
 mod pkce;

@@ -21,6 +21,9 @@ use super::{discovery, token, userinfo};
 use crate::once::OnceSet;
 use crate::sealed::Sealer;
 
+/// Browsers keep no cookie longer, seconds; what is withdrawn is remembered that long.
+pub(super) const LONGEST: i64 = 400 * 24 * 3600;
+
 /// What outlives a reload of the settings.
 #[derive(Debug)]
 pub struct LocalState {
@@ -40,7 +43,7 @@ impl Default for LocalState {
             codes: CodeStore::default(),
             limits: SignInLimits::default(),
             checker: PasswordChecker::default(),
-            ended: OnceSet::new(31 * 24 * 3600, 100_000),
+            ended: OnceSet::new(LONGEST, 100_000),
         }
     }
 }
@@ -178,7 +181,7 @@ fn local_idps(settings: &Settings) -> Vec<&IdpSettings> {
 }
 
 fn client(settings: &Settings, idp: &IdpSettings) -> Client {
-    let origin = settings.authenticate.url.url();
+    let origin = format!("https://{}", settings.authenticate.url.authority());
     let signed_out = format!("{origin}/.pomerium/signed_out");
     Client {
         id: idp.client_id.clone(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use pomerium_config::settings::LocalUser;
+use pomerium_config::settings::{LocalUser, Secret};
 use pomerium_crypto::{ct, encoding, password};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
@@ -26,21 +26,21 @@ pub struct User {
     pub groups: Vec<String>,
     /// Changes with the password, so that what was signed in with the old one ends.
     pub fingerprint: String,
-    hash: String,
+    hash: Secret,
 }
 
 /// All users, for one version of the settings.
 #[derive(Debug, Default)]
 pub struct Users {
     by_email: HashMap<String, Arc<User>>,
-    stand_ins: Vec<String>,
+    stand_ins: Vec<Secret>,
     seed: RandomState,
 }
 
 /// The hash a password is tried against; that of somebody else when the user is not known.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    hash: String,
+    hash: Secret,
     known: bool,
 }
 
@@ -71,9 +71,9 @@ impl Users {
         }
         #[allow(clippy::cast_possible_truncation, reason = "an index")]
         let pick = self.seed.hash_one(canonical_name(name)) as usize % self.stand_ins.len().max(1);
-        let hash = self.stand_ins.get(pick).map_or(password::DUMMY, String::as_str);
+        let hash = self.stand_ins.get(pick).cloned();
         Candidate {
-            hash: hash.to_owned(),
+            hash: hash.unwrap_or_else(|| Secret::new(password::DUMMY.as_bytes())),
             known: false,
         }
     }
@@ -87,12 +87,12 @@ impl Users {
 impl User {
     fn new(user: &LocalUser) -> Self {
         let email = canonical_name(&user.email);
-        let hash = String::from_utf8_lossy(user.password_hash.expose()).into_owned();
+        let hash = user.password_hash.clone();
         Self {
             subject: Uuid::new_v5(&SUBJECTS, email.as_bytes()).to_string(),
             name: user.name.clone(),
             groups: user.groups.clone(),
-            fingerprint: encoding::base64url_encode(&Sha256::digest(hash.as_bytes())[..12]),
+            fingerprint: encoding::base64url_encode(&Sha256::digest(hash.expose())[..12]),
             email,
             hash,
         }
@@ -138,7 +138,8 @@ impl PasswordChecker {
         let _place = self.waiting.try_acquire().map_err(|_| CheckError::Busy)?;
         let _turn = self.running.acquire().await.map_err(|_| CheckError::Busy)?;
         let checked = tokio::task::spawn_blocking(move || {
-            let fits = password::verify(&candidate.hash, &password);
+            let hash = String::from_utf8_lossy(candidate.hash.expose());
+            let fits = password::verify(&hash, &password);
             fits && candidate.known
         });
         // A panic in the hash code is a "no", never a "yes".
@@ -155,7 +156,6 @@ impl Default for PasswordChecker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pomerium_config::settings::Secret;
 
     fn user(email: &str, password: &str) -> LocalUser {
         LocalUser {
@@ -206,8 +206,8 @@ mod tests {
             "always the same one"
         );
         assert_eq!(
-            Users::default().candidate("nobody@example.com").hash,
-            password::DUMMY
+            Users::default().candidate("nobody@example.com").hash.expose(),
+            password::DUMMY.as_bytes()
         );
     }
 

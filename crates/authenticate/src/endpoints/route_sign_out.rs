@@ -52,7 +52,7 @@ impl Authenticate {
 /// Whether the person is here of their own will: the browser says so, or the page before was one of this host.
 fn came_from_here(call: &Call) -> bool {
     if let Some(site) = call.header("sec-fetch-site") {
-        return matches!(site, "same-origin" | "same-site" | "none");
+        return matches!(site, "same-origin" | "none");
     }
     let before = call.header("referer").and_then(crate::return_to::authority_of);
     before.is_some_and(|before| crate::options::same_authority(&before, &call.authority))

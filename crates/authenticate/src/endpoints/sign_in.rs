@@ -9,8 +9,11 @@ use pomerium_web::handle::Handle;
 
 use crate::call::Call;
 use crate::error::LoopDetails;
-use crate::links::{ADDITIONAL_HOSTS, CALLBACK_URI, IDP_ID, PROGRAMMATIC, REDIRECT_URI, SESSION_ENCRYPTED};
+use crate::links::{
+    self, ADDITIONAL_HOSTS, CALLBACK_URI, IDP_ID, PROGRAMMATIC, REDIRECT_URI, SESSION_ENCRYPTED,
+};
 use crate::login::rounds::{self, Cause, Rounds};
+use crate::login::state::LoginState;
 use crate::options::host_of;
 use crate::providers::Provider;
 use crate::return_to::authority_of;
@@ -52,9 +55,15 @@ impl Authenticate {
         }
     }
 
-    /// Where a sign-in request leads in the end, if that is a place of ours: for pages that offer another try.
+    /// Where a sign-in leads in the end, if that is a place of ours: for pages that offer another try. On the way
+    /// back from the provider the login state knows.
     pub(crate) fn destination(&self, call: &Call) -> Option<String> {
-        self.own_url(call.query.get(REDIRECT_URI)?).ok()
+        if let Some(url) = call.query.get(REDIRECT_URI) {
+            return self.own_url(url).ok();
+        }
+        let state: LoginState = self.seal.state.open(call.query.get("state")?)?;
+        let (base, query) = links::unsigned(&state.return_to);
+        self.own_url(query.get(REDIRECT_URI).unwrap_or(&base)).ok()
     }
 
     /// The signature says that a service of ours made the link; that it leads nowhere else is checked all the

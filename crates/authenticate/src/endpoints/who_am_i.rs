@@ -142,13 +142,21 @@ const MOMENTS: [&str; 5] = ["exp", "iat", "nbf", "auth_time", "updated_at"];
 
 /// A value as people read it: moments as such, whole numbers with all their digits.
 fn readable(name: &str, value: &serde_json::Value) -> Option<String> {
-    let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 9e15);
-    #[allow(clippy::cast_possible_truncation, reason = "whole and far below the limit of i64, as just checked")]
+    let number = value
+        .as_f64()
+        .filter(|number| number.fract() == 0.0 && number.abs() < 9e15);
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "whole and far below the limit of i64, as just checked"
+    )]
     let whole = number.map(|number| number as i64);
     match whole {
-        Some(unix) if MOMENTS.contains(&name) => {
-            Some(jiff::Timestamp::from_second(unix).ok()?.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
-        }
+        Some(unix) if MOMENTS.contains(&name) => Some(
+            jiff::Timestamp::from_second(unix)
+                .ok()?
+                .strftime("%Y-%m-%d %H:%M:%S UTC")
+                .to_string(),
+        ),
         Some(whole) => Some(whole.to_string()),
         None => stringify(value),
     }
@@ -162,8 +170,14 @@ mod tests {
 
     #[test]
     fn moments_and_numbers_are_readable() {
-        assert_eq!(readable("exp", &json!(1_795_412_912.0)).as_deref(), Some("2026-11-23 05:48:32 UTC"));
-        assert_eq!(readable("employee", &json!(1_234_567.0)).as_deref(), Some("1234567"));
+        assert_eq!(
+            readable("exp", &json!(1_795_412_912.0)).as_deref(),
+            Some("2026-11-23 05:48:32 UTC")
+        );
+        assert_eq!(
+            readable("employee", &json!(1_234_567.0)).as_deref(),
+            Some("1234567")
+        );
         assert_eq!(readable("name", &json!("User")).as_deref(), Some("User"));
         assert_eq!(readable("email_verified", &json!(true)).as_deref(), Some("true"));
     }

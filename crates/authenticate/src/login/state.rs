@@ -9,7 +9,7 @@ use super::csrf::CsrfToken;
 use super::pending;
 
 /// What `state` holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginState {
     /// Names the entry in the pending-logins cookie; random.
     pub id: String,

@@ -101,6 +101,11 @@ async fn a_state_is_good_once_in_one_browser_and_not_for_ever() {
     let page = late.get(&callback).await;
     is_refused(&page);
     assert!(page.body.contains("too long"), "{}", page.body);
+    assert!(
+        page.body.contains(&format!("href=\"{APP}/\"")),
+        "and the way back: {}",
+        page.body
+    );
 }
 
 #[tokio::test]

@@ -177,7 +177,8 @@ async fn a_code_is_good_once_and_its_replay_ends_what_it_gave() {
 async fn the_token_endpoint_takes_nothing_that_does_not_fit() {
     let world = World::new();
     let secret = secret(&world);
-    let cases: [(&str, &[(&str, &str)], &str, &str); 8] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+    let cases: [Case<'_>; 8] = [
         (
             "wrong redirect_uri",
             &[(

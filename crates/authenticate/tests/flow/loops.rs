@@ -113,3 +113,20 @@ async fn a_refusal_is_no_loop_and_many_tabs_are_none() {
         );
     }
 }
+
+#[tokio::test]
+async fn sessions_that_are_over_as_soon_as_they_begin() {
+    let world = World::with("cookie_expire: 1s\n");
+    let mut browser = Browser::new(&world);
+    let page = browser.open(APP).await;
+    let mut reply = browser
+        .submit(&page, &[("username", USER.0), ("password", USER.1)])
+        .await;
+    for _ in 0..20 {
+        let Some(next) = reply.next() else { break };
+        world.advance(2);
+        reply = browser.get(&next).await;
+    }
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    assert!(reply.body.contains("clock"), "{}", reply.body);
+}

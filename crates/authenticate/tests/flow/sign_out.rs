@@ -43,8 +43,11 @@ async fn another_site_cannot_sign_anybody_out() {
     browser.sign_in(APP, USER.0, USER.1).await;
     let url = format!("{APP}/.pomerium/sign_out");
 
+    for site in ["same-site", "cross-site"] {
+        let page = browser.fetch(Method::GET, &url, site, None).await;
+        assert_eq!(page.status, StatusCode::OK, "a question");
+    }
     let page = browser.fetch(Method::GET, &url, "cross-site", None).await;
-    assert_eq!(page.status, StatusCode::OK, "a question");
     assert_eq!(
         browser.fetch(Method::POST, &url, "cross-site", None).await.status,
         StatusCode::BAD_REQUEST
