@@ -28,6 +28,8 @@ pub struct Options {
     pub redirect_address: Option<String>,
     /// Worker threads, each with its own runtime and sockets. 0: one worker on the caller's runtime.
     pub workers: usize,
+    /// For conformance runs: every connection counts as coming from here. `None` in production.
+    pub assumed_peer: Option<std::net::IpAddr>,
 }
 
 /// Why the data plane does not start.
@@ -85,7 +87,14 @@ impl Dataplane {
         let current = Arc::new(ArcSwap::new(snapshot));
         let connections = Arc::new(AtomicUsize::new(0));
         let workers: Vec<_> = (0..sets)
-            .map(|_| Worker::new(shared.clone(), current.clone(), connections.clone()))
+            .map(|_| {
+                Worker::new(
+                    shared.clone(),
+                    current.clone(),
+                    connections.clone(),
+                    options.assumed_peer,
+                )
+            })
             .collect();
         let dataplane = Self {
             current,

@@ -25,6 +25,7 @@
 
 pub mod access_log;
 mod body;
+pub mod conformance;
 mod conn;
 mod dataplane;
 mod exchange;

@@ -1,6 +1,7 @@
 //! A worker: its upstream pools, its connections, its accept loops. One per core, each on a runtime of
 //! one thread; nothing on the request path is shared between workers but snapshots and counters.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub struct Worker {
     pub(crate) pools: Pools,
     pub(crate) lifecycle: Arc<Lifecycle>,
     connections: Arc<AtomicUsize>,
+    assumed_peer: Option<IpAddr>,
 }
 
 /// How accepted sockets are served.
@@ -45,6 +47,7 @@ impl Worker {
         shared: Arc<Shared>,
         current: Arc<ArcSwap<Snapshot>>,
         connections: Arc<AtomicUsize>,
+        assumed_peer: Option<IpAddr>,
     ) -> Arc<Self> {
         let pools = Pools::new(shared.metrics.clone());
         Arc::new(Self {
@@ -53,6 +56,7 @@ impl Worker {
             pools,
             lifecycle: Arc::default(),
             connections,
+            assumed_peer,
         })
     }
 
@@ -74,7 +78,7 @@ impl Worker {
         Ok(())
     }
 
-    fn admit(self: &Arc<Self>, socket: TcpStream, peer: std::net::SocketAddr, serving: &Serving) {
+    fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, serving: &Serving) {
         let metrics = &self.shared.metrics;
         if self.connections.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
             self.connections.fetch_sub(1, Ordering::AcqRel);
@@ -86,6 +90,9 @@ impl Worker {
         let admitted = Admitted(self.clone());
         let _ = socket.set_nodelay(true);
         let Ok(local) = socket.local_addr() else { return };
+        let peer = self
+            .assumed_peer
+            .map_or(peer, |ip| SocketAddr::new(ip, peer.port()));
         let worker = self.clone();
         match serving {
             Serving::Plain => {

@@ -2,6 +2,7 @@
 
 mod basics;
 mod bodies;
+mod conformance;
 mod drain;
 mod identity;
 mod smuggling;

@@ -186,19 +186,36 @@ impl Proxy {
     }
 
     pub(crate) async fn with(settings: &Settings, records: Vec<Record>, certificates: CertStore) -> Self {
+        let log = LogLines::default();
+        Self::launch(
+            settings,
+            records,
+            certificates,
+            (log.clone(), Box::new(log)),
+            None,
+        )
+        .await
+    }
+
+    pub(crate) async fn launch(
+        settings: &Settings,
+        records: Vec<Record>,
+        certificates: CertStore,
+        (log, sink): (LogLines, Box<dyn Write + Send>),
+        assumed_peer: Option<std::net::IpAddr>,
+    ) -> Self {
         let broker: Arc<dyn Databroker> = Arc::new(Records(records));
         let synced = SyncedRecords::new(broker.clone());
         tokio::spawn(synced.clone().run(std::future::pending()));
         synced.wait_ready().await;
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
-        let log = LogLines::default();
         let shared = Arc::new(Shared {
             sessions: SessionResolver::new(synced, broker, KEY),
             signer: AssertionSigner::new(Arc::new(SigningKey::random())),
             clock: Arc::new(ManualClock::new(
                 "2026-08-01T10:00:00Z".parse::<Timestamp>().unwrap(),
             )),
-            log: LogSink::start(Box::new(log.clone()), metrics.log_drops.clone()).unwrap(),
+            log: LogSink::start(sink, metrics.log_drops.clone()).unwrap(),
             metrics,
             control: Arc::new(Control),
             login: Arc::new(Login),
@@ -211,6 +228,7 @@ impl Proxy {
             insecure: settings.listener.insecure,
             redirect_address: settings.listener.redirect_address.clone(),
             workers: 0,
+            assumed_peer,
         };
         let plane = Dataplane::start(&options, snapshot, Arc::new(certificates), shared.clone()).unwrap();
         let addr = plane.local_addrs()[0];
@@ -303,7 +321,7 @@ impl Client {
 
     /// Reads more; false at the end of the connection.
     async fn more(&mut self) -> bool {
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = vec![0; 16 * 1024];
         let read = tokio::time::timeout(Duration::from_secs(10), self.stream.read(&mut buffer)).await;
         let count = read.expect("an answer in time").unwrap_or(0);
         self.read.extend_from_slice(&buffer[..count]);

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::support::*;
-use crate::upstream::testing_client_config;
+use crate::upstream::unverified_client_config;
 
 async fn tls_proxy(routes: &str) -> Proxy {
     let mut config = settings("", routes);
@@ -26,7 +26,7 @@ async fn tls_proxy(routes: &str) -> Proxy {
 }
 
 async fn tls(proxy: &Proxy, alpn: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
-    let connector = TlsConnector::from(testing_client_config(alpn));
+    let connector = TlsConnector::from(unverified_client_config(alpn).unwrap());
     let name = rustls_pki_types::ServerName::try_from("app.example.com").unwrap();
     connector
         .connect(name, TcpStream::connect(proxy.addr).await.unwrap())
