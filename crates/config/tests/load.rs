@@ -278,6 +278,47 @@ fn defaults_of_what_is_not_built_are_no_refusal() {
     );
 }
 
+#[test]
+fn sockets_are_upstreams() {
+    let loaded = Site::new()
+        .load(
+            "routes:\n- {from: 'https://a.example.com', to: 'unix:///run/my%20app.sock', \
+             allow_public_unauthenticated_access: true}\n",
+        )
+        .unwrap();
+    assert!(loaded.refusals.is_empty(), "{:?}", loaded.refusals);
+    let Action::Forward(to) = &route(&loaded, 0).action else {
+        panic!()
+    };
+    assert_eq!(
+        (to[0].scheme, to[0].path.as_str()),
+        (UpstreamScheme::Unix, "/run/my app.sock")
+    );
+    assert_eq!(
+        route(&loaded, 0).path_rewrite,
+        None,
+        "the path of a socket is no prefix"
+    );
+}
+
+#[test]
+fn many_routes_load() {
+    let mut config = String::from("routes:\n");
+    for n in 0..2000 {
+        config.push_str(&format!(
+            "- from: https://app{n}.example.com\n  to: http://10.0.0.1:8080\n  allow_public_unauthenticated_access: true\n"
+        ));
+    }
+    let started = std::time::Instant::now();
+    let loaded = Site::new().load(&config).unwrap();
+    assert_eq!(loaded.settings.routes.len(), 2000);
+    assert!(
+        started.elapsed() < std::time::Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
 fn pair(site: &Site, name: &str) -> (String, String) {
     let key = rcgen::generate_simple_self_signed(vec!["app.example.com".to_owned()]).unwrap();
     (

@@ -184,10 +184,14 @@ fn route_kind(route: &Values, cx: &mut Cx<'_>) {
     }
     for upstream in route.upstreams("to") {
         let scheme = upstream.url.scheme.as_str();
-        if matches!(scheme, "tcp" | "udp" | "ssh" | "unix" | "https+unix") {
+        if matches!(scheme, "tcp" | "udp" | "ssh") {
             let why = format!("{scheme} upstreams are not built yet");
-            cx.sink
-                .refuse(upstream.place, route.key("to"), why, "use http, https or h2c");
+            cx.sink.refuse(
+                upstream.place,
+                route.key("to"),
+                why,
+                "use http, https, h2c or a UNIX socket",
+            );
         }
     }
 }

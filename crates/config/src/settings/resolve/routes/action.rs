@@ -151,7 +151,11 @@ fn destination(upstream: &Upstream) -> Result<Destination, (String, &'static str
         host: url.hostname().to_owned(),
         port,
         authority: url.host.clone(),
-        path: url.written_path.clone(),
+        path: match scheme {
+            // A file name is not escaped.
+            UpstreamScheme::Unix | UpstreamScheme::HttpsUnix => url.path.clone(),
+            _ => url.written_path.clone(),
+        },
         weight: upstream.weight.unwrap_or(1),
     })
 }

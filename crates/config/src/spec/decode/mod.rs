@@ -1,11 +1,14 @@
 //! Trees become values by the key table. Every mistake is reported with its key path and position; unknown
 //! keys go to [`super::unknown`].
 
-use super::keys::{Key, Kind, ROUTE};
+mod maps;
+mod routes;
+
+use super::keys::{Key, Kind};
 use super::node::{Entry, Node, Value};
 use super::sink::Sink;
 use super::values::{Val, Values};
-use super::{base64_std, format, policy, scalar, unknown, upstream};
+use super::{format, policy, scalar, unknown, upstream};
 use crate::diagnostic::{Origin, Place};
 
 /// Decodes one level of options. Defaults of the table are filled in.
@@ -61,7 +64,7 @@ fn value(key: &'static Key, node: &Node, path: &str, sink: &mut Sink) -> Option<
         }
         Kind::Objects(keys) => objects(keys, &structured(node), path, sink).map(Val::Objects),
         Kind::Named(keys) => named(keys, &structured(node), path, sink),
-        Kind::Routes => routes(node, path, sink),
+        Kind::Routes => routes::decode(node, path, sink),
         Kind::Policy => policy::decode(node, path, sink),
         Kind::Upstreams => match upstream::parse(node) {
             Ok(list) => Some(Val::Upstreams(list)),
@@ -97,8 +100,8 @@ pub(crate) fn decode_text_value(key: &'static Key, node: &Node) -> Result<Val, S
         Kind::Duration => Val::Duration(scalar::nanoseconds(node)?),
         Kind::Millis => Val::Duration(scalar::milliseconds(node)?),
         Kind::Texts => Val::Texts(scalar::texts(node)?),
-        Kind::TextMap => Val::Pairs(text_map(key, node)?),
-        Kind::BoolMap => Val::Flags(bool_map(&structured(node))?),
+        Kind::TextMap => Val::Pairs(maps::text_map(key, node)?),
+        Kind::BoolMap => Val::Flags(maps::bool_map(&structured(node))?),
         Kind::Choice(choices) => {
             let text = scalar::text(node)?;
             let unsupported = || format!("unsupported enum value {text} for {}", choices.name);
@@ -128,8 +131,8 @@ pub(crate) fn decode_text_value(key: &'static Key, node: &Node) -> Result<Val, S
             Value::Text(text) => Val::Text(text.clone()),
             _ => return Err(format!("expected text in quotes, found {}", node.kind())),
         },
-        Kind::ClaimHeaders => Val::Pairs(claim_headers(node)?),
-        Kind::ClaimValues => Val::Claims(claim_values(node)?),
+        Kind::ClaimHeaders => Val::Pairs(maps::claim_headers(node)?),
+        Kind::ClaimValues => Val::Claims(maps::claim_values(node)?),
         _ => return Err("this option has nested options".into()),
     })
 }
@@ -245,160 +248,4 @@ fn named(keys: &'static [Key], node: &Node, path: &str, sink: &mut Sink) -> Opti
         list.push((entry.key.clone(), values));
     }
     Some(Val::Named(list))
-}
-
-fn routes(node: &Node, path: &str, sink: &mut Sink) -> Option<Val> {
-    let decoded;
-    let node = match &node.value {
-        Value::Text(text) if !text.is_empty() => match decode_routes(text, node.place) {
-            Ok(tree) => {
-                decoded = tree;
-                &decoded
-            }
-            Err(message) => {
-                let help = "write the list of routes as YAML, then base64 of the whole";
-                sink.error(node.place, path, message, help);
-                return None;
-            }
-        },
-        _ => node,
-    };
-    if let Value::List(items) = &node.value
-        && let Some(rules) = items
-            .iter()
-            .find(|item| item.get("allow").or(item.get("deny")).is_some())
-    {
-        let help = "rules belong into the `policy` of a route; at the top level `policy` is a list of routes";
-        sink.error(rules.place, path, "expected routes, found policy rules", help);
-        return None;
-    }
-    objects(ROUTE, node, path, sink).map(Val::Objects)
-}
-
-/// Routes in an environment variable: standard base64 of a YAML list.
-fn decode_routes(text: &str, place: Place) -> Result<Node, String> {
-    let parts = text.split(',').count();
-    if parts > 1 {
-        return Err(format!("base64 policy data: expecting 1, got {parts}"));
-    }
-    let bytes = base64_std(text).map_err(|error| format!("base64 decoding policy data: {error}"))?;
-    let bad_yaml = |error: &str| format!("parsing base64-encoded policy data as yaml: {error}");
-    let yaml = String::from_utf8(bytes).map_err(|_| bad_yaml("it is not UTF-8"))?;
-    let tree = format::parse_yaml(&yaml)
-        .map_err(|error| bad_yaml(&format!("line {}: {}", error.place.line, error.message)))?;
-    if !matches!(tree.value, Value::List(_)) {
-        return Err(bad_yaml("a list of routes is expected"));
-    }
-    Ok(match place.origin {
-        Origin::Env(name) => tree.into_env(name),
-        _ => tree,
-    })
-}
-
-fn text_map(key: &Key, node: &Node) -> Result<Vec<(String, String)>, String> {
-    let tree = structured(node);
-    match (&tree.value, &node.value) {
-        (Value::Map(entries), _) => entries
-            .iter()
-            .filter(|entry| !entry.node.is_null())
-            .map(|entry| {
-                let text = scalar::text(&entry.node)
-                    .map_err(|error| format!("header {} failed to parse: {error}", entry.key));
-                Ok((entry.key.clone(), text?))
-            })
-            .collect(),
-        (_, Value::Text(text)) if text.is_empty() => Ok(Vec::new()),
-        (_, Value::Text(text)) if key.env == Some("HEADERS") => text
-            .split(',')
-            .map(|item| {
-                item.split_once(':')
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            })
-            .collect::<Option<_>>()
-            .ok_or_else(|| format!("failed to decode headers from '{text}'")),
-        _ => Err(format!("expected a map, found {}", node.kind())),
-    }
-}
-
-fn bool_map(node: &Node) -> Result<Vec<(String, bool, Place)>, String> {
-    let Value::Map(entries) = &node.value else {
-        return Err(format!(
-            "expected a map of name and true or false, found {}",
-            node.kind()
-        ));
-    };
-    entries
-        .iter()
-        .filter(|entry| !entry.node.is_null())
-        .map(|entry| {
-            let value = scalar::boolean(&entry.node).map_err(|error| format!("{}: {error}", entry.key))?;
-            Ok((entry.key.clone(), value, entry.place))
-        })
-        .collect()
-}
-
-/// Header and claim: a map says both, a list or text names claims for `x-pomerium-claim-…`.
-fn claim_headers(node: &Node) -> Result<Vec<(String, String)>, String> {
-    let default_header = |claim: &str| (format!("x-pomerium-claim-{claim}"), claim.to_owned());
-    let pairs: Vec<(String, String)> = match &node.value {
-        Value::Map(entries) => entries
-            .iter()
-            .map(|entry| Ok((entry.key.clone(), scalar::text(&entry.node)?)))
-            .collect::<Result<_, String>>()?,
-        Value::List(items) => items
-            .iter()
-            .map(|item| match &item.value {
-                Value::Map(_) | Value::List(_) => Err("found nested object in array of values".to_owned()),
-                _ => scalar::text(item).map(|claim| default_header(&claim)),
-            })
-            .collect::<Result<_, String>>()?,
-        Value::Text(text) => text
-            .split(|c: char| c == ',' || c.is_whitespace())
-            .filter(|claim| !claim.is_empty())
-            .map(default_header)
-            .collect(),
-        _ => {
-            return Err(format!(
-                "expected a map or a list of claims, found {}",
-                node.kind()
-            ));
-        }
-    };
-    match pairs
-        .iter()
-        .find(|(header, _)| http::HeaderName::from_bytes(header.as_bytes()).is_err())
-    {
-        Some((header, _)) => Err(format!("\"{header}\" has invalid header name")),
-        None => Ok(pairs),
-    }
-}
-
-/// Claim and accepted values; nested maps become dotted names, a single value counts as a list of one.
-fn claim_values(node: &Node) -> Result<Vec<(String, Vec<serde_json::Value>)>, String> {
-    let tree = structured(node);
-    let Value::Map(entries) = &tree.value else {
-        return Err(format!(
-            "expected a map of claim and values, found {}",
-            node.kind()
-        ));
-    };
-    let mut claims = Vec::new();
-    for entry in entries {
-        flatten(&entry.key, &entry.node, &mut claims);
-    }
-    claims.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(claims)
-}
-
-fn flatten(name: &str, node: &Node, claims: &mut Vec<(String, Vec<serde_json::Value>)>) {
-    match &node.value {
-        Value::Null => {}
-        Value::Map(entries) => {
-            for entry in entries {
-                flatten(&format!("{name}.{}", entry.key), &entry.node, claims);
-            }
-        }
-        Value::List(items) => claims.push((name.to_owned(), items.iter().map(Node::to_json).collect())),
-        _ => claims.push((name.to_owned(), vec![node.to_json()])),
-    }
 }
