@@ -31,6 +31,8 @@ pub struct Grant {
     pub scope: String,
     /// Who signed in: e-mail, lower case.
     pub email: String,
+    /// Fingerprint of their password then.
+    pub fingerprint: String,
     /// When the password was typed, Unix seconds.
     pub auth_time: i64,
 }
@@ -154,6 +156,7 @@ mod tests {
             nonce: None,
             scope: "openid".into(),
             email: "user@example.com".into(),
+            fingerprint: "f".into(),
             auth_time: 1,
         }
     }

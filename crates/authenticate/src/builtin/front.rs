@@ -165,6 +165,7 @@ pub(super) fn grant(
             nonce: request.nonce.clone(),
             scope: request.scope.clone(),
             email: user.email.clone(),
+            fingerprint: user.fingerprint.clone(),
             auth_time,
         },
         now,

@@ -47,8 +47,12 @@ fn redeem(provider: &LocalProvider, call: BackCall<'_>) -> Result<Response<Bytes
         .codes
         .redeem(code, shown, call.now)
         .ok_or("invalid_grant")?;
-    // The user may have been removed in the minute since.
-    let user = provider.users.find(&grant.email).ok_or("invalid_grant")?;
+    // The user may have been removed in the minute since, or have a new password.
+    let user = provider
+        .users
+        .find(&grant.email)
+        .filter(|user| user.has_fingerprint(&grant.fingerprint));
+    let user = user.ok_or("invalid_grant")?;
     let life = (call.now, provider.lifetime);
     let id_token =
         tokens::id_token(&provider.key, &provider.issuer, &user, &grant, life).ok_or("server_error")?;

@@ -490,3 +490,37 @@ async fn signing_out_at_the_provider_needs_a_proof_or_a_click() {
         "copies of the cookie are dead"
     );
 }
+
+#[tokio::test]
+async fn a_removed_user_and_a_changed_password_end_what_was_given_out() {
+    let hash =
+        "$argon2id$v=19$m=8,t=1,p=1$LmhYTyY+XqO/U6lYhxU/BA$AzhbSxj9GT+4iYZlV3H1aQOq8llWtfA/AxpXIfVpouM";
+    let other =
+        "$argon2id$v=19$m=8,t=1,p=1$O+M/NbWv3lC7NajUEW5T8w$Gjv402ES4oouygyXyfBr6yRHqW8p4tjaWwMs4fDQD6Y";
+    for (from, to) in [
+        ("email: user@example.com", "email: gone@example.com"),
+        (hash, other),
+    ] {
+        let world = World::new();
+        let mut browser = Browser::new(&world);
+        let tokens = token(&world, &code(&mut browser).await, &[], &secret(&world))
+            .await
+            .json();
+        let access = tokens["access_token"].as_str().unwrap();
+        let waiting = parameter(browser.get(&authorize()).await.location(), "code").unwrap();
+        assert_eq!(userinfo(&world, access).await.status, StatusCode::OK);
+        world.reload_changed(from, to);
+        assert_eq!(
+            userinfo(&world, access).await.status,
+            StatusCode::UNAUTHORIZED,
+            "{to}"
+        );
+        assert_eq!(
+            browser.get(&authorize()).await.status,
+            StatusCode::OK,
+            "asks for the password: {to}"
+        );
+        let reply = token(&world, &waiting, &[], &secret(&world)).await;
+        assert_eq!(reply.json()["error"], "invalid_grant", "{to}");
+    }
+}

@@ -130,6 +130,14 @@ impl World {
         *self.settings.lock() = settings;
     }
 
+    /// Swaps the settings for changed ones.
+    pub fn reload_changed(&self, from: &str, to: &str) {
+        assert!(CONFIG.contains(from));
+        let settings = load_text(&CONFIG.replace(from, to));
+        *self.service.lock() = build(&settings, &self.broker, &self.clock, &self.state);
+        *self.settings.lock() = settings;
+    }
+
     pub fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
@@ -291,10 +299,14 @@ fn assertion(principal: &Principal) -> HeaderValue {
 }
 
 fn load(more: &str) -> Settings {
+    load_text(&format!("{CONFIG}{more}"))
+}
+
+fn load_text(config: &str) -> Settings {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.yaml");
     let data = format!("data_dir: {}\n", folder.path().join("data").display());
-    std::fs::write(&path, format!("{data}{CONFIG}{more}")).unwrap();
+    std::fs::write(&path, format!("{data}{config}")).unwrap();
     match Loader::new(Some(&path), &BTreeMap::new()).dry_run().load() {
         Ok(loaded) => loaded.settings,
         Err(errors) => panic!("{errors}"),
