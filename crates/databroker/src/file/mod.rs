@@ -1,7 +1,7 @@
 //! Records in one file: durable before a write is answered, sealed, for one process at a time.
 //!
-//! [`open`] makes or opens the file, [`tables`] says what is in it, [`seal`] how values are protected,
-//! [`writer`] is the one thread that writes.
+//! `open` makes or opens the file, `tables` says what is in it, `seal` how values are protected,
+//! `writer` is the one thread that writes.
 
 mod open;
 mod seal;

@@ -5,7 +5,7 @@
 //! and regularly who the user is. When it clearly says no, the session is deleted. When it cannot be reached
 //! or is out of order, the session stays and the question is put again, later and later.
 //!
-//! One task follows the sessions and starts jobs; [`schedule`] decides when, [`session`] says what a job
+//! One task follows the sessions and starts jobs; `schedule` decides when, `session` says what a job
 //! does. One session never has two jobs at the same time.
 
 mod schedule;
