@@ -114,6 +114,8 @@ fn config(case: &Value, routes: &[Value]) -> Value {
         "address": "127.0.0.1:0",
         "databroker_storage_type": "memory",
         "insecure_server": plain,
+        // Health paths are logged at debug.
+        "log_level": "debug",
         "access_log_fields": ["response-code", "response-code-details", "cluster-stat-name"],
     });
     config.extend(always.as_object().cloned().unwrap_or_default());

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Method, Response, StatusCode};
 use pomerium_config::settings::Settings;
 use pomerium_web::canonical::Refusal;
@@ -208,7 +208,21 @@ pub(super) fn refusal(mut exchange: Box<Exchange>, refusal: &Refusal, head: bool
 }
 
 /// The answer to a request that cannot be served.
-pub(super) fn problem(flow: Flow, problem: Problem) -> Reply {
+pub(super) fn problem(mut flow: Flow, problem: Problem) -> Reply {
+    if problem == Problem::Upgrade && !flow.parts.headers.contains_key(ACCEPT) {
+        // Browsers name no form when they open a WebSocket, and show nobody what they get.
+        flow.exchange.answered(403, problem.details());
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        return finish(
+            flow.exchange,
+            response,
+            Ending {
+                close: true,
+                head: false,
+            },
+        );
+    }
     let kind = negotiate::wants_local_reply(&flow.parts.headers);
     make(flow.exchange, kind, problem)
 }
