@@ -108,6 +108,29 @@ async fn a_state_is_good_once_in_one_browser_and_not_for_ever() {
     );
 }
 
+/// The code of the first answer is spent at the provider; a state must not live on with a fresh one.
+#[tokio::test]
+async fn a_state_is_spent_even_if_the_provider_answers_it_twice() {
+    let world = World::new();
+    let mut browser = Browser::new(&world);
+    let callback = at_callback(&mut browser).await;
+    let authorize = browser
+        .visited
+        .iter()
+        .find(|url| url.contains("/idp/authorize?"))
+        .unwrap()
+        .clone();
+    let mut copy = Browser::new(&world);
+    copy.jar = browser.jar.clone();
+    let again = copy.get(&authorize).await.location().to_owned();
+    assert_eq!(parameter(&again, "state"), parameter(&callback, "state"));
+    assert_ne!(parameter(&again, "code"), parameter(&callback, "code"));
+    assert_eq!(browser.open(&callback).await.body, "hello user@example.com");
+    is_refused(&copy.get(&again).await);
+    is_refused(&browser.get(&again).await);
+    assert_eq!(world.broker.sessions().len(), 1);
+}
+
 #[tokio::test]
 async fn errors_of_the_provider_are_told_and_tamed() {
     let world = World::new();
