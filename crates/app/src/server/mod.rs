@@ -182,6 +182,7 @@ fn dataplane_options(settings: &Settings, workers: Option<usize>) -> pomerium_pr
         insecure: settings.listener.insecure,
         redirect_address: settings.listener.redirect_address.clone(),
         workers: workers.unwrap_or_else(cores),
+        assumed_peer: None,
     }
 }
 
