@@ -319,6 +319,20 @@ fn many_routes_load() {
     );
 }
 
+#[test]
+fn the_cloud_token_is_not_ignored() {
+    let env = BTreeMap::from([
+        ("DATA_DIR".to_owned(), "/dev/null/data".to_owned()),
+        ("POMERIUM_ZERO_TOKEN".to_owned(), "t".to_owned()),
+    ]);
+    let loaded = Loader::new(None, &env).load().unwrap();
+    assert!(
+        loaded.refusals[0]
+            .to_string()
+            .starts_with("environment variable POMERIUM_ZERO_TOKEN: ")
+    );
+}
+
 fn pair(site: &Site, name: &str) -> (String, String) {
     let key = rcgen::generate_simple_self_signed(vec!["app.example.com".to_owned()]).unwrap();
     (

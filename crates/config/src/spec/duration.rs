@@ -1,23 +1,23 @@
 //! Durations as deployed files write them: `1h30m`, `1.5s`, `-2m`, `0` (spec config.md 4.1).
 
-const UNITS: [(&str, f64); 8] = [
-    ("ns", 1.0),
-    ("us", 1e3),
-    ("µs", 1e3),
-    ("μs", 1e3),
-    ("ms", 1e6),
-    ("s", 1e9),
-    ("m", 60e9),
-    ("h", 3600e9),
+const UNITS: [(&str, i128); 8] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("µs", 1_000),
+    ("μs", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
 ];
 
 /// Nanoseconds of a text, or what is wrong with it.
 pub fn parse(text: &str) -> Result<i64, String> {
     let invalid = || format!("invalid duration \"{text}\"");
-    let (sign, mut rest) = match text.as_bytes().first() {
-        Some(b'-') => (-1.0, &text[1..]),
-        Some(b'+') => (1.0, &text[1..]),
-        _ => (1.0, text),
+    let (negative, mut rest) = match text.as_bytes().first() {
+        Some(b'-') => (true, &text[1..]),
+        Some(b'+') => (false, &text[1..]),
+        _ => (false, text),
     };
     if rest == "0" {
         return Ok(0);
@@ -25,41 +25,50 @@ pub fn parse(text: &str) -> Result<i64, String> {
     if rest.is_empty() {
         return Err(invalid());
     }
-    let mut total: f64 = 0.0;
-    let mut whole: i128 = 0;
+    let mut total: i128 = 0;
     while !rest.is_empty() {
         let digits = rest
             .find(|c: char| !c.is_ascii_digit() && c != '.')
             .unwrap_or(rest.len());
-        let number = &rest[..digits];
-        if number.is_empty() || number == "." || number.matches('.').count() > 1 {
+        let (number, after) = rest.split_at(digits);
+        let end = after
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        rest = after;
+        if number.is_empty() {
             return Err(invalid());
         }
-        rest = &rest[digits..];
-        let unit_end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
-        let unit = &rest[..unit_end];
         if unit.is_empty() {
             return Err(format!("missing unit in duration \"{text}\""));
         }
         let Some((_, nanos)) = UNITS.iter().find(|(name, _)| *name == unit) else {
             return Err(format!("unknown unit \"{unit}\" in duration \"{text}\""));
         };
-        rest = &rest[unit_end..];
-        match number.parse::<i128>() {
-            #[allow(
-                clippy::cast_possible_truncation,
-                reason = "units are whole numbers of nanoseconds"
-            )]
-            Ok(number) => whole = whole.saturating_add(number.saturating_mul(*nanos as i128)),
-            Err(_) => total += number.parse::<f64>().map_err(|_| invalid())? * nanos,
-        }
+        total = total.saturating_add(amount(number, *nanos).ok_or_else(invalid)?);
     }
-    #[allow(clippy::cast_possible_truncation, reason = "checked against the range below")]
-    let nanos = whole.saturating_add(total as i128);
-    let signed = if sign < 0.0 { -nanos } else { nanos };
+    let signed = if negative { -total } else { total };
     i64::try_from(signed).map_err(|_| invalid())
+}
+
+/// `1.5` of a unit; what is below a nanosecond is cut off.
+fn amount(number: &str, unit: i128) -> Option<i128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+        return None;
+    }
+    let value = |digits: &str| {
+        if digits.is_empty() {
+            Some(0)
+        } else {
+            digits.parse::<i128>().ok()
+        }
+    };
+    let fraction = &fraction[..fraction.len().min(18)];
+    let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
+    value(whole)?
+        .checked_mul(unit)?
+        .checked_add(value(fraction)? * unit / scale)
 }
 
 /// The text form of nanoseconds: `14h0m0s`, `1.5s`, `30ns`, `0s`.

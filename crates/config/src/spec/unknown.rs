@@ -62,6 +62,12 @@ fn elsewhere(name: &str, in_route: bool) -> String {
     if !in_route && ROUTE.iter().any(|key| key.name == name) {
         return format!("`{name}` is an option of a route: move it into an entry of `routes`");
     }
+    if !in_route && keys::BRANDING.iter().any(|key| key.name == name) {
+        return format!("write it under `branding`: `branding: {{{name}: …}}`");
+    }
+    if name == "headers" {
+        return "use `set_response_headers`".into();
+    }
     if in_route && keys::find_global(name).is_some() {
         return format!("`{name}` belongs to the top level of the file");
     }

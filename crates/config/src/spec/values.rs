@@ -3,6 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde_json::json;
+
 use super::node::Node;
 use super::upstream::Upstream;
 use crate::diagnostic::{Origin, Place};
@@ -62,7 +64,10 @@ impl Val {
             Self::Claims(items) => items.is_empty(),
             Self::Policy(..) => false,
             Self::Upstreams(items) => items.is_empty(),
-            Self::Free(node) => node.is_null() || node.to_json() == serde_json::json!([]),
+            Self::Free(node) => {
+                let empty = [json!(null), json!(false), json!(""), json!([]), json!({})];
+                empty.contains(&node.to_json())
+            }
         }
     }
 

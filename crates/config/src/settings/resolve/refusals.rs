@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{Cx, identity};
-use crate::diagnostic::Origin;
+use crate::diagnostic::{Origin, Place};
 use crate::settings::{AuthenticateSettings, RouteKind, RouteSettings, Services};
 use crate::spec::decode;
 use crate::spec::keys::{self, Effect, Key, Kind, ROUTE};
@@ -85,10 +85,7 @@ fn describe(key: &Key) -> String {
 /// Set, but to what holds anyway.
 fn is_default(key: &'static Key, item: &Item) -> bool {
     if let Some(default) = key.default {
-        let node = Node::new(
-            Value::Text(default.to_owned()),
-            crate::diagnostic::Place::default(),
-        );
+        let node = Node::new(Value::Text(default.to_owned()), Place::default());
         return decode::decode_text_value(key, &node).is_ok_and(|default| default.same(&item.value));
     }
     if let Val::Choice(member) = item.value {
@@ -136,6 +133,19 @@ fn special(values: &Values, cx: &mut Cx<'_>) {
             "codec_type",
             why,
             "use auto, http1 or http2",
+        );
+    }
+    let name = "POMERIUM_ZERO_TOKEN";
+    if cx.env.get(name).is_some_and(|token| !token.is_empty()) {
+        let place = Place {
+            origin: Origin::Env(name),
+            ..Place::default()
+        };
+        cx.sink.refuse(
+            place,
+            "",
+            "configuration by the cloud service is not built",
+            "unset the variable, use a file",
         );
     }
     let name = "databroker_storage_type";

@@ -13,7 +13,7 @@ pub use choices::{
     LOAD_BALANCING, UNDERSCORES,
 };
 pub use guard::{guards_access, likely_guard, nearest};
-pub use ours::{LOCAL_IDP, LOCAL_USER};
+pub use ours::{BRANDING, LOCAL_IDP, LOCAL_USER};
 pub use route::{REDIRECT, RESPONSE, REWRITE_HEADER, ROUTE, SUB_POLICY};
 
 /// One option.

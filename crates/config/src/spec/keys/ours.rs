@@ -27,7 +27,8 @@ pub const LOCAL_IDP: &[Key] = &[
     Key::new("passkeys", Kind::Free, "Passkeys.").not_built(),
 ];
 
-const BRANDING: &[Key] = &[
+/// `branding`.
+pub const BRANDING: &[Key] = &[
     Key::new("primary_color", Kind::Text, "Accent colour, #rrggbb."),
     Key::new("secondary_color", Kind::Text, "Second colour, #rrggbb."),
     Key::new(

@@ -10,7 +10,7 @@ pub(super) struct From {
     pub hosts: HostMatch,
 }
 
-pub(super) fn resolve(route: &Values, any_port: bool, cx: &mut Cx<'_>) -> Option<From> {
+pub(super) fn resolve(route: &Values, any_port: bool, insecure: bool, cx: &mut Cx<'_>) -> Option<From> {
     let text = route.text("from");
     let url = match go_url::require(text) {
         Ok(url) => url,
@@ -36,10 +36,14 @@ pub(super) fn resolve(route: &Values, any_port: bool, cx: &mut Cx<'_>) -> Option
         cx.sink
             .error(route.place("from"), route.key("from"), message, help);
     }
-    if url.scheme == "http" {
-        let message = "only https is served unless insecure_server is set: http is read as https";
-        cx.sink
-            .warn(route.place("from"), route.key("from"), message, "write https");
+    if url.scheme == "http" && !insecure {
+        let message = "http is read as https: this listener serves https only";
+        cx.sink.warn(
+            route.place("from"),
+            route.key("from"),
+            message,
+            "write https, or set insecure_server",
+        );
     }
     Some(From {
         kind,

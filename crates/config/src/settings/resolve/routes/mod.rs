@@ -78,7 +78,12 @@ fn global_response_headers(values: &Values) -> Vec<(String, String)> {
 }
 
 fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<RouteSettings> {
-    let from = from::resolve(route, inherited.flags.match_any_incoming_port, cx);
+    let from = from::resolve(
+        route,
+        inherited.flags.match_any_incoming_port,
+        inherited.global.on("insecure_server"),
+        cx,
+    );
     let action = action::resolve(route, cx);
     let access = access::resolve(route, cx);
     let upstream_tls = tls::resolve(route, cx);
