@@ -43,8 +43,8 @@ async fn a_person_signs_in_sees_the_application_and_signs_out() -> Result<()> {
     judge_page(&page, "who-am-i").await?;
 
     page.goto(&stage.env.url("app", "/.pomerium/sign_out")).await?;
-    while page.count("form button[type=submit]").await? > 0 {
-        page.follow("form button[type=submit]").await?;
+    while page.count("button[type=submit]").await? > 0 {
+        page.follow("button[type=submit]").await?;
     }
     assert!(
         page.text("h1").await?.contains("signed out"),

@@ -79,8 +79,7 @@ async fn a_body_shorter_than_its_length_is_not_passed_off_as_whole() -> Result<(
     let lie = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort";
     let upstream = RawUpstream::start(vec![Step::ReadHead, Step::write(lie), Step::Close]).await?;
     let env = behind(&upstream.url()).await?;
-    let error = ask(&env).await.expect_err("the body is short");
-    assert!(format!("{error:#}").contains("ended"), "{error:#}");
+    assert!(ask(&env).await.is_err(), "a short body was passed off as whole");
     Ok(())
 }
 

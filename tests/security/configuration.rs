@@ -22,7 +22,7 @@ async fn a_key_without_effect_yet_stops_the_start_by_name() -> Result<()> {
     let route = Route::new("app", "http://127.0.0.1:9").public();
     for (key, value) in [
         ("downstream_mtls", json!({ "ca": "bm90IGEgY2VydGlmaWNhdGU=" })),
-        ("databroker_storage_type", json!("postgres")),
+        ("use_proxy_protocol", json!(true)),
         ("autocert", json!(true)),
     ] {
         let (status, output) = Environment::builder()?

@@ -27,6 +27,30 @@ async fn another_site_cannot_sign_anyone_out() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_image_on_another_site_cannot_sign_anyone_out() -> Result<()> {
+    let stage = scripted().await?;
+    let client = stage.signed_in().await?;
+    let headers = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "no-cors"),
+        ("sec-fetch-dest", "image"),
+        ("referer", "https://evil.example.org/"),
+    ];
+    let mut url = stage.env.url("app", "/.pomerium/sign_out");
+    for _ in 0..5 {
+        let reply = client.get_with(&url, &headers).await?;
+        let Some(next) = reply.location() else { break };
+        url = next.to_string();
+    }
+    assert_eq!(
+        stage.api(&client, "app", "/").await?.status,
+        200,
+        "still signed in"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn our_own_answers_give_no_other_site_access() -> Result<()> {
     let stage = scripted().await?;
     let client = stage.signed_in().await?;

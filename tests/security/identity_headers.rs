@@ -26,11 +26,9 @@ const NAMES: [&str; 9] = [
 async fn identity_headers_of_clients_are_removed_on_every_route() -> Result<()> {
     let stage = scripted().await?;
     for route in ["open", "ws"] {
-        let client = if route == "ws" {
-            stage.signed_in().await?
-        } else {
-            stage.env.client()?
-        };
+        let client = stage.env.client()?;
+        client.follow(&stage.env.url(route, "/")).await?;
+        stage.upstream.take_requests();
         for name in &NAMES[..6] {
             let reply = client
                 .get_with(&stage.env.url(route, "/"), &[(name, "spoofed")])

@@ -18,7 +18,9 @@ async fn stage() -> Result<(Environment, Upstream)> {
     Ok((env, upstream))
 }
 
-/// Sends bytes with `{host}` filled in, and returns everything that came back and everything that arrived.
+/// Sends bytes with `{host}` filled in and one last good request that ends the connection; returns
+/// everything that came back and everything that arrived, but for that last request. Closing our half
+/// instead would make the server give up, and nothing would be tested.
 async fn send(
     env: &Environment,
     upstream: &Upstream,
@@ -27,17 +29,19 @@ async fn send(
 ) -> Result<(String, Vec<Recorded>)> {
     upstream.take_requests();
     let mut client = env.raw(name).await?;
-    client
-        .send(message.replace("{host}", &env.authority_of(name)))
-        .await?;
-    client.finish().await?;
+    let message = format!("{message}{LAST}").replace("{host}", &env.authority_of(name));
+    client.send(message).await?;
     let answer = client.read_to_close().await?;
-    Ok((
-        String::from_utf8_lossy(&answer).into_owned(),
-        upstream.take_requests(),
-    ))
+    let mut answer = String::from_utf8_lossy(&answer).into_owned();
+    let mut arrived = upstream.take_requests();
+    if arrived.last().is_some_and(|request| request.target == "/last") {
+        arrived.pop();
+        answer.truncate(answer.rfind("HTTP/1.1 ").unwrap_or_default());
+    }
+    Ok((answer, arrived))
 }
 
+const LAST: &str = "GET /last HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n";
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: {host}\r\n\r\n";
 
 #[tokio::test]

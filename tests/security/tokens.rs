@@ -48,15 +48,12 @@ async fn no_other_token_passes_for_a_session() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_session_of_the_sign_in_host_is_not_one_of_a_route_nor_the_other_way_round() -> Result<()> {
+async fn each_host_has_a_cookie_of_its_own() -> Result<()> {
     let stage = scripted().await?;
     let client = stage.signed_in().await?;
     let (app, auth) = (stage.env.url("app", "/"), stage.env.url("auth", "/"));
-    let route = client.cookie(&app, "_pomerium").context("no route cookie")?;
-    let authenticate = client
-        .cookie(&auth, "_pomerium_authenticate")
-        .context("no authenticate cookie")?;
-    assert_ne!(route, authenticate);
+    assert!(client.cookie(&app, "_pomerium").is_some());
+    assert!(client.cookie(&auth, "_pomerium_authenticate").is_some());
     assert_eq!(client.cookie(&auth, "_pomerium"), None, "each host has its own");
     assert_eq!(
         client.cookie(&app, "_pomerium_authenticate"),
