@@ -30,7 +30,7 @@ impl Place<'_> {
                 "data_dir": self.folder.join("data"),
                 "shared_secret": "dGVzdHMgb25seTogdGhlIHNoYXJlZCBzZWNyZXQgISE=",
                 "cookie_secret": "dGVzdHMgb25seTogdGhlIGNvb2tpZSBzZWNyZXQgISE=",
-                "log_level": "info",
+                "log_level": "debug",
             }),
         );
         self.certificates(&mut config)?;
