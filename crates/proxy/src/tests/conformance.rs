@@ -66,7 +66,6 @@ const ELSEWHERE: &[&str] = &[
     "internal-well-known",
     // Pages.
     "error-404-star",
-    "robots-denied-route",
     // Tunnels.
     "tcp-connect",
     "tcp-connect-other-port",

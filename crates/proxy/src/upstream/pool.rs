@@ -28,7 +28,8 @@ use crate::metrics::Metrics;
 const IDLE: Duration = Duration::from_secs(90);
 /// Unused connections kept per endpoint and worker.
 const MAX_IDLE: usize = 256;
-/// Largest response header block.
+/// Largest response header block. The number of fields is the library's default, 100: more would cost an
+/// allocation per response.
 const MAX_HEADER_BYTES: usize = 128 * 1024;
 /// Read buffer of an upstream connection.
 const MAX_BUFFER: usize = 256 * 1024;
@@ -289,7 +290,6 @@ impl EndpointPool {
 async fn start_http1(stream: Stream) -> Result<Connection, UpstreamError> {
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
-        .max_headers(1000)
         .max_header_size(MAX_HEADER_BYTES)
         .max_buf_size(MAX_BUFFER)
         .handshake(TokioIo::new(stream))
