@@ -168,7 +168,12 @@ impl Apt {
                 .args(["-s", "install", "--no-install-recommends"])
                 .args(packages),
         )?;
-        Ok(planned(&plan))
+        let mut all = planned(&plan);
+        // A package may be installed and yet not be found, when its folder is not on the PATH.
+        all.extend(packages.iter().map(ToString::to_string));
+        all.sort();
+        all.dedup();
+        Ok(all)
     }
 }
 
