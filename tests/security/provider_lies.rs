@@ -6,10 +6,13 @@ use pomerium_testing::Script;
 use pomerium_tests::scripted;
 use serde_json::json;
 
+/// How a correct script becomes a lie.
+type Lie = Box<dyn Fn(&mut Script)>;
+
 #[tokio::test]
 async fn no_lie_of_a_provider_signs_anyone_in() -> Result<()> {
     let stage = scripted().await?;
-    let lies: Vec<(&str, Box<dyn Fn(&mut Script)>)> = vec![
+    let lies: Vec<(&str, Lie)> = vec![
         (
             "another issuer",
             Box::new(|s| s.overrides = json!({ "iss": "https://evil.example.org" })),

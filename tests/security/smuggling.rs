@@ -45,6 +45,7 @@ const LAST: &str = "GET /last HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: {host}\r\n\r\n";
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 async fn doubtful_framing_never_becomes_a_second_request() -> Result<()> {
     let (env, upstream) = stage().await?;
     let cases = [
