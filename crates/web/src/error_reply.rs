@@ -85,7 +85,7 @@ pub fn redirect(status: StatusCode, location: &str) -> Response {
 pub const INTERCEPTED: &str = "x-pomerium-intercepted-response";
 
 /// What crawlers get where they may not look.
-pub const ROBOTS: &str = "User-agent: *\nDisallow: /\n";
+pub const ROBOTS: &str = "User-agent: *\nDisallow: /";
 
 fn finish(headers: &mut HeaderMap, problem: &Problem) {
     headers.insert(INTERCEPTED, HeaderValue::from_static("true"));
