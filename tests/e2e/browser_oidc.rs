@@ -97,7 +97,13 @@ async fn someone_who_may_not_is_told_why_without_a_redirect() -> Result<()> {
         stage.env.url("admin", "/")
     );
     // The browser may ask for an icon as well.
-    assert!(stage.upstream.requests().iter().any(|request| request.target == "/"));
+    assert!(
+        stage
+            .upstream
+            .requests()
+            .iter()
+            .any(|request| request.target == "/")
+    );
     Ok(())
 }
 
