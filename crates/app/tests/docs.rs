@@ -12,14 +12,21 @@ const SECRET_FILE: &str = "/run/secrets/idp";
 
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let mut pages: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|ext| ext == "md")).collect();
+    let docs = fs::read_dir(root.join("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut pages: Vec<PathBuf> = docs
+        .filter(|path| path.extension().is_some_and(|ext| ext == "md"))
+        .collect();
     pages.push(root.join("README.md"));
     pages
 }
 
 fn examples(text: &str) -> Vec<&str> {
-    text.split("```yaml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect()
+    text.split("```yaml\n")
+        .skip(1)
+        .map(|rest| rest.split("\n```").next().unwrap())
+        .collect()
 }
 
 #[test]
@@ -36,10 +43,17 @@ fn every_example_loads_and_could_be_started() {
             let loaded = Loader::new(Some(&file), &BTreeMap::new()).dry_run().load();
             let loaded = loaded.unwrap_or_else(|error| panic!("{}:\n{example}\n{error}", page.display()));
             let refusals: Vec<String> = loaded.refusals.iter().map(ToString::to_string).collect();
-            assert!(refusals.is_empty(), "{}:\n{example}\n{refusals:?}", page.display());
+            assert!(
+                refusals.is_empty(),
+                "{}:\n{example}\n{refusals:?}",
+                page.display()
+            );
             Snapshot::build(&loaded.settings, None).unwrap();
             seen += 1;
         }
     }
-    assert!(seen >= 6, "only {seen} examples were found; has their form changed?");
+    assert!(
+        seen >= 6,
+        "only {seen} examples were found; has their form changed?"
+    );
 }

@@ -19,6 +19,8 @@ use crate::upstream::Cluster;
 pub struct Route {
     /// The settings it was made from.
     pub settings: Arc<RouteSettings>,
+    /// Changes when anything about the route changes; for the logs.
+    pub(crate) checksum: u64,
     pub(crate) action: RouteAction,
     pub(crate) path: PathRewriter,
     pub(crate) host: HostRewriter,
@@ -88,6 +90,8 @@ impl Route {
                 .iter()
                 .any(|name| name == "x-forwarded-host"),
             claim_headers: claim_headers.clone(),
+            // Over the printed form, in which secrets are placeholders.
+            checksum: xxhash_rust::xxh3::xxh3_64(format!("{settings:?}").as_bytes()),
             settings: settings.clone(),
         })
     }

@@ -32,17 +32,11 @@ impl Source {
         let loaded = match self.0.load() {
             Ok(loaded) => loaded,
             Err(errors) => {
-                errors
-                    .errors
-                    .iter()
-                    .for_each(|error| log_problem(self.file(), error));
+                errors.errors.iter().for_each(log_problem);
                 return Err(anyhow::Error::new(errors));
             }
         };
-        loaded
-            .warnings
-            .iter()
-            .for_each(|warning| log_warning(self.file(), warning));
+        loaded.warnings.iter().for_each(log_warning);
         if loaded.refusals.is_empty() {
             return Ok(loaded.settings);
         }

@@ -75,6 +75,8 @@ pub struct Server {
     sink: LogSink,
     tracing: Option<SdkTracerProvider>,
     settings: Mutex<Arc<Settings>>,
+    /// Held while a reload is under way.
+    reloading: Mutex<()>,
 }
 
 impl Server {
@@ -115,6 +117,7 @@ impl Server {
             sink,
             tracing,
             settings: Mutex::new(settings),
+            reloading: Mutex::new(()),
         };
         let server = Arc::new(server);
         reload::watch(&server);
@@ -139,7 +142,9 @@ impl Server {
                 Request::Stop => break,
                 Request::Reload => {
                     tracing::info!("config: received SIGHUP, reloading config");
-                    self.reload();
+                    let server = Arc::clone(&self);
+                    // Not awaited: a signal to stop must not wait for a slow disk.
+                    tokio::task::spawn_blocking(move || server.reload());
                 }
             }
         }

@@ -1,8 +1,9 @@
 //! A changed configuration, taken whole or not at all.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pomerium_config::LoadErrors;
 use pomerium_config::settings::Settings;
 use pomerium_config::watch::Watcher;
 
@@ -14,21 +15,34 @@ impl Server {
     /// Reads the configuration again. Whatever is wrong is logged, and the old one stays in force; connections are
     /// not touched either way.
     pub fn reload(&self) {
+        let _ = self.reload_watching();
+    }
+
+    /// As [`Self::reload`]; returns the files whose change is a reason to try again.
+    fn reload_watching(&self) -> Vec<PathBuf> {
+        let _one_at_a_time = self.reloading.lock();
         let result = self.try_reload();
         self.core
             .process
             .reloaded(result.is_ok(), self.core.clock.now().as_second());
         match result {
-            Ok(()) => tracing::info!(
-                routes = self.settings().routes.len(),
-                "config: loaded configuration"
-            ),
+            Ok(()) => {
+                tracing::info!(
+                    routes = self.settings().routes.len(),
+                    "config: loaded configuration"
+                );
+                Vec::new()
+            }
             Err(error) => {
                 let why = format!("{error:#}");
                 tracing::error!(
                     error = why,
                     "config: error updating config; the previous configuration stays in force"
                 );
+                let errors = error.downcast_ref::<LoadErrors>();
+                errors
+                    .map(|errors| errors.watched_files.clone())
+                    .unwrap_or_default()
             }
         }
     }
@@ -78,12 +92,14 @@ async fn follow(server: std::sync::Weak<Server>, mut watcher: Watcher) {
         }
         tracing::info!("config: file updated, reconfiguring...");
         let reloaded = Arc::clone(&server);
-        let _ = tokio::task::spawn_blocking(move || reloaded.reload()).await;
-        watcher.watch(watched(&server, &server.settings()));
+        let more = tokio::task::spawn_blocking(move || reloaded.reload_watching()).await;
+        let mut files = watched(&server, &server.settings());
+        files.extend(more.unwrap_or_default());
+        watcher.watch(files);
     }
 }
 
-fn watched(server: &Server, settings: &Settings) -> Vec<std::path::PathBuf> {
+fn watched(server: &Server, settings: &Settings) -> Vec<PathBuf> {
     server
         .source
         .file()

@@ -24,8 +24,8 @@ pub(super) fn resolve(route: &Values, cx: &mut Cx<'_>) -> Access {
     check_whitelists(route, cx);
     let embedded = route.policy("policy");
     let merged = merge(&rules(route), embedded.map(|(policy, _)| policy));
-    if let Some((policy, tree)) = embedded {
-        lint(policy, tree, route, cx);
+    if let Some((_, tree)) = embedded {
+        lint(&merged, tree, route, cx);
     }
     let program = compile(&merged, embedded.map(|(_, tree)| tree), route, cx);
     Access {
