@@ -56,10 +56,10 @@ fn names(refusals: &[Refusal]) -> String {
     names.join(", ")
 }
 
-fn log_problem(file: Option<&Path>, problem: &Diagnostic) {
-    let file = file.map(|path| path.display().to_string()).unwrap_or_default();
+fn log_problem(problem: &Diagnostic) {
+    let place = problem.location();
     tracing::error!(
-        config_file = file,
+        config_file = place,
         key = problem.key,
         help = problem.help,
         "{}",
@@ -67,10 +67,10 @@ fn log_problem(file: Option<&Path>, problem: &Diagnostic) {
     );
 }
 
-fn log_warning(file: Option<&Path>, warning: &Diagnostic) {
-    let file = file.map(|path| path.display().to_string()).unwrap_or_default();
+fn log_warning(warning: &Diagnostic) {
+    let place = warning.location();
     tracing::warn!(
-        config_file = file,
+        config_file = place,
         key = warning.key,
         help = warning.help,
         "{}",
