@@ -1,4 +1,5 @@
 //! Every YAML example of the README and of `docs/` loads, and could be started.
+#![allow(clippy::unwrap_used, reason = "a test: what is missing shows at once")]
 
 use std::collections::BTreeMap;
 use std::fs;
