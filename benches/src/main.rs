@@ -75,7 +75,11 @@ fn main() -> Result<()> {
         match cli.role {
             Some(Role::Upstream) => upstream::serve().await,
             Some(Role::Authorizer) => authorizer::serve().await,
-            None => Box::pin(measure(&cli)).await,
+            // What was started ends with what started it, also when someone loses patience.
+            None => tokio::select! {
+                result = Box::pin(measure(&cli)) => result,
+                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            },
         }
     })
 }

@@ -38,6 +38,7 @@ fn with(payload: &Value, name: &str, value: Value) -> Value {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 async fn no_forged_handle_is_anybody() -> Result<()> {
     let stage = scripted().await?;
     let client = stage.signed_in().await?;

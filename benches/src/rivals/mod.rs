@@ -26,6 +26,20 @@ pub struct Rival {
     pub port: u16,
     /// Keeps it running.
     _running: Box<dyn std::any::Any + Send>,
+    /// Its processes are a group of their own: workers outlive a master that is killed.
+    group: bool,
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        if self.group {
+            let group = format!("-{}", self.process);
+            // Nothing to do about a failure here: then the processes have ended already.
+            let _ = std::process::Command::new("kill")
+                .args(["-KILL", "--", &group])
+                .status();
+        }
+    }
 }
 
 /// What every rival needs: a place, a certificate, an upstream.
@@ -61,8 +75,9 @@ impl Ground {
     }
 
     /// Starts a proxy and waits until it forwards.
-    async fn run(&self, name: &'static str, port: Port, command: Command) -> Result<Rival> {
+    async fn run(&self, name: &'static str, port: Port, mut command: Command) -> Result<Rival> {
         let log = self.path().join(format!("{}.txt", name.replace([' ', '+'], "-")));
+        command.process_group(0);
         let mut program = Program::start_into_file(command, &log)?;
         let process = program.id().with_context(|| format!("{name} ended at once"))?;
         let address = ([127, 0, 0, 1], port.number()).into();
@@ -90,6 +105,7 @@ impl Ground {
             process,
             port: number,
             _running: Box::new((program, port)),
+            group: true,
         })
     }
 }

@@ -47,6 +47,7 @@ pub async fn start(upstream: u16) -> Result<SignedIn> {
         process: environment.process_id()?,
         port: environment.port(),
         _running: Box::new(environment),
+        group: false,
     };
     Ok(SignedIn {
         rival,
