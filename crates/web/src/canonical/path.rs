@@ -32,6 +32,9 @@ pub enum PathError {
     /// A dot segment in disguise (`..;x`, or `..` around a kept escaped slash).
     #[error("path holds a disguised dot segment")]
     DisguisedDots,
+    /// A second slash in disguise (`/;x/`).
+    #[error("path holds a disguised double slash")]
+    DisguisedSlash,
 }
 
 /// A path after the pipeline.
@@ -58,6 +61,7 @@ pub fn normalise<'a>(raw: &'a str, rules: &Rules) -> Result<Normalised<'a>, Path
     let (mut path, redirect) = unescape(raw.as_bytes(), rules)?;
     if rules.merge_slashes {
         merge_slashes(&mut path);
+        refuse_disguised_slashes(&path)?;
     }
     if rules.normalize_path {
         refuse_disguised_dots(&path)?;
@@ -86,7 +90,7 @@ fn is_plain(path: &[u8]) -> bool {
     };
     let mut before = b'/';
     for &byte in rest {
-        if !PLAIN[byte as usize] || (before == b'/' && (byte == b'/' || byte == b'.')) {
+        if !PLAIN[byte as usize] || (before == b'/' && matches!(byte, b'/' | b'.' | b';')) {
             return false;
         }
         before = byte;
@@ -186,6 +190,19 @@ fn is_unreserved(byte: u8) -> bool {
 
 fn merge_slashes(path: &mut Vec<u8>) {
     path.dedup_by(|a, b| *a == b'/' && *b == b'/');
+}
+
+/// Some servers cut `;…` off a segment before they merge slashes: to them `/;x/admin` is `/admin`. At the end of a
+/// path it stands for a slash at most; Java servers write `/;jsessionid=…` there.
+fn refuse_disguised_slashes(path: &[u8]) -> Result<(), PathError> {
+    let mut segments = path.split(|byte| *byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let nameless = segment.starts_with(b";") || starts_with_escape(segment, b"3b");
+        if nameless && segments.peek().is_some() {
+            return Err(PathError::DisguisedSlash);
+        }
+    }
+    Ok(())
 }
 
 /// Some servers cut `;…` off a segment before they look for dots, so `..;x` climbs there and not here.

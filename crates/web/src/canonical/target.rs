@@ -57,6 +57,7 @@ fn detail(error: path::PathError) -> &'static str {
         path::PathError::BadEscape => "path holds a malformed percent-escape",
         path::PathError::EscapedSlash => "path holds an escaped slash",
         path::PathError::DisguisedDots => "path holds a disguised dot segment",
+        path::PathError::DisguisedSlash => "path holds a disguised double slash",
     }
 }
 

@@ -75,6 +75,9 @@ fn what_is_refused() {
         ("/a/%2e%2e;/admin", PathError::DisguisedDots),
         ("/a/..%3b/admin", PathError::DisguisedDots),
         ("/a/..%3B/admin", PathError::DisguisedDots),
+        ("/;/admin", PathError::DisguisedSlash),
+        ("/;x=1/admin", PathError::DisguisedSlash),
+        ("/a/%3Bx/b", PathError::DisguisedSlash),
     ] {
         assert_eq!(run(raw), Err(want), "{raw}");
     }
@@ -175,5 +178,12 @@ proptest! {
             && !raw.contains("/.") && !raw.to_ascii_lowercase().contains("/%2e") {
             prop_assert_eq!(decode(&once), decode(&raw));
         }
+    }
+}
+
+#[test]
+fn parameters_have_their_place() {
+    for path in ["/;jsessionid=1", "/a/;x", "/a;x/b;y", "/a;/b"] {
+        assert_eq!(run(path).as_deref(), Ok(path), "{path}");
     }
 }
