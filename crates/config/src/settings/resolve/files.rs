@@ -8,9 +8,16 @@ use super::Cx;
 /// Largest referenced file, bytes.
 const MAX_REFERENCED: u64 = 5 << 20;
 
+/// How base64 of `-----BEGIN ` begins.
+const PEM_IN_BASE64: &str = "LS0tLS1CRUdJTi";
+
 impl Cx<'_> {
     /// Reads a file and watches it from now on, also when it cannot be read yet.
     pub(super) fn read(&mut self, path: &str) -> Result<Vec<u8>, String> {
+        // Not repeated: it may be a key.
+        if path.contains("-----BEGIN") || path.starts_with(PEM_IN_BASE64) {
+            return Err("PEM text stands where the path of a file belongs".into());
+        }
         let path = Path::new(path);
         self.watched.push(path.to_path_buf());
         let describe = |error: std::io::Error| format!("{}: {error}", path.display());
