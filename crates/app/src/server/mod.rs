@@ -29,7 +29,6 @@ use pomerium_certs::CertStore;
 use pomerium_config::settings::Settings;
 use pomerium_identity::refresh::{RefreshDeps, RefreshSettings, Refresher};
 use pomerium_proxy::{Dataplane, LogSink, Metrics, Shared, Tracer};
-use prometheus::IntCounter;
 
 use self::control::Control;
 use self::core::Core;
@@ -93,9 +92,10 @@ impl Server {
         let settings = first.settings;
         let certificates = Arc::new(CertStore::new(first.certificates));
         let control = Arc::new(Control::new(first.authenticate));
-        let sink = log_sink(&options.log_output, &core)?;
+        let metrics = Arc::new(Metrics::register(&core.registry)?);
+        let sink = log_sink(&options.log_output, &metrics)?;
         let (tracing, tracer) = tracer(&settings)?;
-        let shared = shared(&core, &control, &sink, tracer)?;
+        let shared = shared(&core, &control, (metrics, sink.clone()), tracer);
         let dataplane = Dataplane::start(
             &dataplane_options(&settings, options.workers),
             first.snapshot,
@@ -191,12 +191,7 @@ fn dataplane_options(settings: &Settings, workers: Option<usize>) -> pomerium_pr
     }
 }
 
-fn log_sink(output: &LogOutput, core: &Core) -> anyhow::Result<LogSink> {
-    let drops = IntCounter::new(
-        "pomerium_log_lines_dropped_total",
-        "Access and authorize log lines that were lost.",
-    )?;
-    core.registry.register(Box::new(drops.clone()))?;
+fn log_sink(output: &LogOutput, metrics: &Metrics) -> anyhow::Result<LogSink> {
     let out: Box<dyn Write + Send> = match output {
         LogOutput::Stdout => Box::new(std::io::stdout()),
         LogOutput::File(path) => {
@@ -204,7 +199,8 @@ fn log_sink(output: &LogOutput, core: &Core) -> anyhow::Result<LogSink> {
             Box::new(file.with_context(|| format!("the access log cannot be written to {}", path.display()))?)
         }
     };
-    LogSink::start(out, drops).context("the thread that writes the access log cannot be started")
+    LogSink::start(out, metrics.log_drops.clone())
+        .context("the thread that writes the access log cannot be started")
 }
 
 type Tracing = (Option<SdkTracerProvider>, Option<Arc<dyn Tracer>>);
@@ -221,21 +217,21 @@ fn tracer(settings: &Settings) -> anyhow::Result<Tracing> {
 fn shared(
     core: &Core,
     control: &Arc<Control>,
-    sink: &LogSink,
+    (metrics, log): (Arc<Metrics>, LogSink),
     tracer: Option<Arc<dyn Tracer>>,
-) -> anyhow::Result<Arc<Shared>> {
+) -> Arc<Shared> {
     let broker = Arc::clone(&core.broker.handle);
-    Ok(Arc::new(Shared {
+    Arc::new(Shared {
         sessions: SessionResolver::new(Arc::clone(&core.records), broker, core.shared),
         signer: AssertionSigner::new(Arc::clone(&core.signing_key)),
         clock: Arc::clone(&core.clock),
-        metrics: Arc::new(Metrics::register(&core.registry)?),
-        log: sink.clone(),
+        metrics,
+        log,
         control: Arc::clone(control) as Arc<dyn pomerium_proxy::ControlPlane>,
         login: Arc::clone(control) as Arc<dyn pomerium_proxy::LoginLinks>,
         control_runtime: tokio::runtime::Handle::current(),
         tracer,
-    }))
+    })
 }
 
 fn start_refresh(settings: &Settings, core: &Core, control: &Arc<Control>) {

@@ -2,16 +2,20 @@
 //! they leave by.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanLimits,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanLimits,
 };
 use pomerium_config::settings::{OtlpProtocol, Secret, TracingSettings};
+use tokio::runtime::Handle;
 
 /// The service name of our spans.
 const SERVICE: &str = "Pomerium";
@@ -41,7 +45,7 @@ pub fn provider(settings: &TracingSettings, version: &'static str) -> anyhow::Re
         .build();
     Ok(SdkTracerProvider::builder()
         .with_span_processor(
-            BatchSpanProcessor::builder(exporter)
+            BatchSpanProcessor::builder(OnRuntime::new(exporter))
                 .with_batch_config(batch)
                 .build(),
         )
@@ -96,4 +100,41 @@ fn metadata(headers: &[(String, Secret)]) -> anyhow::Result<MetadataMap> {
 fn text<'a>(name: &str, value: &'a Secret) -> anyhow::Result<&'a str> {
     std::str::from_utf8(value.expose())
         .with_context(|| format!("otel_exporter_otlp_headers: the value of `{name}` is not text"))
+}
+
+/// Runs exports on the runtime it was made on: the batch processor has a thread of its own, where neither client could
+/// open a connection.
+#[derive(Debug)]
+struct OnRuntime {
+    exporter: Arc<SpanExporter>,
+    runtime: Handle,
+}
+
+impl OnRuntime {
+    fn new(exporter: SpanExporter) -> Self {
+        Self {
+            exporter: Arc::new(exporter),
+            runtime: Handle::current(),
+        }
+    }
+}
+
+impl opentelemetry_sdk::trace::SpanExporter for OnRuntime {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let exporter = Arc::clone(&self.exporter);
+        let exported = self.runtime.spawn(async move { exporter.export(batch).await });
+        exported
+            .await
+            .unwrap_or_else(|error| Err(OTelSdkError::InternalFailure(error.to_string())))
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        if let Some(exporter) = Arc::get_mut(&mut self.exporter) {
+            exporter.set_resource(resource);
+        }
+    }
 }
