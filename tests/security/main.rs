@@ -21,6 +21,7 @@ mod limits;
 mod local_pages;
 mod login;
 mod mixed_logins;
+mod open_redirects;
 mod paths;
 mod provider_lies;
 mod provider_traces;
