@@ -17,6 +17,7 @@ mod headers;
 mod principal;
 mod session;
 pub mod template;
+pub mod text;
 
 pub use assertion::{AssertionRoute, AssertionSigner, ClaimHeaders, IdentityHeaders};
 pub use claims::{json_claims, stringify};

@@ -1,6 +1,11 @@
 //! Writes one JSON object on one line.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use crate::text;
 
 /// A line under construction in somebody's buffer.
 pub(super) struct Line<'a> {
@@ -18,49 +23,69 @@ impl<'a> Line<'a> {
         self.out.extend_from_slice(b"}\n");
     }
 
-    fn key(&mut self, key: &str) {
+    /// A key of ours, which needs no escapes.
+    fn key(&mut self, key: &'static str) {
+        debug_assert!(text::is_plain(key.as_bytes()));
+        self.comma();
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn comma(&mut self) {
         if !std::mem::take(&mut self.first) {
             self.out.push(b',');
         }
-        string(self.out, key);
-        self.out.push(b':');
     }
 
-    pub(super) fn text(&mut self, key: &str, value: &str) {
+    pub(super) fn text(&mut self, key: &'static str, value: &str) {
         self.key(key);
         string(self.out, value);
     }
 
-    pub(super) fn optional(&mut self, key: &str, value: Option<&str>) {
+    /// A text under a key that is not ours: the name of a header.
+    pub(super) fn foreign(&mut self, key: &str, value: &str) {
+        self.foreign_key(key);
+        string(self.out, value);
+    }
+
+    fn foreign_key(&mut self, key: &str) {
+        self.comma();
+        string(self.out, key);
+        self.out.push(b':');
+    }
+
+    pub(super) fn optional(&mut self, key: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             self.text(key, value);
         }
     }
 
-    pub(super) fn boolean(&mut self, key: &str, value: bool) {
+    pub(super) fn boolean(&mut self, key: &'static str, value: bool) {
         self.key(key);
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
-    pub(super) fn number(&mut self, key: &str, value: u64) {
+    pub(super) fn number(&mut self, key: &'static str, value: u64) {
         self.key(key);
-        self.plain(&value);
+        text::number(self.out, value);
     }
 
-    /// A value whose text needs no escapes: an address, a moment.
-    pub(super) fn display(&mut self, key: &str, value: &impl Display) {
+    pub(super) fn ip(&mut self, key: &'static str, value: IpAddr) {
         self.key(key);
         self.out.push(b'"');
-        self.plain(value);
+        text::ip(self.out, value);
         self.out.push(b'"');
     }
 
-    fn plain(&mut self, value: &impl Display) {
-        // Writing to a Vec cannot fail.
-        let _ = std::io::Write::write_fmt(self.out, format_args!("{value}"));
+    pub(super) fn time(&mut self, key: &'static str, value: Timestamp) {
+        self.key(key);
+        self.out.push(b'"');
+        text::time(self.out, value);
+        self.out.push(b'"');
     }
 
-    pub(super) fn list<'v>(&mut self, key: &str, values: impl Iterator<Item = &'v str>) {
+    pub(super) fn list<'v>(&mut self, key: &'static str, values: impl Iterator<Item = &'v str>) {
         self.key(key);
         self.out.push(b'[');
         for (index, value) in values.enumerate() {
@@ -72,12 +97,12 @@ impl<'a> Line<'a> {
         self.out.push(b']');
     }
 
-    pub(super) fn json(&mut self, key: &str, value: &serde_json::Value) {
+    pub(super) fn json(&mut self, key: &'static str, value: &serde_json::Value) {
         self.key(key);
         json(self.out, value);
     }
 
-    pub(super) fn open(&mut self, key: &str) {
+    pub(super) fn open(&mut self, key: &'static str) {
         self.key(key);
         self.out.push(b'{');
         self.first = true;
@@ -109,7 +134,8 @@ fn json(out: &mut Vec<u8>, value: &serde_json::Value) {
         Value::Object(fields) => {
             let mut line = Line::start(out);
             for (key, value) in fields {
-                line.json(key, value);
+                line.foreign_key(key);
+                json(line.out, value);
             }
             line.out.push(b'}');
         }
@@ -119,10 +145,7 @@ fn json(out: &mut Vec<u8>, value: &serde_json::Value) {
 /// A JSON string in which nothing can end the line, move a cursor or turn the reading direction.
 fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    if text
-        .bytes()
-        .all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
-    {
+    if text::is_plain(text.as_bytes()) {
         out.extend_from_slice(text.as_bytes());
     } else {
         let mut escaped = String::with_capacity(text.len() + 16);

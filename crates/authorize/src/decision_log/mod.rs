@@ -102,12 +102,12 @@ pub fn write_line(out: &mut Vec<u8>, fields: &[Field], record: &AuthorizeRecord<
         &record.decision.deny,
     );
     write_outcome(&mut line, record);
-    line.display("time", &record.now);
+    line.time("time", record.now);
     line.text("message", "authorize check");
     line.end();
 }
 
-fn write_verdict(line: &mut Line<'_>, [value, why_true, why_false]: [&str; 3], verdict: &Verdict) {
+fn write_verdict(line: &mut Line<'_>, [value, why_true, why_false]: [&'static str; 3], verdict: &Verdict) {
     line.boolean(value, verdict.value);
     let why = if verdict.value { why_true } else { why_false };
     line.list(why, verdict.reasons.iter().map(|reason| reason.as_str()));
@@ -144,7 +144,7 @@ fn write_field(line: &mut Line<'_>, field: &Field, record: &AuthorizeRecord<'_>)
         Field::Host => line.text("host", http.host),
         Field::Query => line.text("query", http.query),
         Field::Ip => match http.client_ip {
-            Some(ip) => line.display("ip", &ip),
+            Some(ip) => line.ip("ip", ip),
             None => line.text("ip", ""),
         },
         Field::User => line.text("user", principal.map_or("", own_user)),
@@ -272,7 +272,7 @@ fn write_headers(line: &mut Line<'_>, fields: &[Field], record: &AuthorizeRecord
         } else {
             joined(record.headers, name.as_str()).unwrap_or_default()
         };
-        line.text(&canonical(name), &value);
+        line.foreign(&canonical(name), &value);
     }
     line.close();
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use jiff::Timestamp;
+use pomerium_authorize::text::{self, is_plain};
 
 use super::plan::{Field, LogPlan};
 
@@ -50,40 +51,57 @@ pub struct Facts<'a> {
     pub headers: &'a [Option<HeaderValue>],
 }
 
+/// Room for a line of usual length, made once instead of bit by bit.
+const TYPICAL: usize = 1024;
+
 /// Appends the line of `facts`, with its line feed.
 pub fn write(out: &mut Vec<u8>, plan: &LogPlan, facts: &Facts<'_>) {
     let level = if facts.health { "debug" } else { "info" };
-    // Writing into a Vec cannot fail.
-    let _ = write!(out, r#"{{"level":"{level}","service":"envoy""#);
+    out.reserve(TYPICAL);
+    out.extend_from_slice(br#"{"level":""#);
+    out.extend_from_slice(level.as_bytes());
+    out.extend_from_slice(br#"","service":"envoy""#);
     for field in &plan.fields {
         write_field(out, plan, facts, *field);
     }
-    let _ = writeln!(out, r#","time":"{}","message":"http-request"}}"#, facts.time);
+    out.extend_from_slice(br#","time":""#);
+    text::time(out, facts.time);
+    out.extend_from_slice(b"\",\"message\":\"http-request\"}\n");
 }
 
 fn write_field(out: &mut Vec<u8>, plan: &LogPlan, facts: &Facts<'_>, field: Field) {
     match field {
-        Field::UpstreamCluster => text(out, "upstream-cluster", facts.cluster.as_bytes()),
-        Field::Method => text(out, "method", facts.method.as_bytes()),
-        Field::Authority => text(out, "authority", facts.authority.as_bytes()),
-        Field::Path => text(out, "path", facts.path.as_bytes()),
-        Field::UserAgent => text(out, "user-agent", bytes(facts.user_agent)),
-        Field::Referer => text(out, "referer", without_query(bytes(facts.referer))),
-        Field::ForwardedFor => text(out, "forwarded-for", bytes(facts.forwarded_for)),
-        Field::RequestId => text(out, "request-id", facts.request_id.as_bytes()),
+        Field::UpstreamCluster => string_field(out, ",\"upstream-cluster\":\"", facts.cluster.as_bytes()),
+        Field::Method => string_field(out, ",\"method\":\"", facts.method.as_bytes()),
+        Field::Authority => string_field(out, ",\"authority\":\"", facts.authority.as_bytes()),
+        Field::Path => string_field(out, ",\"path\":\"", facts.path.as_bytes()),
+        Field::UserAgent => string_field(out, ",\"user-agent\":\"", bytes(facts.user_agent)),
+        Field::Referer => string_field(out, ",\"referer\":\"", without_query(bytes(facts.referer))),
+        Field::ForwardedFor => string_field(out, ",\"forwarded-for\":\"", bytes(facts.forwarded_for)),
+        Field::RequestId => string_field(out, ",\"request-id\":\"", facts.request_id.as_bytes()),
         Field::Duration => {
-            let _ = write!(out, r#","duration":{:.6}"#, facts.duration.as_secs_f64() * 1000.0);
+            // Milliseconds.
+            out.extend_from_slice(br#","duration":"#);
+            let duration = facts.duration;
+            text::number(out, u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+            out.push(b'.');
+            text::six_digits(out, duration.subsec_nanos() % 1_000_000);
         }
-        Field::Size => number(out, "size", facts.size),
-        Field::ResponseCode => number(out, "response-code", facts.status.into()),
-        Field::ResponseCodeDetails => text(out, "response-code-details", facts.details.as_bytes()),
+        Field::Size => number(out, ",\"size\":", facts.size),
+        Field::ResponseCode => number(out, ",\"response-code\":", facts.status.into()),
+        Field::ResponseCodeDetails => {
+            string_field(out, ",\"response-code-details\":\"", facts.details.as_bytes())
+        }
         Field::ClusterStatName if facts.stat_name.is_empty() => {}
-        Field::ClusterStatName => text(out, "cluster-stat-name", facts.stat_name.as_bytes()),
+        Field::ClusterStatName => string_field(out, ",\"cluster-stat-name\":\"", facts.stat_name.as_bytes()),
         Field::Ip => {
-            let ip = facts.ip.map(|ip| ip.to_string()).unwrap_or_default();
-            text(out, "ip", ip.as_bytes());
+            out.extend_from_slice(br#","ip":""#);
+            if let Some(ip) = facts.ip {
+                text::ip(out, ip);
+            }
+            out.push(b'"');
         }
-        Field::Query => text(out, "query", facts.query.as_bytes()),
+        Field::Query => string_field(out, ",\"query\":\"", facts.query.as_bytes()),
         Field::Headers => headers(out, plan, facts),
     }
 }
@@ -111,21 +129,32 @@ fn without_query(value: &[u8]) -> &[u8] {
     value.split(|byte| *byte == b'?').next().unwrap_or(value)
 }
 
-fn text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
-    string(out, value);
+/// `start` is everything up to the value, its quote included.
+fn string_field(out: &mut Vec<u8>, start: &'static str, value: &[u8]) {
+    out.extend_from_slice(start.as_bytes());
+    escaped(out, value);
+    out.push(b'"');
 }
 
-fn number(out: &mut Vec<u8>, key: &str, value: u64) {
-    let _ = write!(out, r#","{key}":{value}"#);
+fn number(out: &mut Vec<u8>, start: &'static str, value: u64) {
+    out.extend_from_slice(start.as_bytes());
+    text::number(out, value);
 }
 
-/// A JSON string. Control characters are escaped, so that a line is always one line; bytes that are not
-/// UTF-8 become U+FFFD.
+/// A JSON string.
 fn string(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
+    escaped(out, value);
+    out.push(b'"');
+}
+
+/// The inside of a JSON string. Control characters are escaped, so that a line is always one line; bytes
+/// that are not UTF-8 become U+FFFD.
+fn escaped(out: &mut Vec<u8>, value: &[u8]) {
+    if is_plain(value) {
+        out.extend_from_slice(value);
+        return;
+    }
     for chunk in value.utf8_chunks() {
         for byte in chunk.valid().bytes() {
             match byte {
@@ -141,7 +170,6 @@ fn string(out: &mut Vec<u8>, value: &[u8]) {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
-    out.push(b'"');
 }
 
 #[cfg(test)]
