@@ -20,7 +20,9 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let conn = self.0.clone();
-        Box::pin(async move { Ok(flow::handle(conn, request).await) })
+        match flow::begin(&self.0, request) {
+            Ok(flow) => Box::pin(async move { Ok(flow.dispatch().await) }),
+            Err(refusal) => Box::pin(std::future::ready(Ok(refusal))),
+        }
     }
 }

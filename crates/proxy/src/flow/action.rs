@@ -15,7 +15,7 @@ use crate::headers::path::PathRewriter;
 use crate::route::{Route, RouteAction};
 
 /// Carries out the action of `route`.
-pub(super) async fn carry_out(flow: Flow, route: Arc<Route>, allowed: Allowed) -> Reply {
+pub(super) async fn carry_out(flow: Box<Flow>, route: Arc<Route>, allowed: Allowed) -> Reply {
     match &route.action {
         RouteAction::Redirect(redirect) => match location(redirect, &flow.request, &route.path) {
             Some(location) => own_answer(flow, &route, redirect.status, Answer::Location(location)),
@@ -27,7 +27,7 @@ pub(super) async fn carry_out(flow: Flow, route: Arc<Route>, allowed: Allowed) -
         RouteAction::Forward(_) => match flow.request.upgrade.clone() {
             None => forward::forward(flow, route, allowed).await,
             Some(protocol) if !route.upgrades_to(&protocol) => flow.fail(Problem::Upgrade),
-            Some(protocol) => upgrade::upgrade(flow, route, allowed, &protocol).await,
+            Some(protocol) => Box::pin(upgrade::upgrade(flow, route, allowed, &protocol)).await,
         },
     }
 }
@@ -37,7 +37,7 @@ enum Answer {
     Body(Bytes),
 }
 
-fn own_answer(mut flow: Flow, route: &Route, status: u16, answer: Answer) -> Reply {
+fn own_answer(mut flow: Box<Flow>, route: &Route, status: u16, answer: Answer) -> Reply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::MOVED_PERMANENTLY);
     flow.exchange.answered(status.as_u16(), "direct_response");
     let mut response = Response::new(());

@@ -20,7 +20,7 @@ use crate::shared::ControlContext;
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Answers an internal path. `route` is the first route of the host.
-pub(super) async fn answer(flow: Flow, route: Option<Arc<Route>>) -> Reply {
+pub(super) async fn answer(flow: Box<Flow>, route: Option<Arc<Route>>) -> Reply {
     let now = flow.conn.worker.shared.clock.now();
     let who = match who(&flow, route.as_deref(), now).await {
         Ok(who) => who,
@@ -47,7 +47,7 @@ pub(super) async fn answer(flow: Flow, route: Option<Arc<Route>>) -> Reply {
     ask(flow, context).await
 }
 
-fn refuse(flow: Flow, route: Option<&Arc<Route>>, refused: Refused) -> Reply {
+fn refuse(flow: Box<Flow>, route: Option<&Arc<Route>>, refused: Refused) -> Reply {
     match route {
         Some(route) => reply::refused(flow, &route.clone(), refused),
         None => flow.fail(Problem::Unjudged),
@@ -62,7 +62,7 @@ async fn who(flow: &Flow, route: Option<&Route>, now: jiff::Timestamp) -> Result
     }
 }
 
-async fn ask(flow: Flow, context: ControlContext) -> Reply {
+async fn ask(flow: Box<Flow>, context: ControlContext) -> Reply {
     let Flow {
         conn,
         request,
@@ -70,7 +70,7 @@ async fn ask(flow: Flow, context: ControlContext) -> Reply {
         body,
         mut exchange,
         ..
-    } = flow;
+    } = *flow;
     let kind = pomerium_web::negotiate::wants_local_reply(&parts.headers);
     parts.extensions.clear();
     let body = body.map_err(|error| -> BoxError { error.into() }).boxed_unsync();

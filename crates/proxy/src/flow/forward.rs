@@ -24,7 +24,7 @@ use crate::upstream::pool::Failed;
 use crate::upstream::{Endpoint, Lease, UpstreamError};
 
 /// Forwards an allowed request.
-pub(super) async fn forward(mut flow: Flow, route: Arc<Route>, allowed: Allowed) -> Reply {
+pub(super) async fn forward(mut flow: Box<Flow>, route: Arc<Route>, allowed: Allowed) -> Reply {
     if make_ready(&mut flow, &route, &allowed).is_err() {
         return flow.fail(Problem::BadRewrite);
     }
@@ -37,7 +37,7 @@ pub(super) async fn forward(mut flow: Flow, route: Arc<Route>, allowed: Allowed)
         activity,
         mut exchange,
         ..
-    } = flow;
+    } = *flow;
     let mut watchdog = Watchdog::new(activity.clone(), route.limits(snapshot.limits()));
     let clues = Clues::of(&parts.headers);
     let host = route.host.value(&request, &parts.headers);

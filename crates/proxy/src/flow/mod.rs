@@ -46,26 +46,30 @@ pub(crate) struct Flow {
     pub(crate) exchange: Box<Exchange>,
 }
 
-/// Answers one request.
-pub(crate) async fn handle(conn: Conn, request: Request<Incoming>) -> Reply {
+/// Reads one request; [`Flow::dispatch`] answers it. A request that cannot be read has its answer already.
+///
+/// Not part of the future that answers, and in a box, because a request is large: every `async` function
+/// that takes it by value would copy it, and hold room for the copy.
+pub(crate) fn begin(conn: &Conn, request: Request<Incoming>) -> Result<Box<Flow>, Reply> {
     let start = Instant::now();
     let snapshot = conn.worker.snapshot();
     let (mut parts, body) = request.into_parts();
-    let mut exchange = Exchange::start(&conn, snapshot.clone(), start, parts.version);
+    let mut exchange = Exchange::start(conn, snapshot.clone(), start, parts.version);
     let canonical = canonical::canonicalize(&mut parts, &conn.info, &snapshot.rules, &mut request_id);
     let request = match canonical {
         Ok(request) => Arc::new(request),
         Err(refusal) => {
             conn.worker.shared.metrics.refused_requests.inc();
             exchange.unreadable(request_id());
-            return reply::refusal(exchange, &refusal, parts.method == http::Method::HEAD);
+            let head = parts.method == http::Method::HEAD;
+            return Err(reply::refusal(exchange, &refusal, head));
         }
     };
     exchange.judged(&request, &parts.headers);
     let upgrade = parts.extensions.remove::<OnUpgrade>();
     let activity = Activity::start(start, http_body::Body::is_end_stream(&body));
-    let mut flow = Flow {
-        conn,
+    let mut flow = Box::new(Flow {
+        conn: conn.clone(),
         snapshot,
         request,
         parts,
@@ -73,13 +77,14 @@ pub(crate) async fn handle(conn: Conn, request: Request<Incoming>) -> Reply {
         upgrade,
         activity,
         exchange,
-    };
+    });
     flow.trace();
-    flow.dispatch().await
+    Ok(flow)
 }
 
 impl Flow {
-    async fn dispatch(mut self) -> Reply {
+    /// Answers the request.
+    pub(crate) async fn dispatch(mut self: Box<Self>) -> Reply {
         match self
             .snapshot
             .table
@@ -100,7 +105,7 @@ impl Flow {
         }
     }
 
-    async fn serve_route(mut self, route: Arc<Route>) -> Reply {
+    async fn serve_route(mut self: Box<Self>, route: Arc<Route>) -> Reply {
         match judge::judge(&mut self, &route).await {
             judge::Judged::Allowed(allowed) => action::carry_out(self, route, allowed).await,
             judge::Judged::Refused(refused) => reply::refused(self, &route, refused),
@@ -108,7 +113,7 @@ impl Flow {
     }
 
     /// An answer of ours to a request that cannot be served.
-    pub(crate) fn fail(self, problem: Problem) -> Reply {
+    pub(crate) fn fail(self: Box<Self>, problem: Problem) -> Reply {
         reply::problem(self, problem)
     }
 

@@ -208,7 +208,7 @@ pub(super) fn refusal(mut exchange: Box<Exchange>, refusal: &Refusal, head: bool
 }
 
 /// The answer to a request that cannot be served.
-pub(super) fn problem(mut flow: Flow, problem: Problem) -> Reply {
+pub(super) fn problem(mut flow: Box<Flow>, problem: Problem) -> Reply {
     if problem == Problem::Upgrade && !flow.parts.headers.contains_key(ACCEPT) {
         // Browsers name no form when they open a WebSocket, and show nobody what they get.
         flow.exchange.answered(403, problem.details());
@@ -248,7 +248,7 @@ pub(super) fn make(mut exchange: Box<Exchange>, kind: ClientKind, problem: Probl
 }
 
 /// The answer to a request that may not pass.
-pub(super) fn refused(mut flow: Flow, route: &Arc<Route>, refused: Refused) -> Reply {
+pub(super) fn refused(mut flow: Box<Flow>, route: &Arc<Route>, refused: Refused) -> Reply {
     let kind = negotiate::wants(&flow.request, &flow.parts.headers);
     let snapshot = flow.snapshot.clone();
     let words = match refused {
@@ -301,7 +301,7 @@ fn detail((rule, criteria): (String, Vec<String>)) -> Detail {
     }
 }
 
-fn of_route(flow: Flow, route: &Route, mut response: pomerium_web::Response) -> Reply {
+fn of_route(flow: Box<Flow>, route: &Route, mut response: pomerium_web::Response) -> Reply {
     route.set_response_headers(response.headers_mut());
     let head = flow.request.method == Method::HEAD;
     finish(flow.exchange, response, Ending { close: false, head })

@@ -30,7 +30,12 @@ use crate::worker::Worker;
 const BUFFER: usize = 16 * 1024;
 
 /// Forwards an upgrade to `protocol`, which the route lets through.
-pub(super) async fn upgrade(mut flow: Flow, route: Arc<Route>, allowed: Allowed, protocol: &str) -> Reply {
+pub(super) async fn upgrade(
+    mut flow: Box<Flow>,
+    route: Arc<Route>,
+    allowed: Allowed,
+    protocol: &str,
+) -> Reply {
     let Some(client) = flow
         .upgrade
         .take()
@@ -49,7 +54,7 @@ pub(super) async fn upgrade(mut flow: Flow, route: Arc<Route>, allowed: Allowed,
         activity,
         mut exchange,
         ..
-    } = flow;
+    } = *flow;
     let Ok(value) = HeaderValue::from_str(protocol) else {
         return reply::make(exchange, Clues::of(&parts.headers).kind(), Problem::Upgrade);
     };
