@@ -10,5 +10,6 @@ mod lifecycle;
 mod local_provider;
 mod streaming;
 mod tools;
+mod traces;
 mod upstream_faults;
 mod websocket;
