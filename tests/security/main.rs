@@ -12,6 +12,7 @@ mod forge;
 mod forged_sessions;
 mod forwarded_headers;
 mod framing;
+mod host_names;
 mod hosts;
 mod http2;
 mod http2_floods;
