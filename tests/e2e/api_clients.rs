@@ -106,7 +106,10 @@ async fn programmatic_login_gives_a_token_to_an_allowed_address_and_the_token_wo
         .requests()
         .pop()
         .context("the application was asked")?;
-    assert_eq!(request.header("x-pomerium-claim-email"), Some("ada@example.com"));
+    assert_eq!(
+        request.header("x-pomerium-claim-email"),
+        Some("developer@example.com")
+    );
     assert_eq!(request.header("x-pomerium-authorization"), None);
     Ok(())
 }

@@ -47,8 +47,8 @@ async fn another_jose_library_accepts_the_assertion_and_refuses_a_changed_one() 
     let verdict = verify(token, &jwks, "app.example.com", "app.example.com").await?;
     assert_eq!(verdict["valid"], true, "{verdict}");
     assert_eq!(verdict["header"]["alg"], "ES256");
-    assert_eq!(verdict["claims"]["email"], "ada@example.com");
-    assert_eq!(verdict["claims"]["sub"], "id-ada");
+    assert_eq!(verdict["claims"]["email"], "developer@example.com");
+    assert_eq!(verdict["claims"]["sub"], "id-developer");
     let lifetime = verdict["claims"]["exp"]
         .as_i64()
         .zip(verdict["claims"]["iat"].as_i64())

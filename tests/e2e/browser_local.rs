@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use pomerium_testing::{Browser, Look, Page};
-use pomerium_tests::{ada, local};
+use pomerium_tests::{developer, local};
 
 /// What must hold for every page of ours: accessible, no sideways scrolling, nothing blocked or broken.
 pub async fn judge_page(page: &Page, name: &str) -> Result<()> {
@@ -45,13 +45,14 @@ async fn the_built_in_provider_needs_nothing_else() -> Result<()> {
         text.contains("app.example.com"),
         "the page says what asks for the sign-in:\n{text}"
     );
-    page.sign_in("ada@example.com", "not the password").await?;
+    page.sign_in("developer@example.com", "not the password").await?;
     let text = page.text("main").await?;
     assert!(page.count("[role=alert]").await? == 1, "{text}");
     judge_page(&page, "sign-in-wrong-390-light").await?;
 
     assert_eq!(
-        page.sign_in("ada@example.com", ada().password()).await?,
+        page.sign_in("developer@example.com", developer().password())
+            .await?,
         stage.env.url("app", "/inside")
     );
     let request = stage
@@ -59,12 +60,15 @@ async fn the_built_in_provider_needs_nothing_else() -> Result<()> {
         .requests()
         .pop()
         .expect("the application was asked");
-    assert_eq!(request.header("x-pomerium-claim-email"), Some("ada@example.com"));
+    assert_eq!(
+        request.header("x-pomerium-claim-email"),
+        Some("developer@example.com")
+    );
 
     page.goto(&stage.env.url("admin", "/")).await?;
     let text = page.text("main").await?;
     assert!(
-        text.contains("ada@example.com"),
+        text.contains("developer@example.com"),
         "one session for all routes, and this one is closed:\n{text}"
     );
     Ok(())
@@ -83,7 +87,8 @@ async fn every_page_works_without_scripts() -> Result<()> {
     page.goto(&stage.env.url("app", "/.pomerium/")).await?;
     page.goto(&stage.env.url("app", "/x")).await?;
     assert_eq!(
-        page.sign_in("ada@example.com", ada().password()).await?,
+        page.sign_in("developer@example.com", developer().password())
+            .await?,
         stage.env.url("app", "/x")
     );
     page.goto(&stage.env.url("app", "/.pomerium/sign_out")).await?;
@@ -98,7 +103,8 @@ async fn all_looks_of_the_pages_of_a_signed_in_person() -> Result<()> {
     for look in Look::ALL {
         let page = browser.open(look).await?;
         page.goto(&stage.env.url("app", "/")).await?;
-        page.sign_in("ada@example.com", ada().password()).await?;
+        page.sign_in("developer@example.com", developer().password())
+            .await?;
         for (name, host, path) in [
             ("account", "app", "/.pomerium/"),
             ("applications", "app", "/.pomerium/routes"),

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use pomerium_testing::{Browser, Look};
-use pomerium_tests::{ada, grace, oidc};
+use pomerium_tests::{developer, grace, oidc};
 
 use crate::browser_local::{judge_page, look_at};
 
@@ -18,7 +18,7 @@ async fn a_person_signs_in_sees_the_application_and_signs_out() -> Result<()> {
         "{}",
         page.url().await?
     );
-    let reached = page.sign_in("ada", ada().password()).await?;
+    let reached = page.sign_in("developer", developer().password()).await?;
     assert_eq!(
         reached,
         stage.env.url("app", "/hello?who=me"),
@@ -29,12 +29,15 @@ async fn a_person_signs_in_sees_the_application_and_signs_out() -> Result<()> {
         .iter()
         .find(|request| request.target == "/hello?who=me")
         .expect("the application was asked");
-    assert_eq!(request.header("x-pomerium-claim-email"), Some("ada@example.com"));
+    assert_eq!(
+        request.header("x-pomerium-claim-email"),
+        Some("developer@example.com")
+    );
     assert!(request.header("x-pomerium-jwt-assertion").is_some());
 
     page.goto(&stage.env.url("app", "/.pomerium/")).await?;
     let text = page.text("main").await?;
-    for expected in ["ada@example.com", "Ada Example", "staff"] {
+    for expected in ["developer@example.com", "Developer Example", "staff"] {
         assert!(
             text.contains(expected),
             "{expected:?} is not on the page:\n{text}"
@@ -67,12 +70,12 @@ async fn someone_who_may_not_is_told_why_without_a_redirect() -> Result<()> {
     let browser = Browser::start().await?;
     let page = browser.open(Look::DESKTOP).await?;
     page.goto(&stage.env.url("admin", "/")).await?;
-    let reached = page.sign_in("ada", ada().password()).await?;
+    let reached = page.sign_in("developer", developer().password()).await?;
     assert_eq!(reached, stage.env.url("admin", "/"));
     assert_eq!(page.goto(&stage.env.url("admin", "/secret")).await?.0, 403);
     let text = page.text("main").await?;
     assert!(
-        text.contains("ada@example.com"),
+        text.contains("developer@example.com"),
         "the page says who is signed in:\n{text}"
     );
     assert!(!page.text("h1").await?.contains("403"));
@@ -113,7 +116,7 @@ async fn a_websocket_works_from_a_page() -> Result<()> {
     let browser = Browser::start().await?;
     let page = browser.open(Look::DESKTOP).await?;
     page.goto(&stage.env.url("ws", "/")).await?;
-    page.sign_in("ada", ada().password()).await?;
+    page.sign_in("developer", developer().password()).await?;
     let script = "new Promise((done, fail) => {
         const socket = new WebSocket(`wss://${location.host}/ws`);
         socket.onopen = () => socket.send('ping over the proxy');

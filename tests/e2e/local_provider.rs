@@ -1,14 +1,16 @@
 //! The built-in provider takes the same path as any other.
 
 use anyhow::Result;
-use pomerium_tests::{ada, local};
+use pomerium_tests::{developer, local};
 
 #[tokio::test]
 async fn a_client_without_scripts_signs_in_and_out() -> Result<()> {
     let stage = local().await?;
     let client = stage.env.client()?;
     let page = client.follow(&stage.env.url("app", "/deep?x=1")).await?;
-    let reply = client.sign_in(&page, "ada@example.com", ada().password()).await?;
+    let reply = client
+        .sign_in(&page, "developer@example.com", developer().password())
+        .await?;
     assert_eq!(
         (reply.status.as_u16(), reply.url.as_str()),
         (200, stage.env.url("app", "/deep?x=1").as_str())
@@ -19,7 +21,7 @@ async fn a_client_without_scripts_signs_in_and_out() -> Result<()> {
     assert_eq!(reply.status, 200);
 
     let me = stage.api(&client, "app", "/.pomerium/user").await?.json()?;
-    assert_eq!(me["email"], "ada@example.com");
+    assert_eq!(me["email"], "developer@example.com");
     assert_eq!(me["groups"], serde_json::json!(["staff"]));
 
     let page = client

@@ -29,10 +29,10 @@ pub struct Stage<I> {
 }
 
 /// Group `staff`.
-pub fn ada() -> Account {
-    Account::new("ada", "correct horse battery staple")
+pub fn developer() -> Account {
+    Account::new("developer", "correct horse battery staple")
         .groups(&["staff"])
-        .claim("name", "Ada Example")
+        .claim("name", "Developer Example")
 }
 
 /// Groups `staff` and `admins`.
@@ -78,11 +78,11 @@ pub async fn scripted_with(
     Ok(Stage { env, upstream, idp })
 }
 
-/// With the certified provider and the accounts [`ada`] and [`grace`].
+/// With the certified provider and the accounts [`developer`] and [`grace`].
 pub async fn oidc() -> Result<Stage<OidcProvider>> {
     let upstream = Upstream::start().await?;
     let builder = with_routes(Environment::builder()?, &upstream);
-    let idp = OidcProvider::start(&[builder.callback_url()], &[ada(), grace()]).await?;
+    let idp = OidcProvider::start(&[builder.callback_url()], &[developer(), grace()]).await?;
     let env = builder
         .sign_in(SignIn::Oidc(idp.issuer().to_owned()))
         .start()
@@ -90,12 +90,12 @@ pub async fn oidc() -> Result<Stage<OidcProvider>> {
     Ok(Stage { env, upstream, idp })
 }
 
-/// With the built-in provider and the accounts [`ada`] and [`grace`].
+/// With the built-in provider and the accounts [`developer`] and [`grace`].
 pub async fn local() -> Result<Stage<()>> {
     let upstream = Upstream::start().await?;
     let builder = with_routes(Environment::builder()?, &upstream);
     let env = builder
-        .sign_in(SignIn::Local(vec![ada(), grace()]))
+        .sign_in(SignIn::Local(vec![developer(), grace()]))
         .start()
         .await?;
     Ok(Stage {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Rival;
 
 /// Someone whom the policy lets in.
-const ACCOUNT: (&str, &str) = ("ada", "correct horse battery staple");
+const ACCOUNT: (&str, &str) = ("developer", "correct horse battery staple");
 
 /// Pomerium with a person signed in.
 pub struct SignedIn {

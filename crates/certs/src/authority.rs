@@ -156,7 +156,11 @@ impl LocalAuthority {
     ///
     /// # Errors
     /// [`AuthorityError::NotLocal`] for a host browsers would not accept from this authority.
-    pub fn issue_pem(&self, hosts: &[String], now_unix: i64) -> Result<(String, Zeroizing<String>), AuthorityError> {
+    pub fn issue_pem(
+        &self,
+        hosts: &[String],
+        now_unix: i64,
+    ) -> Result<(String, Zeroizing<String>), AuthorityError> {
         let period = self.leaf_period(hosts, now_unix)?;
         Ok(make::issue_pem(&self.issuer, hosts, period)?)
     }

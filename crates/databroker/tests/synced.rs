@@ -146,8 +146,8 @@ fn still() -> (Arc<Link>, ManualClock, Arc<SyncedRecords>) {
 async fn running() -> World {
     let (link, clock, records) = still();
     link.put(vec![
-        to_record(&session("a", "alice")),
-        to_record(&session("b", "bob")),
+        to_record(&session("a", "member")),
+        to_record(&session("b", "operator")),
     ])
     .await
     .unwrap();
@@ -195,12 +195,12 @@ impl World {
 #[tokio::test]
 async fn records_of_all_types_are_there_and_follow() {
     let world = running().await;
-    assert_eq!(world.records.session("a").unwrap().session.user_id, "alice");
+    assert_eq!(world.records.session("a").unwrap().session.user_id, "member");
     let generation = world.records.generation();
     world
         .put(&User {
-            id: "alice".into(),
-            email: "alice@example.com".into(),
+            id: "member".into(),
+            email: "member@example.com".into(),
             ..User::default()
         })
         .await;
@@ -214,8 +214,11 @@ async fn records_of_all_types_are_there_and_follow() {
         records.service_account("robot").is_some()
     })
     .await;
-    let user = world.records.user("alice").unwrap();
-    assert_eq!((user.user.email.as_str(), user.version), ("alice@example.com", 3));
+    let user = world.records.user("member").unwrap();
+    assert_eq!(
+        (user.user.email.as_str(), user.version),
+        ("member@example.com", 3)
+    );
     assert_eq!(world.records.position(), Some(at));
     assert!(world.records.generation() > generation);
     assert!(world.records.session("robot").is_none(), "types do not mix");
@@ -237,7 +240,7 @@ async fn a_cleared_database_leaves_nothing_behind() {
         records.session("a").is_none() && records.session("b").is_none()
     })
     .await;
-    world.put(&session("c", "carol")).await;
+    world.put(&session("c", "auditor")).await;
     until(&world.records, |records| records.session("c").is_some()).await;
     assert_eq!(world.records.session("c").unwrap().server_version, server_version);
 }
@@ -247,7 +250,7 @@ async fn after_a_long_absence_what_is_gone_is_removed() {
     let world = running().await;
     world.link.cut().await;
     world.delete("a").await;
-    world.put(&session("c", "carol")).await;
+    world.put(&session("c", "auditor")).await;
     world.clock.advance(RETENTION * 2);
     assert_eq!(
         world.link.server.trim().await,
@@ -282,7 +285,7 @@ async fn a_short_absence_is_caught_up() {
 #[tokio::test]
 async fn what_cannot_be_read_is_not_believed_as_it_was() {
     let world = running().await;
-    let mut broken = to_record(&session("a", "alice"));
+    let mut broken = to_record(&session("a", "member"));
     broken.data.as_mut().unwrap().value = vec![0xff; 3];
     world.link.put(vec![broken]).await.unwrap();
     until(&world.records, |records| records.session("a").is_none()).await;
@@ -305,7 +308,7 @@ async fn it_ends_when_told_to_and_is_not_ready_before() {
 #[tokio::test]
 async fn a_missing_session_is_asked_for_once_by_all() {
     let (link, _, records) = still();
-    link.put(vec![to_record(&session("a", "alice"))]).await.unwrap();
+    link.put(vec![to_record(&session("a", "member"))]).await.unwrap();
     let gate = link.hold();
     let fetches = (0..10).map(|_| {
         let records = records.clone();
@@ -317,7 +320,7 @@ async fn a_missing_session_is_asked_for_once_by_all() {
     }
     gate.add_permits(10);
     for fetch in fetches {
-        assert_eq!(fetch.await.unwrap().unwrap().unwrap().session.user_id, "alice");
+        assert_eq!(fetch.await.unwrap().unwrap().unwrap().session.user_id, "member");
     }
     assert_eq!(link.gets(), 1);
     assert!(records.session("a").is_some(), "it is kept");
@@ -344,21 +347,21 @@ async fn what_is_known_is_not_asked_for() {
 async fn an_older_copy_than_asked_for_is_renewed() {
     let world = running().await;
     world.link.cut().await;
-    let at = world.put(&session("a", "alice-2")).await;
+    let at = world.put(&session("a", "member-2")).await;
     assert!(matches!(
         world.records.fetch_session("a", Some(at)).await,
         Err(Error::Unavailable(_))
     ));
     world.link.up.send_replace(true);
     let renewed = world.records.fetch_session("a", Some(at)).await.unwrap().unwrap();
-    assert_eq!(renewed.session.user_id, "alice-2");
+    assert_eq!(renewed.session.user_id, "member-2");
 }
 
 /// The answer was read before the session was deleted, and comes after the tombstone.
 #[tokio::test]
 async fn a_late_answer_does_not_raise_the_dead() {
     let world = running().await;
-    world.put(&session("c", "carol")).await;
+    world.put(&session("c", "auditor")).await;
     until(&world.records, |records| records.session("c").is_some()).await;
     let gate = world.link.hold();
     let future = Versions {
@@ -391,7 +394,7 @@ async fn a_question_asked_too_early_is_asked_again() {
     while link.gets() == 0 {
         tokio::task::yield_now().await;
     }
-    let reply = link.put(vec![to_record(&session("a", "alice"))]).await.unwrap();
+    let reply = link.put(vec![to_record(&session("a", "member"))]).await.unwrap();
     let min = Versions {
         server_version: reply.server_version,
         latest_record_version: 1,
@@ -400,15 +403,15 @@ async fn a_question_asked_too_early_is_asked_again() {
         tokio::task::yield_now().await;
         gate.add_permits(10);
     });
-    assert_eq!(late.unwrap().unwrap().session.user_id, "alice");
+    assert_eq!(late.unwrap().unwrap().session.user_id, "member");
     let early = early.await.unwrap().unwrap();
-    assert!(early.is_none_or(|entry| entry.session.user_id == "alice"));
+    assert!(early.is_none_or(|entry| entry.session.user_id == "member"));
 }
 
 #[tokio::test]
 async fn one_who_gives_up_does_not_hinder_the_others() {
     let (link, _, records) = still();
-    link.put(vec![to_record(&session("a", "alice"))]).await.unwrap();
+    link.put(vec![to_record(&session("a", "member"))]).await.unwrap();
     let gate = link.hold();
     let abandoned = tokio::time::timeout(Duration::from_millis(10), records.fetch_session("a", None)).await;
     assert!(abandoned.is_err());
@@ -422,12 +425,12 @@ async fn own_writes_can_be_taken_over_without_waiting() {
     world.link.cut().await;
     let reply = world
         .link
-        .put(vec![to_record(&session("c", "carol"))])
+        .put(vec![to_record(&session("c", "auditor"))])
         .await
         .unwrap();
     world.records.apply(reply.server_version, &reply.records[0]);
     assert!(world.records.session("c").is_some());
-    let tombstone = to_tombstone(&session("c", "carol"), Timestamp::UNIX_EPOCH);
+    let tombstone = to_tombstone(&session("c", "auditor"), Timestamp::UNIX_EPOCH);
     let reply = world.link.put(vec![tombstone]).await.unwrap();
     world.records.apply(reply.server_version, &reply.records[0]);
     assert!(world.records.session("c").is_none());

@@ -138,7 +138,7 @@ mod tests {
         let session = session_from_identity(&identity, &new_session());
         assert_eq!(
             (session.user_id.as_str(), session.idp_id.as_str()),
-            ("alice", "idp-1")
+            ("member", "idp-1")
         );
         assert_eq!(
             session.expires_at,
@@ -148,9 +148,9 @@ mod tests {
         let token = session.id_token.unwrap();
         assert_eq!(
             (token.subject.as_str(), token.raw.as_str()),
-            ("alice", identity.id_token.raw.as_str())
+            ("member", identity.id_token.raw.as_str())
         );
-        assert_eq!(stored_claims(&token.raw).unwrap()["name"], "Alice");
+        assert_eq!(stored_claims(&token.raw).unwrap()["name"], "Member");
         let tokens = session.oauth_token.unwrap();
         assert_eq!(
             (tokens.access_token.as_str(), tokens.refresh_token.as_str()),
@@ -191,7 +191,7 @@ mod tests {
         existing.claims.insert("admin".into(), ListValue::default());
         let user = user_from_identity(&identity, Some(&existing));
         let about = (user.id.as_str(), user.name.as_str(), user.email.as_str());
-        assert_eq!(about, ("alice", "Alice", "alice@example.com"));
+        assert_eq!(about, ("member", "Member", "member@example.com"));
         assert_eq!(user.device_credential_ids, ["key-1"]);
         assert!(user.claims.contains_key("groups") && !user.claims.contains_key("admin"));
     }

@@ -83,7 +83,7 @@ impl FakeProvider {
         fake.on_json(
             "/userinfo",
             200,
-            &json!({"sub": "alice", "email": "alice@example.com", "groups": ["staff"]}),
+            &json!({"sub": "member", "email": "member@example.com", "groups": ["staff"]}),
         );
         fake.on_json("/revoke", 200, &json!({}));
         fake.grant(json!({}), json!({}));
@@ -151,8 +151,8 @@ impl FakeProvider {
     pub(crate) fn id_claims(&self, changes: Value) -> Map<String, Value> {
         let now = self.clock.now().as_second();
         let mut claims = object(json!({
-            "iss": ISSUER, "sub": "alice", "aud": CLIENT, "exp": now + 3600, "iat": now, "nonce": "n-1",
-            "name": "Alice", "email": "old@example.com", "jti": "chosen-by-the-provider",
+            "iss": ISSUER, "sub": "member", "aud": CLIENT, "exp": now + 3600, "iat": now, "nonce": "n-1",
+            "name": "Member", "email": "old@example.com", "jti": "chosen-by-the-provider",
         }));
         claims.extend(object(changes));
         claims.retain(|_, value| !value.is_null());

@@ -64,27 +64,30 @@ fn authorize(issuer: &str, path: &str) -> String {
 
 #[tokio::test]
 async fn the_certified_provider_signs_people_in_with_a_form_or_without() -> Result<()> {
-    let accounts = [Account::new("ada", "correct horse").groups(&["admins"])];
+    let accounts = [Account::new("developer", "correct horse").groups(&["admins"])];
     let redirect = "https://auth.example.com/oauth2/callback";
     let mut provider = OidcProvider::start(&[redirect.to_owned()], &accounts).await?;
     let client = Client::new(&ClientOptions::default())?;
 
     let page = client.follow(&authorize(provider.issuer(), "/auth")).await?;
-    let wrong = client.sign_in(&page, "ada", "wrong").await?;
+    let wrong = client.sign_in(&page, "developer", "wrong").await?;
     assert!(
         wrong.text().contains("Wrong user or password"),
         "{}",
         wrong.text()
     );
     // The last hop leads out of the provider, where nobody listens.
-    let error = client.sign_in(&wrong, "ada", "correct horse").await.unwrap_err();
+    let error = client
+        .sign_in(&wrong, "developer", "correct horse")
+        .await
+        .unwrap_err();
     assert!(
         format!("{error:#}").contains("https://auth.example.com/oauth2/callback?code="),
         "{error:#}"
     );
 
     client.forget();
-    provider.sign_in_as(Some("ada")).await?;
+    provider.sign_in_as(Some("developer")).await?;
     let error = client
         .follow(&authorize(provider.issuer(), "/auth"))
         .await

@@ -24,7 +24,7 @@ fn expect() -> Expect<'static> {
 }
 
 fn claims() -> Value {
-    json!({"iss": "https://idp.example.com", "aud": "client", "sub": "alice", "iat": NOW, "exp": NOW + 300})
+    json!({"iss": "https://idp.example.com", "aud": "client", "sub": "member", "iat": NOW, "exp": NOW + 300})
 }
 
 fn claims_with(changes: Value) -> Value {

@@ -24,10 +24,10 @@ async fn refusal(fake: &std::sync::Arc<FakeProvider>) -> IdentityError {
 async fn a_sign_in_gives_the_claims_of_both_sources() {
     let fake = FakeProvider::new();
     let identity = sign_in(&fake).await.unwrap();
-    assert_eq!(identity.user_id(), "alice");
-    assert_eq!(identity.claims["name"], "Alice");
+    assert_eq!(identity.user_id(), "member");
+    assert_eq!(identity.claims["name"], "Member");
     assert_eq!(
-        identity.claims["email"], "alice@example.com",
+        identity.claims["email"], "member@example.com",
         "user info is newer"
     );
     assert_eq!(identity.claims["groups"], json!(["staff"]));
@@ -55,7 +55,7 @@ async fn user_info_cannot_change_what_the_token_says_of_itself() {
     fake.on_json(
         "/userinfo",
         200,
-        &json!({"sub": "alice", "iss": "https://evil.example.com", "aud": "x", "exp": 1}),
+        &json!({"sub": "member", "iss": "https://evil.example.com", "aud": "x", "exp": 1}),
     );
     let claims = sign_in(&fake).await.unwrap().claims;
     assert_eq!(
@@ -383,11 +383,11 @@ async fn user_info_about_someone_else_is_refused() {
     fake.on_json(
         "/userinfo",
         200,
-        &json!({"sub": "mallory", "email": "alice@example.com"}),
+        &json!({"sub": "stranger", "email": "member@example.com"}),
     );
     let error = refusal(&fake).await;
     assert!(
-        matches!(&error, IdentityError::Subject { found, .. } if found == "mallory"),
+        matches!(&error, IdentityError::Subject { found, .. } if found == "stranger"),
         "{error}"
     );
     assert!(!error.is_temporary());
@@ -401,8 +401,8 @@ async fn user_info_is_needed_where_it_is_offered() {
         (403, json!({}), false),
         (500, json!({}), true),
         (429, json!({}), true),
-        (200, json!({"email": "alice@example.com"}), true),
-        (200, json!("alice"), true),
+        (200, json!({"email": "member@example.com"}), true),
+        (200, json!("member"), true),
         (204, json!({}), true),
     ] {
         fake.on_json("/userinfo", status, &body);
@@ -423,7 +423,7 @@ async fn user_info_is_tidied() {
         (json!(true), true),
         (json!("?"), false),
     ] {
-        let body = json!({"sub": "alice", "mail": "a@example.com", "email_verified": sent});
+        let body = json!({"sub": "member", "mail": "a@example.com", "email_verified": sent});
         fake.on_json("/userinfo", 200, &body);
         let claims = sign_in(&fake).await.unwrap().claims;
         assert_eq!(
@@ -431,7 +431,7 @@ async fn user_info_is_tidied() {
             (&json!("a@example.com"), &json!(verified))
         );
     }
-    fake.on_json("/userinfo", 200, &json!({"sub": "alice", "mail": "no address"}));
+    fake.on_json("/userinfo", 200, &json!({"sub": "member", "mail": "no address"}));
     assert_eq!(sign_in(&fake).await.unwrap().claims.get("email"), None);
 }
 
@@ -444,7 +444,7 @@ async fn signed_user_info_is_checked() {
         });
     };
     let claims = |changes: Value| -> Map<String, Value> {
-        let mut claims = crate::testing::object(json!({"sub": "alice", "email": "signed@example.com"}));
+        let mut claims = crate::testing::object(json!({"sub": "member", "email": "signed@example.com"}));
         claims.extend(crate::testing::object(changes));
         claims
     };
@@ -614,19 +614,19 @@ async fn a_refresh_keeps_or_changes_the_refresh_token() {
     let fake = FakeProvider::new();
     let client = fake.client();
     fake.grant(json!({"nonce": null}), json!({"refresh_token": "refresh-2"}));
-    let refreshed = client.refresh("refresh-1", "alice").await.unwrap();
+    let refreshed = client.refresh("refresh-1", "member").await.unwrap();
     assert_eq!(refreshed.tokens.refresh_token.as_deref(), Some("refresh-2"));
-    assert_eq!(refreshed.id_token.unwrap().subject, "alice");
+    assert_eq!(refreshed.id_token.unwrap().subject, "member");
     assert_eq!(
         fake.requests("/token")[0].form.get("refresh_token"),
         Some("refresh-1")
     );
     fake.grant(json!({}), json!({"refresh_token": null, "id_token": null}));
-    let refreshed = client.refresh("refresh-2", "alice").await.unwrap();
+    let refreshed = client.refresh("refresh-2", "member").await.unwrap();
     assert_eq!(refreshed.tokens.refresh_token.as_deref(), Some("refresh-2"));
     assert!(refreshed.id_token.is_none());
     assert_eq!(
-        client.refresh("", "alice").await.err(),
+        client.refresh("", "member").await.err(),
         Some(IdentityError::NoRefreshToken)
     );
 }
@@ -634,14 +634,14 @@ async fn a_refresh_keeps_or_changes_the_refresh_token() {
 #[tokio::test]
 async fn a_refreshed_id_token_must_be_about_the_same_person() {
     let fake = FakeProvider::new();
-    fake.grant(json!({"sub": "mallory"}), json!({}));
-    let error = fake.client().refresh("refresh-1", "alice").await.err().unwrap();
+    fake.grant(json!({"sub": "stranger"}), json!({}));
+    let error = fake.client().refresh("refresh-1", "member").await.err().unwrap();
     assert!(
         matches!(error, IdentityError::Subject { .. }) && !error.is_temporary(),
         "{error}"
     );
     fake.grant(json!({"exp": 1}), json!({}));
-    let refreshed = fake.client().refresh("refresh-1", "alice").await.unwrap();
+    let refreshed = fake.client().refresh("refresh-1", "member").await.unwrap();
     assert!(
         refreshed.id_token.is_none(),
         "one that cannot be believed is left out; the tokens are good"

@@ -81,7 +81,7 @@ impl World {
     }
 
     async fn user(&self) -> User {
-        from_record(&self.broker.get(User::TYPE, "alice").await.unwrap()).unwrap()
+        from_record(&self.broker.get(User::TYPE, "member").await.unwrap()).unwrap()
     }
 
     fn edit(&self, session: &Session) {
@@ -95,13 +95,13 @@ async fn a_refresh_brings_tokens_and_claims_up_to_date() {
     let before = world.session().await.unwrap();
     world.fake.clock.advance(Duration::from_secs(240));
     world.fake.grant(
-        json!({"nonce": null, "name": "Alice B."}),
+        json!({"nonce": null, "name": "Member B."}),
         json!({"refresh_token": "refresh-2"}),
     );
     world.fake.on_json(
         "/userinfo",
         200,
-        &json!({"sub": "alice", "email": "new@example.com", "groups": []}),
+        &json!({"sub": "member", "email": "new@example.com", "groups": []}),
     );
     assert_eq!(world.carry_out(Task::Refresh).await, Outcome::Done);
     assert_eq!(
@@ -129,7 +129,7 @@ async fn a_refresh_brings_tokens_and_claims_up_to_date() {
     let user = world.user().await;
     assert_eq!(
         (user.name.as_str(), user.email.as_str()),
-        ("Alice B.", "new@example.com")
+        ("Member B.", "new@example.com")
     );
     assert!(user.claims["groups"].values.is_empty());
 }
@@ -142,7 +142,7 @@ async fn a_refresh_without_id_token_keeps_the_old_one_for_sign_out() {
     let token = world.session().await.unwrap().id_token.unwrap();
     assert!(!token.raw.is_empty());
     assert_eq!(token.expires_at, None, "it must not call for the next refresh");
-    assert_eq!(world.user().await.name, "Alice");
+    assert_eq!(world.user().await.name, "Member");
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn a_clear_no_ends_the_session() {
 #[tokio::test]
 async fn a_provider_that_speaks_of_someone_else_ends_the_session() {
     let world = world(json!({})).await;
-    world.fake.on_json("/userinfo", 200, &json!({"sub": "mallory"}));
+    world.fake.on_json("/userinfo", 200, &json!({"sub": "stranger"}));
     assert_eq!(world.carry_out(Task::UserInfo).await, Outcome::Gone);
     assert_eq!(world.session().await, None);
 }
@@ -191,7 +191,9 @@ async fn an_access_token_that_ended_early_is_renewed_before_judging() {
     world
         .fake
         .on("/userinfo", |seen| match seen.authorization.as_deref() {
-            Some("Bearer access-2") => json_answer(200, &json!({"sub": "alice", "email": "new@example.com"})),
+            Some("Bearer access-2") => {
+                json_answer(200, &json!({"sub": "member", "email": "new@example.com"}))
+            }
             _ => json_answer(401, &json!({})),
         });
     assert_eq!(world.carry_out(Task::UserInfo).await, Outcome::Done);
@@ -290,7 +292,7 @@ async fn a_deleted_user_does_not_come_back() {
     let world = world(json!({})).await;
     world.broker.write(to_tombstone(&world.user().await, start()));
     assert_eq!(world.carry_out(Task::Refresh).await, Outcome::Done);
-    assert_eq!(world.broker.get(User::TYPE, "alice").await, Err(Error::NotFound));
+    assert_eq!(world.broker.get(User::TYPE, "member").await, Err(Error::NotFound));
 }
 
 /// New tokens are kept even if the user info that should follow fails.

@@ -131,14 +131,14 @@ mod tests {
             <input data-name="x" type=email name=login><input type="password" name="password">
             <input type="checkbox" name="stay"></form>"#;
         let mut form = Form::with_password(html).unwrap();
-        form.fill_credentials("ada@example.com", "p&w");
+        form.fill_credentials("developer@example.com", "p&w");
         assert_eq!(
             (form.method.as_str(), form.action.as_str()),
             ("post", "/in?a=1&b=2")
         );
         assert_eq!(
             form.encoded(),
-            "csrf=t%22k&login=ada%40example.com&password=p%26w"
+            "csrf=t%22k&login=developer%40example.com&password=p%26w"
         );
     }
 }

@@ -43,7 +43,7 @@ pub struct Script {
 impl Default for Script {
     fn default() -> Self {
         Script {
-            claims: json!({ "sub": "id-ada", "email": "ada@example.com", "email_verified": true, "name": "Ada" }),
+            claims: json!({ "sub": "id-developer", "email": "developer@example.com", "email_verified": true, "name": "Developer" }),
             overrides: json!({}),
             algorithm: "ES256",
             unpublished_key: false,
