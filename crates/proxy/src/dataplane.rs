@@ -28,8 +28,6 @@ pub struct Options {
     pub redirect_address: Option<String>,
     /// Worker threads, each with its own runtime and sockets. 0: one worker on the caller's runtime.
     pub workers: usize,
-    /// For conformance runs: every connection counts as coming from here. `None` in production.
-    pub assumed_peer: Option<std::net::IpAddr>,
 }
 
 /// Why the data plane does not start.
@@ -92,7 +90,6 @@ impl Dataplane {
                     shared.clone(),
                     current.clone(),
                     connections.clone(),
-                    options.assumed_peer,
                 )
             })
             .collect();

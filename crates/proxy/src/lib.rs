@@ -25,7 +25,6 @@
 
 pub mod access_log;
 mod body;
-pub mod conformance;
 mod conn;
 mod dataplane;
 mod exchange;

@@ -31,7 +31,6 @@ pub struct Worker {
     pub(crate) pools: Pools,
     pub(crate) lifecycle: Arc<Lifecycle>,
     connections: Arc<AtomicUsize>,
-    assumed_peer: Option<IpAddr>,
 }
 
 /// How accepted sockets are served.
@@ -47,7 +46,6 @@ impl Worker {
         shared: Arc<Shared>,
         current: Arc<ArcSwap<Snapshot>>,
         connections: Arc<AtomicUsize>,
-        assumed_peer: Option<IpAddr>,
     ) -> Arc<Self> {
         let pools = Pools::new(shared.metrics.clone());
         Arc::new(Self {
@@ -56,7 +54,6 @@ impl Worker {
             pools,
             lifecycle: Arc::default(),
             connections,
-            assumed_peer,
         })
     }
 
@@ -90,9 +87,6 @@ impl Worker {
         let admitted = Admitted(self.clone());
         let _ = socket.set_nodelay(true);
         let Ok(local) = socket.local_addr() else { return };
-        let peer = self
-            .assumed_peer
-            .map_or(peer, |ip| SocketAddr::new(ip, peer.port()));
         let worker = self.clone();
         match serving {
             Serving::Plain => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 /// The `SameSite` attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,16 +267,25 @@ pub fn strip_from_request(headers: &mut HeaderMap, own: &OwnCookies) {
         return;
     };
     let bytes = value.as_bytes();
-    if !bytes.split(|byte| *byte == b';').any(|pair| is_own(pair, own)) {
+    let mut kept: SmallVec<[&[u8]; 8]> = SmallVec::new();
+    let mut found = false;
+    for pair in bytes.split(|byte| *byte == b';') {
+        if is_own(pair, own) {
+            found = true;
+        } else {
+            kept.extend(Some(pair.trim_ascii()).filter(|pair| !pair.is_empty()));
+        }
+    }
+    if !found {
         return;
     }
-    let kept: Vec<&[u8]> = bytes
-        .split(|byte| *byte == b';')
-        .filter(|pair| !is_own(pair, own))
-        .map(<[u8]>::trim_ascii)
-        .filter(|pair| !pair.is_empty())
-        .collect();
-    let joined = HeaderValue::from_bytes(&kept.join(&b"; "[..])).unwrap_or(HeaderValue::from_static(""));
+    let nothing = HeaderValue::from_static("");
+    let joined = if kept.is_empty() {
+        nothing
+    } else {
+        HeaderValue::from_bytes(&kept.join(&b"; "[..])).unwrap_or(nothing)
+    };
+    drop(kept);
     headers.insert(header::COOKIE, joined);
 }
 

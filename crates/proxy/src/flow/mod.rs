@@ -134,8 +134,7 @@ impl Flow {
 /// A random UUID, from the generator of this thread.
 fn request_id() -> String {
     let bytes: [u8; 16] = rand::random();
-    uuid::Builder::from_random_bytes(bytes)
-        .into_uuid()
-        .hyphenated()
-        .to_string()
+    let id = uuid::Builder::from_random_bytes(bytes).into_uuid();
+    let mut text = uuid::Uuid::encode_buffer();
+    String::from(&*id.hyphenated().encode_lower(&mut text))
 }

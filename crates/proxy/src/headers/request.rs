@@ -73,6 +73,9 @@ pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) {
 /// Rendered before anything is removed: a template may quote any header the client sent. A value that
 /// cannot stand in a header becomes empty.
 fn render_templates(parts: &Parts, from: &Sources<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    if from.route.templates.is_empty() {
+        return Vec::new();
+    }
     let context = Context {
         session: from
             .principal

@@ -2,6 +2,7 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, SERVER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::route::Route;
 
@@ -37,8 +38,21 @@ pub(crate) fn set_request_id(headers: &mut HeaderMap, request_id: &str) {
     }
 }
 
+/// Headers of one hop.
+const HOP_BY_HOP: [HeaderName; 5] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let mut nominated: Vec<HeaderName> = Vec::new();
+    // One look at the names is cheaper than a lookup for each, and most responses have none.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
+    let mut nominated: SmallVec<[HeaderName; 2]> = SmallVec::new();
     for value in headers.get_all(CONNECTION) {
         for token in value.as_bytes().split(|byte| *byte == b',') {
             nominated.extend(HeaderName::from_bytes(token.trim_ascii()));
@@ -51,13 +65,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         // The library has read the body by its chunks; a length beside them says something else.
         headers.remove(CONTENT_LENGTH);
     }
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
 }

@@ -2,7 +2,6 @@
 
 mod basics;
 mod bodies;
-mod conformance;
 mod drain;
 mod identity;
 mod smuggling;

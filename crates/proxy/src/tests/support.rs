@@ -202,7 +202,6 @@ impl Proxy {
         records: Vec<Record>,
         certificates: CertStore,
         (log, sink): (LogLines, Box<dyn Write + Send>),
-        assumed_peer: Option<std::net::IpAddr>,
     ) -> Self {
         let broker: Arc<dyn Databroker> = Arc::new(Records(records));
         let synced = SyncedRecords::new(broker.clone());
@@ -228,7 +227,6 @@ impl Proxy {
             insecure: settings.listener.insecure,
             redirect_address: settings.listener.redirect_address.clone(),
             workers: 0,
-            assumed_peer,
         };
         let plane = Dataplane::start(&options, snapshot, Arc::new(certificates), shared.clone()).unwrap();
         let addr = plane.local_addrs()[0];

@@ -203,13 +203,20 @@ impl EndpointPool {
             let shared = self.last_failure.lock().clone();
             return Err(shared.unwrap_or(UpstreamError::ConnectTimeout));
         }
-        self.connect().await.map(|connection| (connection, false))
+        self.connect_new().await
+    }
+
+    /// In a box: dialling needs much room, and nearly every request finds a connection.
+    async fn connect_new(self: &Arc<Self>) -> Result<(Connection, bool), UpstreamError> {
+        Box::pin(self.connect())
+            .await
+            .map(|connection| (connection, false))
     }
 
     async fn acquire_http1(self: &Arc<Self>) -> Result<(Connection, bool), UpstreamError> {
         match self.checkout().await {
             Some(kept) => Ok((Connection::Http1(kept), true)),
-            None => self.connect().await.map(|connection| (connection, false)),
+            None => self.connect_new().await,
         }
     }
 

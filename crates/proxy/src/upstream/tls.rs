@@ -257,8 +257,9 @@ fn dns_names(leaf: &CertificateDer<'_>) -> Vec<String> {
     dns.collect()
 }
 
-/// A client configuration that believes any certificate and offers one protocol; for the conformance
-/// driver and tests, which know whom they talk to.
+/// A client configuration that believes any certificate and offers one protocol; for tests, which
+/// know whom they talk to.
+#[cfg(test)]
 pub(crate) fn unverified_client_config(alpn: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
     let spec = TlsSpec {
         skip_verify: true,
