@@ -70,7 +70,6 @@ fn main() -> Result<(), Failure> {
             insecure: settings.listener.insecure,
             redirect_address: settings.listener.redirect_address.clone(),
             workers,
-            assumed_peer: None,
         };
         let certificates = Arc::new(CertStore::new(vec![catch_all(&key)?]));
         let plane = Dataplane::start(&options, snapshot, certificates, shared)?;

@@ -85,13 +85,7 @@ impl Dataplane {
         let current = Arc::new(ArcSwap::new(snapshot));
         let connections = Arc::new(AtomicUsize::new(0));
         let workers: Vec<_> = (0..sets)
-            .map(|_| {
-                Worker::new(
-                    shared.clone(),
-                    current.clone(),
-                    connections.clone(),
-                )
-            })
+            .map(|_| Worker::new(shared.clone(), current.clone(), connections.clone()))
             .collect();
         let dataplane = Self {
             current,

@@ -1,7 +1,7 @@
 //! A worker: its upstream pools, its connections, its accept loops. One per core, each on a runtime of
 //! one thread; nothing on the request path is shared between workers but snapshots and counters.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

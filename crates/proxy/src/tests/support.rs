@@ -187,14 +187,7 @@ impl Proxy {
 
     pub(crate) async fn with(settings: &Settings, records: Vec<Record>, certificates: CertStore) -> Self {
         let log = LogLines::default();
-        Self::launch(
-            settings,
-            records,
-            certificates,
-            (log.clone(), Box::new(log)),
-            None,
-        )
-        .await
+        Self::launch(settings, records, certificates, (log.clone(), Box::new(log))).await
     }
 
     pub(crate) async fn launch(

@@ -21,4 +21,5 @@ pub use error::UpstreamError;
 pub use pool::{Lease, Pools};
 pub(crate) use tls::Roots;
 pub use tls::TlsError;
+#[cfg(test)]
 pub(crate) use tls::unverified_client_config;
