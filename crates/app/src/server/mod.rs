@@ -187,7 +187,6 @@ fn dataplane_options(settings: &Settings, workers: Option<usize>) -> pomerium_pr
         insecure: settings.listener.insecure,
         redirect_address: settings.listener.redirect_address.clone(),
         workers: workers.unwrap_or_else(cores),
-        assumed_peer: None,
     }
 }
 
