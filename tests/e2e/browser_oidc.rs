@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use pomerium_testing::{Browser, Look};
-use pomerium_tests::{developer, grace, oidc};
+use pomerium_tests::{developer, admin, oidc};
 
 use crate::browser_local::{judge_page, look_at};
 
@@ -96,7 +96,7 @@ async fn someone_who_may_not_is_told_why_without_a_redirect() -> Result<()> {
     let other = browser.open(Look::PHONE).await?;
     other.goto(&stage.env.url("admin", "/")).await?;
     assert_eq!(
-        other.sign_in("grace", grace().password()).await?,
+        other.sign_in("admin", admin().password()).await?,
         stage.env.url("admin", "/")
     );
     // The browser may ask for an icon as well.

@@ -2,7 +2,7 @@
 //! person, whatever the spelling, and an unknown name answers as a wrong password does.
 
 use anyhow::Result;
-use pomerium_tests::{ada, local};
+use pomerium_tests::{developer, local};
 
 #[tokio::test]
 async fn guesses_run_dry_and_spelling_does_not_help() -> Result<()> {
@@ -11,9 +11,9 @@ async fn guesses_run_dry_and_spelling_does_not_help() -> Result<()> {
     let mut limited = false;
     for attempt in 0..40 {
         let name = if attempt % 2 == 0 {
-            "ada@example.com"
+            "developer@example.com"
         } else {
-            "ADA@Example.COM"
+            "DEVELOPER@Example.COM"
         };
         let page = client.follow(&stage.env.url("app", "/")).await?;
         let reply = client.sign_in(&page, name, "a wrong guess").await?;
@@ -26,7 +26,7 @@ async fn guesses_run_dry_and_spelling_does_not_help() -> Result<()> {
     assert!(limited, "40 guesses were taken");
     // Right or not, the answer is the same while the limit holds.
     let page = client.follow(&stage.env.url("app", "/")).await?;
-    let reply = client.sign_in(&page, "Ada@example.com", ada().password()).await?;
+    let reply = client.sign_in(&page, "Developer@example.com", developer().password()).await?;
     assert_eq!(reply.status, 429);
     Ok(())
 }
@@ -36,7 +36,7 @@ async fn an_unknown_name_looks_like_a_wrong_password() -> Result<()> {
     let stage = local().await?;
     let client = stage.env.client()?;
     let page = client.follow(&stage.env.url("app", "/")).await?;
-    let known = client.sign_in(&page, "ada@example.com", "wrong").await?;
+    let known = client.sign_in(&page, "developer@example.com", "wrong").await?;
     let page = client.follow(&stage.env.url("app", "/")).await?;
     let unknown = client.sign_in(&page, "nobody@example.com", "wrong").await?;
     assert_eq!(known.status, unknown.status);

@@ -49,7 +49,7 @@ async fn only_one_address_of_the_domain_is_in_the_domain() -> Result<()> {
 #[tokio::test]
 async fn a_group_that_is_taken_away_is_gone_at_the_next_sign_in() -> Result<()> {
     let stage = pomerium_tests::scripted().await?;
-    let claims = |groups: Value| json!({ "sub": "id-ada", "email": "ada@example.com", "email_verified": true, "groups": groups });
+    let claims = |groups: Value| json!({ "sub": "id-developer", "email": "developer@example.com", "email_verified": true, "groups": groups });
     stage
         .idp
         .script(|script| script.claims = claims(json!(["admins"])));

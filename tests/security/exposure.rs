@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use pomerium_testing::{OidcProvider, lease};
-use pomerium_tests::{ada, local, scripted, scripted_with};
+use pomerium_tests::{developer, local, scripted, scripted_with};
 use serde_json::json;
 
 use crate::forge::{encode, walk_to};
@@ -123,9 +123,9 @@ async fn no_secret_is_in_logs_pages_or_metrics() -> Result<()> {
 async fn passwords_of_people_are_not_logged() -> Result<()> {
     let stage = local().await?;
     let client = stage.env.client()?;
-    for password in ["a-wrong-guess-of-ada", ada().password()] {
+    for password in ["a-wrong-guess", developer().password()] {
         let page = client.follow(&stage.env.url("app", "/")).await?;
-        client.sign_in(&page, "ada@example.com", password).await?;
+        client.sign_in(&page, "developer@example.com", password).await?;
     }
     let url = stage.env.url("app", &format!("/?password={}", encode("x")));
     client.get(&url).await?;
@@ -137,7 +137,7 @@ async fn passwords_of_people_are_not_logged() -> Result<()> {
         .context("a hash")?
         .to_owned();
     for line in stage.env.log().all() {
-        for secret in ["a-wrong-guess-of-ada", ada().password(), hash.as_str()] {
+        for secret in ["a-wrong-guess", developer().password(), hash.as_str()] {
             assert!(!line.contains(secret), "{line}");
         }
     }
@@ -237,7 +237,7 @@ async fn unknown_hosts_learn_nothing() -> Result<()> {
                 "app.example.com",
                 "admin.example.com",
                 "127.0.0.1",
-                "ada@example.com",
+                "developer@example.com",
             ] {
                 assert!(!text.contains(told), "{host} is told about {told}:\n{text}");
             }

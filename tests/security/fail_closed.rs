@@ -207,7 +207,7 @@ async fn a_denied_request_is_in_the_log_with_its_reason() -> Result<()> {
         .await?;
     assert_eq!(line["allow"], false, "{line}");
     assert_eq!(line["allow-why-false"], json!(["claim-unauthorized"]), "{line}");
-    assert_eq!(line["email"], "ada@example.com", "{line}");
+    assert_eq!(line["email"], "developer@example.com", "{line}");
     assert_eq!(line["rule"], "policy[0].allow.and", "{line}");
     Ok(())
 }

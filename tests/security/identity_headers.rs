@@ -58,7 +58,7 @@ async fn the_real_identity_is_not_replaced_and_not_doubled() -> Result<()> {
     assert!(!is_spoofed(&request), "{:?}", request.headers);
     assert_eq!(
         request.headers_named("x-pomerium-claim-email"),
-        ["ada@example.com"]
+        ["developer@example.com"]
     );
     assert_eq!(request.headers_named("x-pomerium-jwt-assertion").len(), 1);
     Ok(())

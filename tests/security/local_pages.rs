@@ -5,7 +5,7 @@
 use anyhow::{Context, Result};
 use http::Method;
 use pomerium_testing::{Client, Environment, Reply};
-use pomerium_tests::{ada, local};
+use pomerium_tests::{developer, local};
 use serde_json::Value;
 
 use crate::forge::encode;
@@ -31,7 +31,7 @@ async fn authorization_requests_that_are_not_ours_lead_nowhere() -> Result<()> {
     // Signed in at the provider, so that a good request would be answered with a code at once.
     let first = page(&stage.env, &client).await?;
     client
-        .sign_in(&first, "ada@example.com", ada().password())
+        .sign_in(&first, "developer@example.com", developer().password())
         .await?;
     let authorize = discovery(&stage.env, &client).await?["authorization_endpoint"]
         .as_str()
@@ -117,7 +117,7 @@ async fn the_token_endpoint_is_not_for_strangers() -> Result<()> {
         "",
         "grant_type=authorization_code&code=x",
         "grant_type=authorization_code&code=x&client_id=pomerium&client_secret=",
-        "grant_type=password&username=ada%40example.com&password=correct+horse+battery+staple",
+        "grant_type=password&username=developer%40example.com&password=correct+horse+battery+staple",
         "grant_type=client_credentials",
         "grant_type=refresh_token&refresh_token=x",
     ] {
@@ -146,7 +146,7 @@ async fn what_is_typed_into_the_sign_in_page_is_shown_as_text() -> Result<()> {
         "'><img src=x onerror=alert(1)>",
         "{{7*7}}${7*7}",
         "</title><script>alert(1)</script>",
-        "\u{202e}moc.elpmaxe@ada",
+        "\u{202e}moc.elpmaxe@repoleved",
     ] {
         let form = page(&stage.env, &client).await?;
         let reply = client.sign_in(&form, typed, "wrong").await?;

@@ -179,7 +179,7 @@ async fn the_sign_in_form_takes_no_post_of_another_site() -> Result<()> {
     let client = stage.env.client()?;
     let page = client.follow(&stage.env.url("app", "/")).await?;
     assert!(page.text().contains("type=\"password\""), "{}", page.text());
-    let form = "email=ada%40example.com&username=ada%40example.com&login=ada%40example.com\
+    let form = "email=developer%40example.com&username=developer%40example.com&login=developer%40example.com\
                 &password=correct+horse+battery+staple";
     for headers in [
         &[

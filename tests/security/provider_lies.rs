@@ -43,7 +43,7 @@ async fn no_lie_of_a_provider_signs_anyone_in() -> Result<()> {
         ("a key nobody knows", Box::new(|s| s.unpublished_key = true)),
         (
             "userinfo of someone else",
-            Box::new(|s| s.userinfo_sub = Some("id-grace".into())),
+            Box::new(|s| s.userinfo_sub = Some("id-stranger".into())),
         ),
         ("no token", Box::new(|s| s.token_reply = Some((200, "{}".into())))),
         (

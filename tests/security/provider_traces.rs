@@ -40,7 +40,7 @@ const LIES: &[Lie] = &[
     ("an unknown key", |script| script.unpublished_key = true, "sign"),
     (
         "userinfo of someone else",
-        |script| script.userinfo_sub = Some("id-grace".into()),
+        |script| script.userinfo_sub = Some("id-stranger".into()),
         "sub",
     ),
     (

@@ -36,10 +36,10 @@ pub fn developer() -> Account {
 }
 
 /// Groups `staff` and `admins`.
-pub fn grace() -> Account {
-    Account::new("grace", "another long passphrase")
+pub fn admin() -> Account {
+    Account::new("admin", "another long passphrase")
         .groups(&["staff", "admins"])
-        .claim("name", "Grace Example")
+        .claim("name", "Admin Example")
 }
 
 /// The four routes.
@@ -78,11 +78,11 @@ pub async fn scripted_with(
     Ok(Stage { env, upstream, idp })
 }
 
-/// With the certified provider and the accounts [`developer`] and [`grace`].
+/// With the certified provider and the accounts [`developer`] and [`admin`].
 pub async fn oidc() -> Result<Stage<OidcProvider>> {
     let upstream = Upstream::start().await?;
     let builder = with_routes(Environment::builder()?, &upstream);
-    let idp = OidcProvider::start(&[builder.callback_url()], &[developer(), grace()]).await?;
+    let idp = OidcProvider::start(&[builder.callback_url()], &[developer(), admin()]).await?;
     let env = builder
         .sign_in(SignIn::Oidc(idp.issuer().to_owned()))
         .start()
@@ -90,12 +90,12 @@ pub async fn oidc() -> Result<Stage<OidcProvider>> {
     Ok(Stage { env, upstream, idp })
 }
 
-/// With the built-in provider and the accounts [`developer`] and [`grace`].
+/// With the built-in provider and the accounts [`developer`] and [`admin`].
 pub async fn local() -> Result<Stage<()>> {
     let upstream = Upstream::start().await?;
     let builder = with_routes(Environment::builder()?, &upstream);
     let env = builder
-        .sign_in(SignIn::Local(vec![developer(), grace()]))
+        .sign_in(SignIn::Local(vec![developer(), admin()]))
         .start()
         .await?;
     Ok(Stage {
