@@ -40,9 +40,25 @@ pub enum Stage {
     DataPlane,
 }
 
+/// What sort of finding it is: some have a log line with a fixed text (spec config.md 1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sort {
+    /// A value that is wrong, or deserves a look.
+    #[default]
+    Value,
+    /// A key that is not in the table.
+    UnknownKey,
+    /// A key that is gone.
+    RemovedKey,
+    /// An entry of `runtime_flags` that is not in the table.
+    UnknownFlag,
+}
+
 /// One problem or warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// What sort of finding.
+    pub sort: Sort,
     /// The config file, when there is one.
     pub file: Option<PathBuf>,
     /// Where in it, or which environment variable.
@@ -167,6 +183,7 @@ mod tests {
 
     fn diagnostic(place: Place) -> Diagnostic {
         Diagnostic {
+            sort: Sort::Value,
             file: Some(PathBuf::from("config.yaml")),
             place,
             stage: Stage::Load,

@@ -12,6 +12,6 @@ pub mod spec;
 pub mod users_file;
 pub mod watch;
 
-pub use diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal, Stage};
+pub use diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal, Sort, Stage};
 pub use loader::{Loaded, Loader};
 pub use schema::schema;

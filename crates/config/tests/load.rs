@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use pomerium_config::settings::{
     Action, DatabrokerSettings, HostMatch, IdpKind, PathRewrite, RouteSettings, UpstreamScheme,
 };
-use pomerium_config::{LoadErrors, Loaded, Loader};
+use pomerium_config::{LoadErrors, Loaded, Loader, Sort};
 use tempfile::TempDir;
 
 /// A folder with a config file and a data folder.
@@ -399,4 +399,58 @@ fn secrets_do_not_print() {
         .unwrap();
     let printed = format!("{:?}", loaded.settings);
     assert!(!printed.contains("very-secret") && !printed.contains("AAECAwQF"));
+}
+
+#[test]
+fn a_policy_that_never_asks_who_needs_no_identity_provider() {
+    let refused = |access: &str| {
+        let site = Site::new();
+        let route = "from: https://app.example.com\n  to: http://127.0.0.1:9000\n";
+        let loaded = site
+            .load(&format!("address: ':8443'\nroutes:\n- {route}{access}"))
+            .unwrap();
+        !loaded.refusals.is_empty()
+    };
+    for access in [
+        "  policy: {allow: {and: [{source_ip: 10.0.0.0/8}, {http_method: {is: GET}}]}}\n",
+        "  policy: {deny: {or: [{reject: true}]}}\n",
+        "  policy: {allow: {or: [{accept: true}, {email: {is: user@example.com}}]}}\n",
+        "  cors_allow_preflight: true\n",
+    ] {
+        assert!(!refused(access), "{access}");
+    }
+    for access in [
+        "  policy: {allow: {and: [{source_ip: 10.0.0.0/8}, {domain: {is: example.com}}]}}\n",
+        "  policy: [{allow: {and: [{http_method: {is: GET}}]}}, {deny: {or: [{user: {is: u1}}]}}]\n",
+        "  allowed_users: [user@example.com]\n",
+        "",
+    ] {
+        assert!(refused(access), "{access}");
+    }
+}
+
+#[test]
+fn findings_with_a_fixed_log_line_say_which() {
+    let site = Site::new();
+    let loaded = site
+        .load("address: ':8443'\ndebug: true\nruntime_flags: {nope: true}\notel_log_level: loud\n")
+        .unwrap();
+    let sorts: Vec<_> = loaded
+        .warnings
+        .iter()
+        .map(|warning| (warning.key.as_str(), warning.sort))
+        .collect();
+    assert!(sorts.contains(&("debug", Sort::UnknownKey)), "{sorts:?}");
+    assert!(
+        sorts.contains(&("runtime_flags.nope", Sort::UnknownFlag)),
+        "{sorts:?}"
+    );
+    assert!(sorts.contains(&("otel_log_level", Sort::Value)), "{sorts:?}");
+    let errors = site
+        .load("idp_qps: 1\nallowed_user: [a]\naddress: [1]\n")
+        .unwrap_err();
+    let sorts: Vec<_> = errors.errors.iter().map(|error| error.sort).collect();
+    for sort in [Sort::RemovedKey, Sort::UnknownKey, Sort::Value] {
+        assert!(sorts.contains(&sort), "{sorts:?}");
+    }
 }

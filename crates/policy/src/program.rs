@@ -151,6 +151,19 @@ impl Program {
         }
     }
 
+    /// Whether any criterion asks who somebody is. Without one, nobody is ever sent to sign in because of this policy.
+    pub fn needs_identity(&self) -> bool {
+        let groups = self.0.allow.iter().chain(&self.0.deny);
+        groups
+            .flat_map(|group| &group.checks)
+            .any(|check| check.test.needs_identity())
+    }
+
+    /// Whether there is no rule at all: nobody is let in, most likely because one was forgotten.
+    pub fn is_empty(&self) -> bool {
+        !self.0.deny_all && self.0.allow.is_empty() && self.0.deny.is_empty()
+    }
+
     pub(crate) fn groups(&self, action: Action) -> &[CompiledGroup] {
         match action {
             Action::Allow => &self.0.allow,

@@ -354,3 +354,38 @@ fn an_explanation_tells_what_each_criterion_saw() {
         })
     );
 }
+
+#[test]
+fn only_a_policy_that_asks_who_needs_people_to_sign_in() {
+    let needs = |policy: Value| program(policy).needs_identity();
+    assert!(!needs(json!({"allow": {"and": [
+        {"accept": true}, {"source_ip": "10.0.0.0/8"}, {"http_method": {"is": "GET"}},
+        {"http_path": {"starts_with": "/a"}}, {"cors_preflight": true}, {"reject": true}
+    ]}})));
+    for who in [
+        json!({"authenticated_user": true}),
+        json!({"user": {"is": "u1"}}),
+        json!({"email": {"is": "user@example.com"}}),
+        json!({"domain": {"is": "example.com"}}),
+        json!({"claim/groups": "dev"}),
+    ] {
+        assert!(
+            needs(json!({"allow": {"or": [{"source_ip": "10.0.0.0/8"}, who.clone()]}})),
+            "{who}"
+        );
+        assert!(needs(
+            json!([{"allow": {"or": [{"accept": true}]}}, {"deny": {"or": [who]}}])
+        ));
+    }
+}
+
+#[test]
+fn a_policy_without_any_rule_is_told_from_one_that_denies() {
+    assert!(
+        Program::compile(&merge(&RouteRules::default(), None))
+            .unwrap()
+            .is_empty()
+    );
+    assert!(!program(json!({"deny": {"or": [{"reject": true}]}})).is_empty());
+    assert!(!Program::deny_all().is_empty());
+}

@@ -11,6 +11,8 @@ pub struct LogSettings {
     pub level: LogLevel,
     /// Level of the data plane; the access log is written up to `Info`.
     pub proxy_level: LogLevel,
+    /// Level of the trace exporter (`otel_log_level`).
+    pub otel_level: LogLevel,
     /// Access log fields, in order; unknown names are already gone.
     pub access_fields: Vec<AccessField>,
     /// Authorize log fields, in order; unknown names are already gone.

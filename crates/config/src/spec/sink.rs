@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::diagnostic::{Diagnostic, Place, Refusal, Stage};
+use crate::diagnostic::{Diagnostic, Place, Refusal, Sort, Stage};
 
 /// Problems, warnings and refusals of one load.
 #[derive(Debug, Default)]
@@ -62,6 +62,20 @@ impl Sink {
         self.warnings.push(diagnostic);
     }
 
+    /// The last warning is of this sort.
+    pub fn last_warning_is(&mut self, sort: Sort) {
+        if let Some(warning) = self.warnings.last_mut() {
+            warning.sort = sort;
+        }
+    }
+
+    /// The last problem is of this sort.
+    pub fn last_error_is(&mut self, sort: Sort) {
+        if let Some(error) = self.errors.last_mut() {
+            error.sort = sort;
+        }
+    }
+
     /// A value that this version cannot honour.
     pub fn refuse(
         &mut self,
@@ -88,6 +102,7 @@ impl Sink {
         help: String,
     ) -> Diagnostic {
         Diagnostic {
+            sort: Sort::Value,
             file: self.file.clone(),
             place,
             stage,

@@ -4,6 +4,7 @@
 use super::keys::{self, Key, REMOVED, ROUTE};
 use super::node::Entry;
 use super::sink::Sink;
+use crate::diagnostic::Sort;
 
 /// Reports a key that its level does not know.
 pub(super) fn report(
@@ -25,6 +26,7 @@ pub(super) fn report(
     {
         let message = "some configuration options are no longer supported: config option was removed";
         sink.error(entry.place, full, message, removed.replacement);
+        sink.last_error_is(Sort::RemovedKey);
         return;
     }
     let siblings: Vec<&'static str> = siblings.map(|key| key.name).collect();
@@ -43,6 +45,7 @@ pub(super) fn report(
             format!("`{likely}` belongs to the top level of the file")
         };
         sink.error(entry.place, full, message, help);
+        sink.last_error_is(Sort::UnknownKey);
         return;
     }
     let help = match keys::nearest(&name, &siblings) {
@@ -55,6 +58,7 @@ pub(super) fn report(
         "unknown config option: it is ignored",
         help,
     );
+    sink.last_warning_is(Sort::UnknownKey);
 }
 
 /// A key that is right, but on another level.

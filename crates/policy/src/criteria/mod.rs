@@ -127,6 +127,21 @@ impl Test {
         }
     }
 
+    /// Whether it is judged by who somebody is, and so needs people to sign in.
+    pub(crate) fn needs_identity(&self) -> bool {
+        match self {
+            Test::AuthenticatedUser | Test::User(_) | Test::Email(_) | Test::Domain(_) | Test::Claim(..) => {
+                true
+            }
+            Test::Accept
+            | Test::Reject
+            | Test::HttpMethod(_)
+            | Test::HttpPath(_)
+            | Test::SourceIp(_)
+            | Test::CorsPreflight => false,
+        }
+    }
+
     /// The part of the input that [`Test::run`] looks at; null when there is no such part.
     pub(crate) fn looks_at(&self, input: &Input<'_>) -> Value {
         let of_subject = |read: fn(&Subject) -> Option<&str>| {

@@ -1,6 +1,7 @@
 //! `runtime_flags`: given ones over the defaults.
 
 use super::Cx;
+use crate::diagnostic::Sort;
 use crate::settings::RuntimeFlags;
 use crate::spec::keys::{self, FLAGS};
 use crate::spec::values::Values;
@@ -35,6 +36,7 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> RuntimeFlags {
                 "unknown runtime flag: it is ignored",
                 help,
             );
+            cx.sink.last_warning_is(Sort::UnknownFlag);
         }
     }
     let flag = |name| value(values, name);

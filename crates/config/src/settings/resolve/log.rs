@@ -10,6 +10,7 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> LogSettings {
     LogSettings {
         level,
         proxy_level: self::level(values, "proxy_log_level", cx).unwrap_or(level),
+        otel_level: otel_level(values, cx).unwrap_or(level),
         access_fields: fields(
             values,
             "access_log_fields",
@@ -29,21 +30,39 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> LogSettings {
     }
 }
 
+/// The OpenTelemetry names are those of `log_level`; another one is told, not refused, as it was never checked.
+fn otel_level(values: &Values, cx: &mut Cx<'_>) -> Option<LogLevel> {
+    let name = "otel_log_level";
+    let given = values.text(name).to_ascii_lowercase();
+    let level = parse(&given);
+    if level.is_none() && !given.is_empty() {
+        let message = format!("unknown log level \"{given}\": it is ignored");
+        let help = "one of trace, debug, info, warn, error, off";
+        cx.sink.warn(values.place(name), name, message, help);
+    }
+    level
+}
+
 fn level(values: &Values, name: &str, cx: &mut Cx<'_>) -> Option<LogLevel> {
-    match values.text(name) {
-        "" => None,
+    let given = values.text(name);
+    let level = parse(given);
+    if level.is_none() && !given.is_empty() {
+        let message = format!("config: invalid {name}: unknown log level: {given}");
+        let help = "one of trace, debug, info, warn, error, off, in lower case";
+        cx.sink.error(values.place(name), name, message, help);
+    }
+    level
+}
+
+fn parse(name: &str) -> Option<LogLevel> {
+    match name {
         "trace" => Some(LogLevel::Trace),
         "debug" => Some(LogLevel::Debug),
         "info" => Some(LogLevel::Info),
         "warn" | "warning" => Some(LogLevel::Warn),
         "error" | "critical" | "fatal" | "panic" => Some(LogLevel::Error),
         "off" | "none" | "disabled" => Some(LogLevel::Off),
-        other => {
-            let message = format!("config: invalid {name}: unknown log level: {other}");
-            let help = "one of trace, debug, info, warn, error, off, in lower case";
-            cx.sink.error(values.place(name), name, message, help);
-            None
-        }
+        _ => None,
     }
 }
 

@@ -235,7 +235,7 @@ fn sign_in<'a>(
     }
     let protected = given
         .zip(routes)
-        .find(|(route, settings)| settings.kind != RouteKind::Ssh && !is_public(route));
+        .find(|(route, settings)| settings.kind != RouteKind::Ssh && needs_people(route, &settings.policy));
     let Some((route, _)) = protected else { return };
     let why = format!(
         "{} needs people to sign in, but no identity provider is configured",
@@ -251,6 +251,11 @@ fn sign_in<'a>(
          or local for built-in users), or open the route with `allow_public_unauthenticated_access: true`"
     );
     cx.sink.refuse(route.place, route.path.clone(), why, help);
+}
+
+/// Whether the way in leads past a sign-in. A route without any rule counts as one whose rule was forgotten.
+fn needs_people(route: &Values, policy: &pomerium_policy::Program) -> bool {
+    (policy.needs_identity() || policy.is_empty()) && !is_public(route)
 }
 
 /// Everybody may, by the switch or by an `accept` that stands alone.
