@@ -76,10 +76,15 @@ impl Dataplane {
         let (main, mut sockets) = listeners(&options.address, sets, &serving)?;
         let mut redirect = Vec::new();
         if let Some(address) = &options.redirect_address {
-            let (bound, more) = listeners(address, sets, &Serving::Redirect)?;
-            redirect = bound;
-            for (set, more) in sockets.iter_mut().zip(more) {
-                set.extend(more);
+            // A convenience for people who type http: without it everything else works (spec config.md 8.1).
+            match listeners(address, sets, &Serving::Redirect) {
+                Ok((bound, more)) => {
+                    redirect = bound;
+                    for (set, more) in sockets.iter_mut().zip(more) {
+                        set.extend(more);
+                    }
+                }
+                Err(error) => tracing::error!(%error, "http_redirect_addr: nobody is redirected from http"),
             }
         }
         let current = Arc::new(ArcSwap::new(snapshot));

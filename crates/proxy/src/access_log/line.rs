@@ -205,6 +205,7 @@ mod tests {
         LogPlan::new(&LogSettings {
             level,
             proxy_level: level,
+            otel_level: level,
             access_fields: fields,
             authorize_fields: Vec::new(),
         })

@@ -53,9 +53,14 @@ pub fn bind(setting: &str, sets: usize) -> io::Result<(Vec<SocketAddr>, Vec<Vec<
     let both = wanted.len() > 1;
     let mut bound = Vec::new();
     for address in &mut wanted {
-        for set in &mut made {
+        for (index, set) in made.iter_mut().enumerate() {
             address.set_port(port);
-            match listen(*address, shared) {
+            let sharing = match (shared, index) {
+                (false, _) => Sharing::Alone,
+                (true, 0) => Sharing::First,
+                (true, _) => Sharing::Further,
+            };
+            match listen(*address, sharing) {
                 Ok(listener) => {
                     let local = listener.local_addr()?;
                     port = local.port();
@@ -85,17 +90,29 @@ fn no_ipv6(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(97)
 }
 
-fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+/// Whether a socket shares its address with others of this process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    /// Shares with those that follow, but takes the address for itself: two programs that both share would each get a
+    /// part of the connections, without a word.
+    First,
+    Further,
+}
+
+fn listen(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
-    socket.set_reuse_port(shared)?;
+    socket.set_reuse_port(sharing == Sharing::Further)?;
     if address.is_ipv6() {
         // The IPv4 side has a socket of its own.
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    #[cfg(unix)]
+    socket.set_reuse_port(sharing != Sharing::Alone)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -142,5 +159,12 @@ mod tests {
         let (bound, _sockets) = bind("127.0.0.1:0", 1).unwrap();
         let error = bind(&bound[0].to_string(), 1).unwrap_err();
         assert!(error.to_string().contains(&bound[0].to_string()));
+    }
+
+    #[test]
+    fn two_programs_with_several_workers_do_not_share_an_address() {
+        let (bound, _sockets) = bind("127.0.0.1:0", 2).unwrap();
+        let error = bind(&bound[0].to_string(), 2).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }
