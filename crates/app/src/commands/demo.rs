@@ -10,6 +10,7 @@ use pomerium_api::clock::{Clock, SystemClock};
 use pomerium_certs::LocalAuthority;
 use pomerium_certs::trust::TrustStores;
 use pomerium_identity::ReqwestClient;
+use pomerium_proxy::StartError;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,8 @@ use crate::server::{LogOutput, Options, Server};
 const SAMPLE_PORT: u16 = 8480;
 /// First port tried for the health listener.
 const HEALTH_PORT: u16 = 28080;
+/// How often ports are chosen before it is given up.
+const TRIES: u32 = 5;
 
 /// Runs the demo until a signal ends it.
 pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
@@ -38,9 +41,30 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     if args.trust {
         change_trust(&authority, true);
     }
-    let runtime = runtime()?;
-    runtime.block_on(serve(args, dir, &authority))?;
+    again_while_taken(|| runtime()?.block_on(serve(args, dir.clone(), &authority)))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ports are chosen before they are bound, so another program may be quicker: then others are chosen. Each try has a
+/// runtime of its own, which leaves nothing behind.
+fn again_while_taken(mut attempt: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut tries = 1;
+    loop {
+        match attempt() {
+            Err(error) if tries < TRIES && port_was_taken(&error) => tries += 1,
+            result => return result,
+        }
+    }
+}
+
+fn port_was_taken(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = match cause.downcast_ref::<StartError>() {
+            Some(StartError::Io(error)) => Some(error),
+            _ => cause.downcast_ref::<std::io::Error>(),
+        };
+        io.is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+    })
 }
 
 async fn serve(args: &DemoArgs, dir: PathBuf, authority: &LocalAuthority) -> anyhow::Result<()> {
@@ -134,4 +158,45 @@ fn welcome(plan: &Plan, secret: &[u8; 32], authority: &LocalAuthority) -> String
         "Ctrl-C ends the demo.".to_owned(),
     ]);
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_was_taken_meanwhile_is_chosen_anew_and_nothing_else_is_tried_again() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let mut tries = 0;
+        let result = again_while_taken(|| {
+            tries += 1;
+            let wanted = if tries == 1 {
+                address.to_string()
+            } else {
+                "127.0.0.1:0".to_owned()
+            };
+            std::net::TcpListener::bind(wanted).context("address: cannot listen")?;
+            Ok(())
+        });
+        assert!(result.is_ok());
+        assert_eq!(tries, 2);
+
+        tries = 0;
+        let result = again_while_taken(|| {
+            tries += 1;
+            anyhow::bail!("the disk is full")
+        });
+        assert!(result.is_err());
+        assert_eq!(tries, 1);
+
+        tries = 0;
+        let result = again_while_taken(|| {
+            tries += 1;
+            let socket = std::net::TcpListener::bind(address);
+            Ok(socket.map(drop).map_err(StartError::Io)?)
+        });
+        assert!(result.is_err());
+        assert_eq!(tries, TRIES);
+    }
 }

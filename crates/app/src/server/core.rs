@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::store::{self, Broker};
 use crate::health::{Health, Status};
-use crate::telemetry::metrics::ProcessMetrics;
+use crate::telemetry::metrics::{self, ProcessMetrics};
 
 /// Longest wait for the first copy of the records at the start.
 const FIRST_SYNC: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ impl Core {
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = secret(settings.secrets.shared.expose(), "shared_secret")?;
-        let registry = Registry::new();
+        let registry = metrics::registry(settings)?;
         let process = ProcessMetrics::register(&registry)?;
         let health = Arc::new(Health::default());
         let stop = CancellationToken::new();

@@ -5,9 +5,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use pomerium_config::settings::Settings;
-use pomerium_config::{Diagnostic, Loader, Refusal};
-
-use crate::commands::print_error;
+use pomerium_config::{Diagnostic, Loader, Refusal, Sort};
 
 /// Where the configuration comes from.
 #[derive(Debug)]
@@ -32,6 +30,7 @@ impl Source {
         let loaded = match self.0.load() {
             Ok(loaded) => loaded,
             Err(errors) => {
+                errors.warnings.iter().for_each(log_warning);
                 errors.errors.iter().for_each(log_problem);
                 return Err(anyhow::Error::new(errors));
             }
@@ -40,9 +39,7 @@ impl Source {
         if loaded.refusals.is_empty() {
             return Ok(loaded.settings);
         }
-        for refusal in &loaded.refusals {
-            print_error(&refusal.to_string());
-        }
+        loaded.refusals.iter().for_each(log_refusal);
         bail!(
             "the configuration asks for what this version cannot do: {}",
             names(&loaded.refusals)
@@ -56,24 +53,44 @@ fn names(refusals: &[Refusal]) -> String {
     names.join(", ")
 }
 
-fn log_problem(problem: &Diagnostic) {
-    let place = problem.location();
+fn log_refusal(refusal: &Refusal) {
+    let at = refusal.location();
     tracing::error!(
-        config_file = place,
-        key = problem.key,
-        help = problem.help,
-        "{}",
-        problem.message
+        at,
+        key = refusal.key,
+        help = refusal.help,
+        "cannot start: {}",
+        refusal.why
     );
 }
 
+fn log_problem(problem: &Diagnostic) {
+    if !log_known(problem) {
+        let at = problem.location();
+        tracing::error!(at, key = problem.key, help = problem.help, "{}", problem.message);
+    }
+}
+
 fn log_warning(warning: &Diagnostic) {
-    let place = warning.location();
-    tracing::warn!(
-        config_file = place,
-        key = warning.key,
-        help = warning.help,
-        "{}",
-        warning.message
-    );
+    if !log_known(warning) {
+        let at = warning.location();
+        tracing::warn!(at, key = warning.key, help = warning.help, "{}", warning.message);
+    }
+}
+
+/// Findings whose line is matched by tools: level, text and fields are those of the original (spec config.md 1.1).
+fn log_known(finding: &Diagnostic) -> bool {
+    let config_file = finding.file.as_deref().unwrap_or_else(|| Path::new(""));
+    let config_file = config_file.display().to_string();
+    let (key, help, at) = (&finding.key, &finding.help, finding.location());
+    match finding.sort {
+        Sort::Value => return false,
+        Sort::UnknownKey => tracing::error!(config_file, key, at, help, "unknown config option"),
+        Sort::RemovedKey => tracing::error!(config_file, key, at, help, "config option was removed"),
+        Sort::UnknownFlag => {
+            let flag = key.strip_prefix("runtime_flags.").unwrap_or(key);
+            tracing::error!(config_file, flag, at, help, "unknown runtime flag");
+        }
+    }
+    true
 }

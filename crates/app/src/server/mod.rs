@@ -84,7 +84,7 @@ impl Server {
     /// Errors say which part did not start and why; nothing is left running then.
     pub async fn start(options: Options) -> anyhow::Result<Arc<Self>> {
         let settings = options.source.load()?;
-        log::set_level(settings.log.level);
+        log::set_levels(&settings.log);
         tracing::info!(version = crate::VERSION, "cmd/pomerium");
         let core = Core::start(&settings).await?;
         let state = Arc::<State>::default();

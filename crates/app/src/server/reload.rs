@@ -57,7 +57,7 @@ impl Server {
         self.dataplane.reload(next.snapshot)?;
         self.certificates.swap(next.certificates);
         self.control.swap(next.authenticate);
-        log::set_level(next.settings.log.level);
+        log::set_levels(&next.settings.log);
         self.core
             .process
             .routes
@@ -123,6 +123,20 @@ fn warn_about_restart(old: &Settings, new: &Settings) {
         ("shared_secret", old.secrets.shared != new.secrets.shared),
         ("signing_key", old.secrets.signing_key != new.secrets.signing_key),
         ("databroker_storage_type", old.databroker != new.databroker),
+        ("installation_id", old.installation_id != new.installation_id),
+        (
+            "runtime_flags.add_extra_metrics_labels",
+            old.runtime_flags.add_extra_metrics_labels != new.runtime_flags.add_extra_metrics_labels,
+        ),
+        (
+            "runtime_flags.refresh_session_at_id_token_expiration",
+            old.runtime_flags.refresh_session_at_id_token_expiration
+                != new.runtime_flags.refresh_session_at_id_token_expiration,
+        ),
+        (
+            "runtime_flags.config_hot_reload",
+            old.runtime_flags.config_hot_reload != new.runtime_flags.config_hot_reload,
+        ),
         (
             "metrics_address",
             format!("{:?}", old.metrics) != format!("{:?}", new.metrics),

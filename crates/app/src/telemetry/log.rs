@@ -5,11 +5,11 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
-use pomerium_config::settings::LogLevel;
+use pomerium_config::settings::{LogLevel, LogSettings};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -26,11 +26,11 @@ pub enum LogFormat {
     Pretty,
 }
 
-static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+static LEVELS: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
-/// Installs the log; level info until [`set_level`]. Later calls have no effect.
+/// Installs the log; level info until [`set_levels`]. Later calls have no effect.
 pub fn install(format: LogFormat) {
-    let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
+    let (filter, handle) = reload::Layer::new(Targets::new().with_default(LevelFilter::INFO));
     let pretty = match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Json => false,
@@ -45,22 +45,33 @@ pub fn install(format: LogFormat) {
         .try_init()
         .is_ok()
     {
-        let _ = LEVEL.set(handle);
+        let _ = LEVELS.set(handle);
     }
 }
 
-/// Changes the level of the running program.
-pub fn set_level(level: LogLevel) {
-    let filter = match level {
+/// Changes the levels of the running program.
+pub fn set_levels(settings: &LogSettings) {
+    if let Some(handle) = LEVELS.get() {
+        let _ = handle.reload(targets(settings));
+    }
+}
+
+/// `log_level` for everything, `proxy_log_level` for the data plane, `otel_log_level` for the trace exporter.
+fn targets(settings: &LogSettings) -> Targets {
+    Targets::new()
+        .with_default(filter(settings.level))
+        .with_target("pomerium_proxy", filter(settings.proxy_level))
+        .with_target("opentelemetry", filter(settings.otel_level))
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Trace => LevelFilter::TRACE,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Off => LevelFilter::OFF,
-    };
-    if let Some(handle) = LEVEL.get() {
-        let _ = handle.reload(filter);
     }
 }
 
@@ -188,6 +199,22 @@ fn now() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_of_the_program_have_levels_of_their_own() {
+        let settings = LogSettings {
+            level: LogLevel::Info,
+            proxy_level: LogLevel::Debug,
+            otel_level: LogLevel::Off,
+            access_fields: Vec::new(),
+            authorize_fields: Vec::new(),
+        };
+        let targets = targets(&settings);
+        assert!(targets.would_enable("pomerium_proxy::conn", &Level::DEBUG));
+        assert!(!targets.would_enable("pomerium_databroker", &Level::DEBUG));
+        assert!(targets.would_enable("pomerium_databroker", &Level::INFO));
+        assert!(!targets.would_enable("opentelemetry_sdk", &Level::ERROR));
+    }
 
     #[test]
     fn control_characters_of_values_do_not_reach_the_terminal() {

@@ -1,11 +1,31 @@
 //! The Prometheus listener (`metrics_address`) and the metrics of the program itself.
 
+use std::collections::HashMap;
+
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
-use pomerium_config::settings::MetricsSettings;
+use pomerium_config::settings::{MetricsSettings, Settings};
 use prometheus::{Encoder, GaugeVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::http::{Answer, text};
+
+/// An empty registry whose metrics all say which host and which installation they come from, unless the runtime flag
+/// `add_extra_metrics_labels` is off. A label without a value is left out.
+///
+/// Errors when the registry refuses the labels.
+pub fn registry(settings: &Settings) -> Result<Registry, prometheus::Error> {
+    if !settings.runtime_flags.add_extra_metrics_labels {
+        return Ok(Registry::new());
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let labels = [
+        ("host", host),
+        ("installation_id", settings.installation_id.clone()),
+    ];
+    let given = labels.into_iter().filter(|(_, value)| !value.is_empty());
+    let labels: HashMap<String, String> = given.map(|(name, value)| (name.to_owned(), value)).collect();
+    Registry::new_custom(None, Some(labels))
+}
 
 /// Metrics of the program: build, reloads, memory.
 #[derive(Debug, Clone)]
@@ -155,6 +175,36 @@ mod tests {
         assert!(!authorized(&settings, &headers("Basic c2NyYXBlcjpzZWNyZQ==")));
         assert!(!authorized(&settings, &headers("Bearer c2NyYXBlcjpzZWNyZXQ=")));
         assert!(!authorized(&settings, &http::HeaderMap::new()));
+    }
+
+    fn scraped(config: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, config).unwrap();
+        let env = std::collections::BTreeMap::new();
+        let loader = pomerium_config::Loader::new(Some(&file), &env).dry_run();
+        let registry = registry(&loader.load().unwrap().settings).unwrap();
+        ProcessMetrics::register(&registry).unwrap();
+        TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    #[test]
+    fn every_series_names_host_and_installation_unless_the_flag_is_off() {
+        let text = scraped("installation_id: north\n");
+        let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(!series.is_empty());
+        for line in series {
+            assert!(
+                line.contains("installation_id=\"north\"") && line.contains("host=\""),
+                "{line}"
+            );
+        }
+        assert!(!scraped("{}").contains("installation_id"), "no empty label");
+        let off = scraped("installation_id: north\nruntime_flags: {add_extra_metrics_labels: false}\n");
+        assert!(
+            !off.contains("installation_id") && !off.contains("host="),
+            "{off}"
+        );
     }
 
     #[test]
