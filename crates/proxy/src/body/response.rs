@@ -25,7 +25,8 @@ pub struct Tail {
 /// A response body: an answer of ours, the control plane's, or the upstream's as it comes.
 pub struct ResponseBody {
     source: Source,
-    tail: Option<Tail>,
+    /// In a box: the library moves a response several times before it sends it.
+    tail: Option<Box<Tail>>,
 }
 
 enum Source {
@@ -62,7 +63,7 @@ impl ResponseBody {
     fn begin(source: Source, tail: Tail) -> Self {
         let mut this = Self {
             source,
-            tail: Some(tail),
+            tail: Some(Box::new(tail)),
         };
         if this.is_end_stream() {
             this.ended();

@@ -32,8 +32,12 @@ pub(crate) fn apply(headers: &mut HeaderMap, route: &Route, request_id: &str) {
 }
 
 /// The request id is always told.
+///
+/// Over HTTP/2 it is kept out of the compression table ("sensitive" is how one says so): no two are the
+/// same, and each would drive out a header that repeats.
 pub(crate) fn set_request_id(headers: &mut HeaderMap, request_id: &str) {
-    if let Ok(value) = HeaderValue::from_str(request_id) {
+    if let Ok(mut value) = HeaderValue::from_str(request_id) {
+        value.set_sensitive(true);
         headers.insert(REQUEST_ID, value);
     }
 }
