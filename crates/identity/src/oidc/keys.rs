@@ -13,8 +13,10 @@ use super::fetch;
 use crate::flight::Flight;
 use crate::{HttpClient, IdentityError};
 
-/// Anybody can make tokens that name an unknown key; the provider is asked no more often than this.
-const LEAST_SECONDS_BETWEEN: i64 = 10;
+/// A token may name an unknown key over and over; the provider is asked for its keys no more than
+/// [`BURST`] times in this many seconds. More than once, because a rotation may follow another fetch closely.
+const BURST_SECONDS: i64 = 10;
+const BURST: usize = 3;
 /// Keys the provider has withdrawn are forgotten after this.
 const LONGEST_SECONDS_KEPT: i64 = 60 * 60;
 
@@ -29,7 +31,20 @@ pub(super) struct Keys {
 struct State {
     set: Option<Arc<JwkSet>>,
     fetched_at: Timestamp,
-    asked_at: Option<Timestamp>,
+    /// When it was asked last, latest first.
+    asked: [Option<Timestamp>; BURST],
+}
+
+impl State {
+    /// A clock that was set back does not shut the provider out: a time from later than now does not count.
+    fn may_ask(&self, now: Timestamp) -> bool {
+        self.asked[BURST - 1].is_none_or(|at| !(0..BURST_SECONDS).contains(&seconds_between(at, now)))
+    }
+
+    fn note_asked(&mut self, now: Timestamp) {
+        self.asked.rotate_right(1);
+        self.asked[0] = Some(now);
+    }
 }
 
 impl Keys {
@@ -43,7 +58,7 @@ impl Keys {
     }
 
     /// Runs `verify` with the keys; once more with fresh ones, if it misses a key or its signature does not
-    /// fit (keys without names may have been rotated) and the last fetch is long enough ago.
+    /// fit (keys without names may have been rotated) and the provider was not asked too often of late.
     pub(super) async fn verify<T>(
         &self,
         url: &str,
@@ -79,14 +94,13 @@ impl Keys {
     }
 
     fn may_ask(&self) -> bool {
-        let asked_at = self.state.lock().asked_at;
-        asked_at.is_none_or(|at| seconds_between(at, self.clock.now()) >= LEAST_SECONDS_BETWEEN)
+        self.state.lock().may_ask(self.clock.now())
     }
 
     async fn fetch(&self, url: &str) -> Result<Arc<JwkSet>, IdentityError> {
         let now = self.clock.now();
         let start = || {
-            self.state.lock().asked_at = Some(now);
+            self.state.lock().note_asked(now);
             read(self.http.clone(), url.to_owned())
         };
         let set = self.flight.join(start).await?;
@@ -112,4 +126,30 @@ fn read(http: Arc<dyn HttpClient>, url: String) -> BoxFuture<'static, Result<Arc
         Ok(Arc::new(set))
     }
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn three_questions_in_ten_seconds_and_a_clock_that_goes_back() {
+        let mut state = State::default();
+        for second in [100, 101, 102] {
+            assert!(state.may_ask(at(second)));
+            state.note_asked(at(second));
+        }
+        assert!(!state.may_ask(at(109)));
+        assert!(
+            state.may_ask(at(110)),
+            "the first of the three is ten seconds ago"
+        );
+        state.note_asked(at(110));
+        assert!(!state.may_ask(at(110)));
+        assert!(state.may_ask(at(50)), "the clock was set back");
+    }
 }
