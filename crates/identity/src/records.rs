@@ -34,7 +34,7 @@ pub fn session_from_identity(identity: &Identity, new: &NewSession) -> Session {
         accessed_at: Some(to_proto_time(new.issued_at)),
         expires_at: Some(to_proto_time(new.expires_at)),
         id_token: Some(id_token_record(&identity.id_token)),
-        oauth_token: Some(oauth_token(&identity.tokens)),
+        oauth_token: Some(oauth_token(&identity.tokens, Some(new.expires_at))),
         claims: flatten_claims(&identity.claims),
         audience: new.audience.clone(),
         idp_id: new.idp_id.clone(),
@@ -59,12 +59,15 @@ pub fn apply_identity(user: &mut User, all: &Map<String, Value>) {
     user.claims = flatten_claims(all);
 }
 
-/// The tokens as a record.
+/// The tokens as a record, for a session that ends at `session_end`.
 ///
-/// Without a refresh token the end of the access token is not kept: it would end the session (spec
-/// authentication.md 9), although the session's life is ours to decide.
-pub fn oauth_token(tokens: &Tokens) -> OAuthToken {
-    let expires_at = tokens.expires_at.filter(|_| tokens.refresh_token.is_some());
+/// Without a refresh token the end of the access token is not kept if it comes before that of the session: it
+/// would end the session (spec authentication.md 9), although the session's life is ours to decide.
+pub fn oauth_token(tokens: &Tokens, session_end: Option<Timestamp>) -> OAuthToken {
+    let outlives = |end: &Timestamp| session_end.is_some_and(|session| *end >= session);
+    let expires_at = tokens
+        .expires_at
+        .filter(|end| tokens.refresh_token.is_some() || outlives(end));
     OAuthToken {
         access_token: tokens.access_token.clone(),
         token_type: tokens.token_type.clone(),

@@ -524,3 +524,25 @@ async fn a_removed_user_and_a_changed_password_end_what_was_given_out() {
         assert_eq!(reply.json()["error"], "invalid_grant", "{to}");
     }
 }
+
+/// Whoever asks the provider about the session later has to know that a "no" is not just the end of a token.
+#[tokio::test]
+async fn the_token_of_a_session_lives_as_long_as_the_session() {
+    let world = World::new();
+    let mut browser = Browser::new(&world);
+    browser.sign_in(APP, USER.0, USER.1).await;
+    let session = world.broker.sessions().remove(0);
+    let token = session.oauth_token.unwrap();
+    let (ends, token_ends) = (session.expires_at.unwrap(), token.expires_at.unwrap());
+    assert!(token_ends.seconds >= ends.seconds, "{token_ends} {ends}");
+
+    let provider = |world: &World| world.service.lock().provider(&session.idp_id).unwrap();
+    let userinfo = async |world: &World| {
+        let provider = provider(world);
+        provider.userinfo(&token.access_token, &session.user_id).await
+    };
+    assert!(userinfo(&world).await.unwrap().is_some());
+    world.reload_changed("email: user@example.com", "email: gone@example.com");
+    let refused = userinfo(&world).await.err().expect("the user is gone");
+    assert!(!refused.is_temporary(), "{refused}");
+}

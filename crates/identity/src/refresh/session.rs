@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pomerium_api::databroker::{Databroker, Error, Record};
-use pomerium_api::pb::session::Session;
+use pomerium_api::pb::session::{OAuthToken, Session};
 use pomerium_api::pb::user::User;
-use pomerium_api::records::{RecordMessage, from_record, to_record, to_tombstone};
+use pomerium_api::records::{RecordMessage, from_proto_time, from_record, to_record, to_tombstone};
 use prost_types::ListValue;
 use serde_json::{Map, Value};
 
@@ -77,10 +77,7 @@ impl Work<'_> {
     async fn start(&self, task: Task) -> Result<Outcome, Stop> {
         let (_, session) = self.read().await?;
         let now = self.deps.clock.now();
-        let expires_at = session
-            .expires_at
-            .as_ref()
-            .and_then(pomerium_api::records::from_proto_time);
+        let expires_at = session.expires_at.as_ref().and_then(from_proto_time);
         if task == Task::Expire || expires_at.is_some_and(|at| at.as_second() > 0 && at <= now) {
             return Ok(match expires_at {
                 Some(at) if at > now => Outcome::Done,
@@ -151,8 +148,10 @@ impl Work<'_> {
             .userinfo(&tokens.access_token, &subject_of(session))
             .await
         {
-            // It may just have ended: of a token without a refresh token we do not know when.
-            Err(IdentityError::Refused { .. }) if tokens.refresh_token.is_empty() => {
+            // It may just have ended. Where we know that it has not, the no is about the person.
+            Err(IdentityError::Refused { .. })
+                if tokens.refresh_token.is_empty() && !self.is_known_to_live(tokens) =>
+            {
                 return Ok(Outcome::Pointless);
             }
             other => other?,
@@ -165,6 +164,11 @@ impl Work<'_> {
         } else {
             Outcome::Done
         })
+    }
+
+    fn is_known_to_live(&self, tokens: &OAuthToken) -> bool {
+        let end = tokens.expires_at.as_ref().and_then(from_proto_time);
+        end.is_some_and(|end| end > self.deps.clock.now())
     }
 
     async fn read(&self) -> Result<(Record, Session), Stop> {
@@ -245,7 +249,8 @@ async fn update<M: RecordMessage + PartialEq>(
 /// An ID token that was not renewed is kept for sign-out and its claims, but no longer counts the time:
 /// it would have the session refreshed again and again.
 fn take_tokens(session: &mut Session, refreshed: &Refreshed) {
-    session.oauth_token = Some(oauth_token(&refreshed.tokens));
+    let end = session.expires_at.as_ref().and_then(from_proto_time);
+    session.oauth_token = Some(oauth_token(&refreshed.tokens, end));
     match (&refreshed.id_token, session.id_token.as_mut()) {
         (Some(new), _) => session.id_token = Some(id_token_record(new)),
         (None, Some(old)) => old.expires_at = None,

@@ -219,6 +219,15 @@ async fn without_a_refresh_token_the_session_lives_as_long_as_we_say() {
 }
 
 #[tokio::test]
+async fn a_no_to_a_token_that_should_live_ends_the_session() {
+    let world = world(json!({"refresh_token": null, "expires_in": 36_000})).await;
+    assert_eq!(world.carry_out(Task::UserInfo).await, Outcome::Done);
+    world.fake.on_json("/userinfo", 401, &json!({}));
+    assert_eq!(world.carry_out(Task::UserInfo).await, Outcome::Gone);
+    assert_eq!(world.session().await, None);
+}
+
+#[tokio::test]
 async fn sessions_of_providers_no_longer_configured_end() {
     let world = world(json!({})).await;
     let session = world.session().await.unwrap();
