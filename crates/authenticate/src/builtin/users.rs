@@ -120,27 +120,38 @@ pub enum CheckError {
 /// Checks passwords away from the request threads, few at a time: each check takes 19 MiB and a core.
 #[derive(Debug)]
 pub struct PasswordChecker {
-    running: Semaphore,
-    waiting: Semaphore,
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
 }
 
 impl PasswordChecker {
     /// `parallel` checks at once, `queue` in all.
     pub fn new(parallel: usize, queue: usize) -> Self {
         Self {
-            running: Semaphore::new(parallel),
-            waiting: Semaphore::new(queue),
+            running: Arc::new(Semaphore::new(parallel)),
+            waiting: Arc::new(Semaphore::new(queue)),
         }
     }
 
     /// Whether `password` opens `candidate`.
     pub async fn check(&self, candidate: Candidate, password: String) -> Result<bool, CheckError> {
-        let _place = self.waiting.try_acquire().map_err(|_| CheckError::Busy)?;
-        let _turn = self.running.acquire().await.map_err(|_| CheckError::Busy)?;
-        let checked = tokio::task::spawn_blocking(move || {
+        self.run(move || {
             let hash = String::from_utf8_lossy(candidate.hash.expose());
             let fits = password::verify(&hash, &password);
             fits && candidate.known
+        })
+        .await
+    }
+
+    /// Place and turn go with the work: a client that hangs up gives neither back before the work is done.
+    async fn run(&self, work: impl FnOnce() -> bool + Send + 'static) -> Result<bool, CheckError> {
+        let place = self.waiting.clone().try_acquire_owned();
+        let place = place.map_err(|_| CheckError::Busy)?;
+        let turn = self.running.clone().acquire_owned().await;
+        let turn = turn.map_err(|_| CheckError::Busy)?;
+        let checked = tokio::task::spawn_blocking(move || {
+            let _held = (place, turn);
+            work()
         });
         // A panic in the hash code is a "no", never a "yes".
         Ok(checked.await.unwrap_or(false))
@@ -193,6 +204,19 @@ mod tests {
             checker.check(Users::default().candidate("a"), "x".into()).await,
             Err(CheckError::Busy)
         );
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_does_not_make_room_for_more() {
+        let checker = PasswordChecker::new(1, 1);
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let mut first = Box::pin(checker.run(move || wait.recv().is_err()));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        drop(first);
+        assert_eq!(checker.run(|| true).await, Err(CheckError::Busy));
+        drop(done);
+        let _turn = checker.running.acquire().await.unwrap();
+        assert_eq!(checker.waiting.available_permits(), 1);
     }
 
     #[test]
