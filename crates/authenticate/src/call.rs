@@ -52,41 +52,42 @@ pub struct Call {
 
 /// Why a request cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the form is too large, or its body broke off")]
-pub struct ReadError;
+pub enum ReadError {
+    /// More than is read.
+    #[error("the form is too large")]
+    TooLarge,
+    /// The connection failed in the middle.
+    #[error("the body broke off")]
+    BrokeOff,
+}
 
 impl Call {
-    /// Reads a request; the body only of a POST, up to 64 KiB.
+    /// Reads a request; the body only of a POST, up to 64 KiB. An error comes with the headers, which say in
+    /// what form it is to be told.
     pub async fn read(
         request: http::Request<Body>,
         canonical: Arc<CanonicalRequest>,
         context: RequestContext,
         now: Timestamp,
-    ) -> Result<Self, ReadError> {
+    ) -> Result<Self, (ReadError, HeaderMap)> {
         let (parts, body) = request.into_parts();
+        let headers = parts.headers;
         let body = if parts.method == Method::POST {
-            read_body(body).await?
+            match read_body(body).await {
+                Ok(body) => body,
+                Err(error) => return Err((error, headers)),
+            }
         } else {
             Bytes::new()
         };
-        let is_form = parts
-            .headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| {
-                value
-                    .trim_start()
-                    .to_ascii_lowercase()
-                    .starts_with("application/x-www-form-urlencoded")
-            });
-        let form = if is_form {
+        let form = if is_form(&headers) {
             Query::parse(&String::from_utf8_lossy(&body))
         } else {
             Query::new()
         };
         Ok(Self {
             method: canonical.method.clone(),
-            headers: parts.headers,
+            headers,
             authority: canonical.authority.as_str().to_owned(),
             query: Query::parse(canonical.query.as_deref().unwrap_or_default()),
             canonical,
@@ -133,15 +134,22 @@ impl Call {
     }
 }
 
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.and_then(|value| value.split(';').next()).unwrap_or_default();
+    kind.trim()
+        .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
 /// Reads by hand: the library's limiting wrapper makes a future that is not known to be `Send`.
 async fn read_body(mut body: Body) -> Result<Bytes, ReadError> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| ReadError)?.into_data() else {
+        let Ok(data) = frame.map_err(|_| ReadError::BrokeOff)?.into_data() else {
             continue;
         };
         if read.len() + data.len() > MAX_FORM {
-            return Err(ReadError);
+            return Err(ReadError::TooLarge);
         }
         read.extend_from_slice(&data);
     }

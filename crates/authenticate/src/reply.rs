@@ -1,8 +1,10 @@
 //! How an endpoint answers: small helpers, and the one table from [`Error`] to what people and programs read.
 
 use http::header::{CACHE_CONTROL, HeaderName, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use pomerium_crypto::jwt::JwtError;
 use pomerium_crypto::signed_url::SignatureError;
+use pomerium_identity::IdentityError;
 use pomerium_web::canonical::CanonicalRequest;
 use pomerium_web::pages::{self, Frame, SignOutConfirm, SignedOut};
 use pomerium_web::problem::{Origin, Problem};
@@ -126,10 +128,20 @@ impl Authenticate {
     }
 
     /// The answer to a request whose body could not be read.
-    pub(crate) fn refuse_unread(&self, canonical: &CanonicalRequest, error: ReadError) -> Response {
+    pub(crate) fn refuse_unread(
+        &self,
+        canonical: &CanonicalRequest,
+        headers: &HeaderMap,
+        error: ReadError,
+    ) -> Response {
         tracing::info!(%error, path = %canonical.path, request_id = %canonical.request_id, "form refused");
+        let mut problem = match error {
+            ReadError::TooLarge => Problem::body_too_large(),
+            ReadError::BrokeOff => bad_request("it did not arrive whole"),
+        };
+        problem.origin = Origin::Handler;
         let frame = Frame::new(&self.deps.site, &canonical.request_id);
-        pages::error(&Problem::body_too_large(), &frame)
+        error_reply::reply_to_handler(headers, &problem, &frame)
     }
 
     fn problem(&self, call: &Call, error: &Error) -> Problem {
@@ -150,8 +162,7 @@ impl Authenticate {
             Error::State(StateError::Expired) => retry(Problem::sign_in_expired()),
             Error::State(StateError::Forged | StateError::Used) => retry(Problem::bad_link()),
             Error::Refused(said) => retry(Problem::sign_in_refused(said)),
-            Error::Provider(error) if error.is_temporary() => retry(Problem::provider_down()),
-            Error::Provider(_) => retry(Problem::sign_in_refused("")),
+            Error::Provider(error) => retry(provider_problem(error)),
             Error::Store(_) => Problem::undecided(),
             Error::SignIn { login_url } | Error::LoginNeeded { login_url } => {
                 Problem::sign_in_needed(login_url)
@@ -172,6 +183,16 @@ fn with_status(mut problem: Problem, error: &Error) -> Problem {
         problem.origin = Origin::Handler;
     }
     problem
+}
+
+/// Who said no: nobody, because there was no answer; the provider; or we, because its answer did not hold.
+fn provider_problem(error: &IdentityError) -> Problem {
+    match error {
+        IdentityError::Unreachable { .. } | IdentityError::OutOfOrder { .. } => Problem::provider_down(),
+        IdentityError::Refused { .. } => Problem::sign_in_refused(""),
+        IdentityError::IdToken(JwtError::Expired | JwtError::NotYetValid) => Problem::provider_clock(),
+        _ => Problem::sign_in_not_accepted(),
+    }
 }
 
 fn bad_request(what: &'static str) -> Problem {
@@ -227,6 +248,41 @@ fn loop_problem(cause: Cause, details: &LoopDetails) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_says_who_refused() {
+        let ours = [
+            IdentityError::Nonce,
+            IdentityError::NoIdToken,
+            IdentityError::IdToken(JwtError::Signature),
+            IdentityError::IdToken(JwtError::UnknownKey),
+            IdentityError::IdToken(JwtError::Audience),
+        ];
+        for error in ours {
+            assert!(
+                provider_problem(&error).whose.contains("This proxy decides"),
+                "{error}"
+            );
+        }
+        for error in [JwtError::Expired, JwtError::NotYetValid] {
+            assert_eq!(
+                provider_problem(&IdentityError::IdToken(error)).code,
+                "clock-differs"
+            );
+        }
+        let theirs = IdentityError::Refused {
+            what: "code",
+            status: 400,
+            error: "invalid_grant".into(),
+            description: String::new(),
+        };
+        assert!(provider_problem(&theirs).whose.contains("The provider decides"));
+        let gone = IdentityError::OutOfOrder {
+            url: "https://idp.example.com/token".into(),
+            status: 500,
+        };
+        assert_eq!(provider_problem(&gone).code, "provider-down");
+    }
 
     #[test]
     fn every_cause_of_a_loop_has_its_own_words() {

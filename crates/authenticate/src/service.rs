@@ -115,7 +115,7 @@ impl Authenticate {
         let read = Call::read(request, canonical.clone(), context, self.deps.clock.now()).await;
         match read {
             Ok(call) => self.answer(call).await,
-            Err(error) => self.refuse_unread(&canonical, error),
+            Err((error, headers)) => self.refuse_unread(&canonical, &headers, error),
         }
     }
 

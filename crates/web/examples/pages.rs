@@ -114,7 +114,7 @@ fn refusals(site: &Site) -> Vec<(&'static str, Response)> {
         ),
         ("undecided", Problem::undecided().retry("/")),
         ("login-loop", Problem::login_loop().action("Try once more", "/")),
-        ("clock", Problem::clock_skew(412).retry("/")),
+        ("clock", Problem::provider_clock().retry("/")),
         ("cookie", Problem::cookie_missing().retry("/")),
         ("certificate", Problem::client_certificate()),
         (

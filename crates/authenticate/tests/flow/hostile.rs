@@ -414,10 +414,14 @@ async fn the_router_serves_nothing_that_is_not_on_the_map() {
             Method::POST,
             &format!("{AUTH}/.pomerium/idp/token"),
             &headers,
-            big,
+            big.clone(),
         )
         .await;
     assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let program = [headers[0].clone(), ("accept", "application/json".to_owned())];
+    let url = format!("{AUTH}/.pomerium/idp/token");
+    let reply = world.send(Method::POST, &url, &program, big).await;
+    assert_eq!(reply.json()["Status"], 413, "a program reads JSON");
 }
 
 #[tokio::test]

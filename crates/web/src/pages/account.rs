@@ -92,8 +92,11 @@ const SECRET_CLAIMS: [&str; 8] = [
 ];
 
 pub(super) fn page(page: &UserInfo<'_>, frame: &Frame<'_>) -> Response {
-    let is_shown = |claim: &&Claim| !SECRET_CLAIMS.contains(&claim.name.as_str());
-    let claims = page.claims.iter().filter(is_shown).collect();
+    let claims = page
+        .claims
+        .iter()
+        .filter(|claim| !is_secret(&claim.name))
+        .collect();
     let picture = page.picture.and_then(image);
     let sign_in = page.sign_in_url.and_then(href);
     let sign_out = href(page.sign_out_url).unwrap_or("/.pomerium/sign_out");
@@ -107,6 +110,12 @@ pub(super) fn page(page: &UserInfo<'_>, frame: &Frame<'_>) -> Response {
         sign_out,
     };
     render(&page, StatusCode::OK, Forms::Here)
+}
+
+/// Claims of nested objects come as `outer.inner`: the last part names the value.
+fn is_secret(claim: &str) -> bool {
+    let name = claim.rsplit('.').next().unwrap_or(claim);
+    SECRET_CLAIMS.contains(&name)
 }
 
 impl Page<'_> {
@@ -141,4 +150,19 @@ pub(super) fn initial(name: &str) -> String {
 /// A time for people without scripts; the module turns it into theirs.
 pub(super) fn in_words(at: &Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_secret;
+
+    #[test]
+    fn tokens_are_secret_however_deep_they_lie() {
+        for claim in ["access_token", "tokens.refresh_token", "a.b.id_token"] {
+            assert!(is_secret(claim), "{claim}");
+        }
+        for claim in ["email", "access_token.type", "token"] {
+            assert!(!is_secret(claim), "{claim}");
+        }
+    }
 }

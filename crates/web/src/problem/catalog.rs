@@ -256,15 +256,12 @@ impl Problem {
             .next("First delete the cookies of this site in your browser and try once more.")
     }
 
-    /// The clocks of this machine and the provider differ by this many seconds.
-    pub fn clock_skew(seconds: i64) -> Self {
-        let what = format!(
-            "Our clock and the clock of your sign-in provider differ by {}.",
-            in_words(seconds)
-        );
+    /// The provider's answer is over already, or not valid yet.
+    pub fn provider_clock() -> Self {
+        let what = "The time in the answer of your sign-in provider does not fit the time here, so it was not accepted.";
         Self::new(400, "clock-differs", "The clocks do not agree", what)
             .whose("Nothing is wrong with your account.")
-            .next("Ask your administrator to set the clock of this server, then try again.")
+            .next("Try again. If it happens again, ask your administrator to check the clock of this server.")
     }
 
     /// The browser did not send the cookie that the sign-in had set.
@@ -303,6 +300,14 @@ impl Problem {
             .next("Try again, or ask your administrator.")
     }
 
+    /// The provider's answer did not pass our checks.
+    pub fn sign_in_not_accepted() -> Self {
+        let what = "Your sign-in provider answered, but its answer did not pass our checks, so nobody was signed in.";
+        Self::new(400, "sign-in-not-accepted", "You were not signed in", what)
+            .whose("This proxy decides that: it accepts an answer only if it is certain that it is about you and this sign-in.")
+            .next("Try again. If it happens again, send your administrator the request number at the foot of this page.")
+    }
+
     /// The provider cannot be reached.
     pub fn provider_down() -> Self {
         Self::new(
@@ -334,15 +339,6 @@ impl Problem {
     }
 }
 
-fn in_words(seconds: i64) -> String {
-    match seconds.unsigned_abs() {
-        1 => "1 second".to_owned(),
-        seconds @ 0..120 => format!("{seconds} seconds"),
-        seconds @ 120..7200 => format!("{} minutes", seconds / 60),
-        seconds => format!("{} hours", seconds / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,10 +365,11 @@ mod tests {
             Problem::undecided(),
             Problem::internal(),
             Problem::login_loop(),
-            Problem::clock_skew(-400),
+            Problem::provider_clock(),
             Problem::cookie_missing(),
             Problem::sign_in_expired(),
             Problem::sign_in_refused("no"),
+            Problem::sign_in_not_accepted(),
             Problem::provider_down(),
             Problem::bad_link(),
         ]
@@ -431,17 +428,5 @@ mod tests {
         let problem = Problem::sign_in_refused("a\r\nb\u{0}");
         assert!(problem.what.contains("ab"));
         assert!(Problem::sign_in_refused(&"x".repeat(5000)).what.len() < 500);
-    }
-
-    #[test]
-    fn differences_in_words() {
-        for (seconds, want) in [
-            (-1, "1 second"),
-            (90, "90 seconds"),
-            (-400, "6 minutes"),
-            (90_000, "25 hours"),
-        ] {
-            assert_eq!(in_words(seconds), want);
-        }
     }
 }
