@@ -151,7 +151,8 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             commands::print_error(&format!("Error: {error:#}"));
-            tracing::error!(error = %format!("{error:#}"), "cmd/pomerium");
+            // A level of the original that the log library does not have (spec config.md 1.1).
+            tracing::error!(level = "fatal", error = %format!("{error:#}"), "cmd/pomerium");
             ExitCode::FAILURE
         }
     }
@@ -169,11 +170,11 @@ fn version_text() -> String {
     )
 }
 
-/// `-config FILE` of old unit files still works; it says that `--config` is the name.
+/// `-config FILE` of old unit files still works; it says that `--config` is the name. `-version` works silently.
 fn with_long_config_flag(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     args.map(|arg| match arg.to_str() {
         Some("-config") => deprecated("--config".into()),
-        Some("-version") => deprecated("--version".into()),
+        Some("-version") => "--version".into(),
         Some(text) if text.starts_with("-config=") => deprecated(format!("-{text}").into()),
         _ => arg,
     })
@@ -181,7 +182,7 @@ fn with_long_config_flag(args: impl Iterator<Item = OsString>) -> Vec<OsString> 
 }
 
 fn deprecated(instead: OsString) -> OsString {
-    commands::print_error("Warning: options with one dash are deprecated; write --config and --version.");
+    commands::print_error("Warning: options with one dash are deprecated; write --config.");
     instead
 }
 

@@ -43,6 +43,13 @@ pub enum UsersFileError {
     },
 }
 
+/// Whether people can sign in with this: something on both sides of an `@`, no blanks, no control characters.
+pub fn is_address(email: &str) -> bool {
+    let parts = email.rsplit_once('@');
+    parts.is_some_and(|(name, domain)| !name.is_empty() && !domain.is_empty())
+        && !email.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
 /// Reads the users; a file that does not exist has none.
 pub fn read(path: &Path) -> Result<Vec<UserEntry>, UsersFileError> {
     let shown = || path.display().to_string();

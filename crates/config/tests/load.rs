@@ -181,14 +181,14 @@ fn users_come_from_the_config_and_from_their_file() {
 
     site.write(
         "users.yaml",
-        "- email: a@example.com\n  password_hash: $argon2id$v=19$b\n- email: c\n  password_hash: x\n",
+        "- &a {email: a@example.com, password_hash: $argon2id$b}\n- *a\n- email: c\n  password_hash: x\n",
     );
     let text = site.load(&config).unwrap_err().to_string();
     assert!(
-        text.contains("users.yaml:1:10: users[0].email: the user a@example.com is there twice"),
+        text.contains("users[1].email: the user a@example.com is there twice"),
         "{text}"
     );
-    assert!(text.contains("users.yaml:3:10: users[1].email"), "{text}");
+    assert!(text.contains("users.yaml:3:10: users[2].email"), "{text}");
 }
 
 #[test]
@@ -453,4 +453,26 @@ fn findings_with_a_fixed_log_line_say_which() {
     for sort in [Sort::RemovedKey, Sort::UnknownKey, Sort::Value] {
         assert!(sorts.contains(&sort), "{sorts:?}");
     }
+}
+
+#[test]
+fn the_users_file_counts_where_the_configuration_has_the_same_user() {
+    let site = Site::new();
+    let entry = |hash: &str| format!("- {{email: admin@example.com, password_hash: $argon2id${hash}}}\n");
+    let users = site.write("users.yaml", &entry("new"));
+    let config = format!(
+        "{LOCAL}local_idp:\n  users_file: {users}\n  users:\n  {}",
+        entry("old")
+    );
+    let loaded = site.load(&config).unwrap();
+    let found = &loaded.settings.authenticate.local_idp.users;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].password_hash.expose(), b"$argon2id$new");
+    site.write("users.yaml", &format!("{}{}", entry("new"), entry("newer")));
+    assert!(
+        site.load(&config)
+            .unwrap_err()
+            .to_string()
+            .contains("is there twice")
+    );
 }

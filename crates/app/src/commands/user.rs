@@ -18,6 +18,9 @@ const SHORTEST: usize = 8;
 
 /// Adds or replaces a user in the users file. The running program takes it within a second.
 pub fn add(args: &UserAddArgs) -> anyhow::Result<ExitCode> {
+    if !users_file::is_address(&args.email) {
+        bail!("\"{}\" is no e-mail address; people sign in with one", args.email);
+    }
     let file = users_file(args)?;
     let password = read_password()?;
     let entry = UserEntry {

@@ -85,7 +85,7 @@ impl Server {
     pub async fn start(options: Options) -> anyhow::Result<Arc<Self>> {
         let settings = options.source.load()?;
         log::set_levels(&settings.log);
-        tracing::info!(version = crate::VERSION, "cmd/pomerium");
+        tracing::info!(version = crate::VERSION, envoy_version = "none", "cmd/pomerium");
         let core = Core::start(&settings).await?;
         let state = Arc::<State>::default();
         let first = Generation::build(settings, &core, Arc::clone(&state), None)?;

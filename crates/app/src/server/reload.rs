@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::bail;
 use pomerium_config::LoadErrors;
 use pomerium_config::settings::Settings;
 use pomerium_config::watch::Watcher;
@@ -48,11 +49,12 @@ impl Server {
     }
 
     fn try_reload(&self) -> anyhow::Result<()> {
-        let settings = self.source.load()?;
+        let mut settings = self.source.load()?;
         let previous = self.settings();
+        warn_about_restart(&previous, &settings);
+        keep_keys(&previous, &mut settings)?;
         let running = self.dataplane.snapshot();
         let next = Generation::build(settings, &self.core, Arc::clone(&self.state), Some(&running))?;
-        warn_about_restart(&previous, &next.settings);
         // Nothing below can fail half-way: the TLS settings of the new snapshot are made before it is stored.
         self.dataplane.reload(next.snapshot)?;
         self.certificates.swap(next.certificates);
@@ -109,6 +111,21 @@ fn watched(server: &Server, settings: &Settings) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Sessions, the store and the signer run on the keys of the start, so sign-in and the published key set must too: with
+/// half of the program on a new key, nobody could sign in and no assertion could be verified.
+///
+/// Errors when the shared secret is another one: too much is derived from it to go on as if it were not.
+fn keep_keys(running: &Settings, settings: &mut Settings) -> anyhow::Result<()> {
+    if running.secrets.shared != settings.secrets.shared {
+        bail!("shared_secret: it changed, and a running program cannot take another one; restart it");
+    }
+    settings
+        .secrets
+        .signing_key
+        .clone_from(&running.secrets.signing_key);
+    Ok(())
+}
+
 /// Names what a reload cannot change.
 fn warn_about_restart(old: &Settings, new: &Settings) {
     let fixed = [
@@ -120,7 +137,6 @@ fn warn_about_restart(old: &Settings, new: &Settings) {
             old.listener.redirect_address != new.listener.redirect_address,
         ),
         ("health_check_addr", old.health_address != new.health_address),
-        ("shared_secret", old.secrets.shared != new.secrets.shared),
         ("signing_key", old.secrets.signing_key != new.secrets.signing_key),
         ("databroker_storage_type", old.databroker != new.databroker),
         ("installation_id", old.installation_id != new.installation_id),
@@ -148,5 +164,41 @@ fn warn_about_restart(old: &Settings, new: &Settings) {
     ];
     for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
         tracing::warn!(key, "this change takes effect at the next start");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use pomerium_config::Loader;
+    use pomerium_config::settings::Secret;
+
+    use super::*;
+
+    fn settings(secret: u8) -> Settings {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.json");
+        let config = serde_json::json!({
+            "shared_secret": pomerium_crypto::encoding::base64_encode(&[secret; 32]),
+            "data_dir": dir.path().join("data"),
+        });
+        std::fs::write(&file, config.to_string()).unwrap();
+        let loader = Loader::new(Some(&file), &BTreeMap::new()).dry_run();
+        loader.load().unwrap().settings
+    }
+
+    #[test]
+    fn the_signing_key_of_the_start_stays_for_the_published_key_set_too() {
+        let (running, mut next) = (settings(1), settings(1));
+        next.secrets.signing_key = Some(Secret::new(b"another".to_vec()));
+        keep_keys(&running, &mut next).unwrap();
+        assert_eq!(next.secrets.signing_key, running.secrets.signing_key);
+    }
+
+    #[test]
+    fn another_shared_secret_is_refused_as_a_whole() {
+        let error = keep_keys(&settings(1), &mut settings(2)).unwrap_err();
+        assert!(error.to_string().contains("restart"), "{error}");
     }
 }

@@ -138,6 +138,7 @@ impl Fields {
     fn json(self, out: &mut Writer<'_>, level: Level) -> fmt::Result {
         let mut line = Map::new();
         line.insert("level".into(), level_name(level).into());
+        // A field `level` stands for a level of the original that the log library does not have.
         line.extend(self.rest);
         line.insert("time".into(), now().into());
         line.insert("message".into(), self.message.into());
@@ -214,6 +215,18 @@ mod tests {
         assert!(!targets.would_enable("pomerium_databroker", &Level::DEBUG));
         assert!(targets.would_enable("pomerium_databroker", &Level::INFO));
         assert!(!targets.would_enable("opentelemetry_sdk", &Level::ERROR));
+    }
+
+    #[test]
+    fn a_field_can_name_a_level_that_the_library_lacks() {
+        let mut fields = Fields::default();
+        fields.message = "cmd/pomerium".into();
+        fields.rest.insert("level".into(), "fatal".into());
+        let mut text = String::new();
+        fields.json(&mut Writer::new(&mut text), Level::ERROR).unwrap();
+        let line: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["level"], "fatal");
+        assert_eq!(line["message"], "cmd/pomerium");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Users of the built-in identity provider: those of the config, then those of `users_file`.
+//! Users of the built-in identity provider: those of the config and those of `users_file`. Where both have a user, the
+//! file counts: `pomerium user add` writes it, also to change a password that the config holds.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use crate::spec::format;
 use crate::spec::keys::LOCAL_USER;
 use crate::spec::node::{Node, Value};
 use crate::spec::values::Values;
+use crate::users_file::is_address;
 
 /// File in the data folder when none is named.
 const DEFAULT_FILE: &str = "users.yaml";
@@ -29,7 +31,10 @@ pub(super) fn resolve(values: &Values, data_dir: &Path, cx: &mut Cx<'_>) -> Loca
     let named = given.and_then(|given| given.some_text("users_file"));
     let path = named.map_or_else(|| data_dir.join(DEFAULT_FILE), PathBuf::from);
     if path.exists() {
-        read_file(&path, &mut users, &mut seen, cx);
+        let mut written = Vec::new();
+        read_file(&path, &mut written, cx);
+        users.retain(|user| !written.iter().any(|newer| newer.email == user.email));
+        users.append(&mut written);
     } else {
         cx.watched.push(path.clone());
         if let (Some(given), Some(_)) = (given, named) {
@@ -45,7 +50,8 @@ pub(super) fn resolve(values: &Values, data_dir: &Path, cx: &mut Cx<'_>) -> Loca
 }
 
 /// A YAML list of users; positions in messages are those of this file.
-fn read_file(path: &Path, users: &mut Vec<LocalUser>, seen: &mut HashSet<String>, cx: &mut Cx<'_>) {
+fn read_file(path: &Path, users: &mut Vec<LocalUser>, cx: &mut Cx<'_>) {
+    let mut seen = HashSet::new();
     let config_file = cx.sink.file.replace(path.to_path_buf());
     let text = cx.read_text(&path.to_string_lossy());
     let tree = text.and_then(|text| {
@@ -62,7 +68,7 @@ fn read_file(path: &Path, users: &mut Vec<LocalUser>, seen: &mut HashSet<String>
             for (index, item) in items.iter().enumerate() {
                 let path = format!("users[{index}]");
                 let entry = decode::options(LOCAL_USER.iter(), item, &path, &mut cx.sink);
-                add(&entry, users, seen, cx);
+                add(&entry, users, &mut seen, cx);
             }
         }
         Ok(other) => {
@@ -86,7 +92,7 @@ fn add(entry: &Values, users: &mut Vec<LocalUser>, seen: &mut HashSet<String>, c
     let mut wrong = |name: &str, message: String, help: &str| {
         cx.sink.error(entry.place(name), entry.key(name), message, help);
     };
-    if !email.contains('@') {
+    if !is_address(&email) {
         wrong(
             "email",
             format!("\"{email}\" is no e-mail address"),
