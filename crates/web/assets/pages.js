@@ -29,12 +29,18 @@ function enableFilter(input) {
   });
 }
 
-/** Times in the reader's own zone and language. */
+/** The reader's own variant of the page's language: "en-GB" reads dates differently from "en-US". */
+function locale() {
+  const { lang } = document.documentElement;
+  return navigator.languages.find((own) => own === lang || own.startsWith(`${lang}-`)) ?? lang;
+}
+
+/** Times in the reader's own zone; in the title as the server wrote them. */
 function localTime(element) {
   const at = new Date(element.dateTime);
   if (Number.isNaN(at.getTime())) return;
   element.title = element.textContent;
-  element.textContent = at.toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
+  element.textContent = at.toLocaleString(locale(), { dateStyle: "medium", timeStyle: "short" });
 }
 
 document.querySelectorAll("button[data-copy]").forEach(enableCopy);

@@ -192,7 +192,7 @@ fn our_pages(site: &Site) -> Vec<(&'static str, Response)> {
 fn account(frame: &Frame<'_>) -> Response {
     let claim = |name: &str, values: &[&str]| Claim {
         name: name.into(),
-        values: values.iter().map(|value| (*value).to_owned()).collect(),
+        values: values.iter().copied().map(Into::into).collect(),
     };
     let group = |id: &str, name: &str, source: &str| Group {
         id: id.into(),

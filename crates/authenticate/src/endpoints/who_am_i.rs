@@ -7,7 +7,7 @@ use pomerium_api::records::from_proto_time;
 use pomerium_authorize::{json_claims, stringify};
 use pomerium_policy::Claims;
 use pomerium_web::Response;
-use pomerium_web::pages::{self, Claim, Group, SessionFacts, UserInfo};
+use pomerium_web::pages::{self, Claim, ClaimValue, Group, SessionFacts, UserInfo};
 
 use crate::call::Call;
 use crate::{Authenticate, Error, reply, service, session};
@@ -141,7 +141,7 @@ fn listed(claims: &Claims) -> Vec<Claim> {
 const MOMENTS: [&str; 5] = ["exp", "iat", "nbf", "auth_time", "updated_at"];
 
 /// A value as people read it: moments as such, whole numbers with all their digits.
-fn readable(name: &str, value: &serde_json::Value) -> Option<String> {
+fn readable(name: &str, value: &serde_json::Value) -> Option<ClaimValue> {
     let number = value
         .as_f64()
         .filter(|number| number.fract() == 0.0 && number.abs() < 9e15);
@@ -150,15 +150,13 @@ fn readable(name: &str, value: &serde_json::Value) -> Option<String> {
         reason = "whole and far below the limit of i64, as just checked"
     )]
     let whole = number.map(|number| number as i64);
-    match whole {
-        Some(unix) if MOMENTS.contains(&name) => Some(
-            jiff::Timestamp::from_second(unix)
-                .ok()?
-                .strftime("%Y-%m-%d %H:%M:%S UTC")
-                .to_string(),
-        ),
-        Some(whole) => Some(whole.to_string()),
-        None => stringify(value),
+    let moment = whole
+        .filter(|_| MOMENTS.contains(&name))
+        .and_then(|unix| jiff::Timestamp::from_second(unix).ok());
+    match (moment, whole) {
+        (Some(at), _) => Some(ClaimValue::Moment(at)),
+        (None, Some(whole)) => Some(ClaimValue::Text(whole.to_string())),
+        (None, None) => stringify(value).map(ClaimValue::Text),
     }
 }
 
@@ -166,19 +164,26 @@ fn readable(name: &str, value: &serde_json::Value) -> Option<String> {
 mod tests {
     use serde_json::json;
 
-    use super::readable;
+    use super::{ClaimValue, readable};
 
     #[test]
     fn moments_and_numbers_are_readable() {
+        let at = "2026-11-23T05:48:32Z".parse().unwrap();
         assert_eq!(
-            readable("exp", &json!(1_795_412_912.0)).as_deref(),
-            Some("2026-11-23 05:48:32 UTC")
+            readable("exp", &json!(1_795_412_912.0)),
+            Some(ClaimValue::Moment(at))
         );
-        assert_eq!(
-            readable("employee", &json!(1_234_567.0)).as_deref(),
-            Some("1234567")
-        );
-        assert_eq!(readable("name", &json!("User")).as_deref(), Some("User"));
-        assert_eq!(readable("email_verified", &json!(true)).as_deref(), Some("true"));
+        for (name, value, text) in [
+            ("employee", json!(1_234_567.0), "1234567"),
+            ("exp", json!(8e15), "8000000000000000"),
+            ("name", json!("User"), "User"),
+            ("email_verified", json!(true), "true"),
+        ] {
+            assert_eq!(
+                readable(name, &value),
+                Some(ClaimValue::Text(text.into())),
+                "{name}"
+            );
+        }
     }
 }

@@ -13,7 +13,22 @@ pub struct Claim {
     /// Its name.
     pub name: String,
     /// Its values.
-    pub values: Vec<String>,
+    pub values: Vec<ClaimValue>,
+}
+
+/// One value of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimValue {
+    /// As it stands.
+    Text(String),
+    /// A moment, shown as the other times of the page are.
+    Moment(Timestamp),
+}
+
+impl From<&str> for ClaimValue {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
 }
 
 /// A group and how we know.

@@ -15,7 +15,7 @@ mod texts;
 use askama::Template;
 use http::{HeaderValue, StatusCode, header};
 
-pub use account::{Claim, Group, SessionFacts, UserInfo};
+pub use account::{Claim, ClaimValue, Group, SessionFacts, UserInfo};
 pub use assets::{Assets, PREFIX as ASSETS_PREFIX};
 pub use branding::Branding;
 pub use color::{Color, ColorError};

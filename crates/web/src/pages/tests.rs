@@ -232,7 +232,7 @@ fn a_token_among_the_claims_is_not_shown() {
     let site = Site::default();
     let claim = |name: &str| Claim {
         name: name.into(),
-        values: vec![format!("value-of-{name}")],
+        values: vec![format!("value-of-{name}").as_str().into()],
     };
     let info = UserInfo {
         session: Some(SessionFacts::default()),
@@ -245,6 +245,30 @@ fn a_token_among_the_claims_is_not_shown() {
     assert!(html.contains("value-of-email"));
     for name in ["access_token", "refresh_token", "id_token", "nonce"] {
         assert!(!html.contains(name), "{name}");
+    }
+}
+
+/// The script turns every `time` into the reader's own zone: one page must not show two.
+#[test]
+fn all_times_of_the_account_page_are_marked_as_such() {
+    let site = Site::default();
+    let at = |text: &str| text.parse().unwrap();
+    let info = UserInfo {
+        session: Some(SessionFacts {
+            since: Some(at("2026-03-02T08:15:00Z")),
+            ..SessionFacts::default()
+        }),
+        claims: vec![Claim {
+            name: "auth_time".into(),
+            values: vec![ClaimValue::Moment(at("2026-03-02T08:14:00Z"))],
+        }],
+        ..UserInfo::default()
+    };
+    let html = html(user_info(&info, &Frame::new(&site, "")));
+    for minute in [14, 15] {
+        let shown =
+            format!("<time datetime=\"2026-03-02T08:{minute}:00Z\">2026-03-02 08:{minute} UTC</time>");
+        assert!(html.contains(&shown), "{html}");
     }
 }
 
