@@ -99,6 +99,15 @@ impl Health {
         );
     }
 
+    /// A part that reported an error works again; its state stays.
+    pub fn recover(&self, name: &'static str) {
+        let mut checks = self.checks.lock();
+        if let Some(check) = checks.get_mut(name).filter(|check| check.error.is_some()) {
+            check.error = None;
+            self.changed.send_modify(|count| *count += 1);
+        }
+    }
+
     /// Every part is going away.
     pub fn terminate(&self) {
         for name in REQUIRED {

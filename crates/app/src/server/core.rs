@@ -11,6 +11,7 @@ use pomerium_crypto::jwt::SigningKey;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
+use super::observed::Observed;
 use super::store::{self, Broker};
 use crate::health::{Health, Status};
 use crate::telemetry::metrics::{self, ProcessMetrics};
@@ -49,7 +50,8 @@ impl Core {
         let process = ProcessMetrics::register(&registry)?;
         let health = Arc::new(Health::default());
         let stop = CancellationToken::new();
-        let broker = store::open(&settings.databroker, &shared, Arc::clone(&clock))?;
+        let mut broker = store::open(&settings.databroker, &shared, Arc::clone(&clock))?;
+        broker.handle = Arc::new(Observed::new(broker.handle, Arc::clone(&health)));
         health.report("storage.backend", Status::Running);
         let records = SyncedRecords::new(Arc::clone(&broker.handle));
         tokio::spawn(Arc::clone(&records).run(stop.clone().cancelled_owned()));

@@ -9,6 +9,7 @@ pub mod core;
 pub mod generation;
 pub mod listeners;
 pub mod load;
+pub mod observed;
 pub mod reload;
 pub mod signals;
 pub mod store;
