@@ -22,7 +22,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         match flow::begin(&self.0, request) {
             Ok(flow) => Box::pin(async move { Ok(flow.dispatch().await) }),
-            Err(refusal) => Box::pin(std::future::ready(Ok(refusal))),
+            Err(refusal) => Box::pin(async move { Ok(*refusal) }),
         }
     }
 }

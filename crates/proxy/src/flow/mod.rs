@@ -53,7 +53,7 @@ const ADDED_HEADERS: usize = 8;
 ///
 /// Not part of the future that answers, and in a box, because a request is large: every `async` function
 /// that takes it by value would copy it, and hold room for the copy.
-pub(crate) fn begin(conn: &Conn, request: Request<Incoming>) -> Result<Box<Flow>, Reply> {
+pub(crate) fn begin(conn: &Conn, request: Request<Incoming>) -> Result<Box<Flow>, Box<Reply>> {
     let start = Instant::now();
     let snapshot = conn.worker.snapshot();
     let (mut parts, body) = request.into_parts();
@@ -67,7 +67,7 @@ pub(crate) fn begin(conn: &Conn, request: Request<Incoming>) -> Result<Box<Flow>
             conn.worker.shared.metrics.refused_requests.inc();
             exchange.unreadable(request_id());
             let head = parts.method == http::Method::HEAD;
-            return Err(reply::refusal(exchange, &refusal, head));
+            return Err(Box::new(reply::refusal(exchange, &refusal, head)));
         }
     };
     exchange.judged(&request, &parts.headers);
