@@ -1,6 +1,6 @@
 //! What can go wrong in sign-in, as one type; [`crate::reply`] turns it into a page or a machine-readable body.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use pomerium_crypto::signed_url::SignatureError;
 use pomerium_web::cookies::CookieError;
 
@@ -35,9 +35,9 @@ pub enum Error {
     /// No route answers to this host; holds the host.
     #[error("{0} route unknown")]
     UnknownRoute(String),
-    /// The endpoint does not take this method.
+    /// The endpoint does not take this method; holds those it takes.
     #[error("this address does not take that kind of request")]
-    Method,
+    Method(Vec<Method>),
     /// The request cannot be understood, or asks for what nobody may have.
     #[error("{0}")]
     BadRequest(&'static str),
@@ -104,7 +104,7 @@ impl Error {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotFound | Self::UnknownRoute(_) => StatusCode::NOT_FOUND,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::SignIn { .. } => StatusCode::FOUND,
             Self::LoginNeeded { .. } => StatusCode::UNAUTHORIZED,
             Self::Refused(code) if code == "access_denied" || code == "unauthorized_client" => {

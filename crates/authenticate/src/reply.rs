@@ -1,6 +1,6 @@
 //! How an endpoint answers: small helpers, and the one table from [`Error`] to what people and programs read.
 
-use http::header::{CACHE_CONTROL, HeaderName, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CACHE_CONTROL, HeaderName, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pomerium_crypto::jwt::JwtError;
 use pomerium_crypto::signed_url::SignatureError;
@@ -124,7 +124,14 @@ impl Authenticate {
             };
             return error_reply::reply(kind, &problem, &frame);
         }
-        error_reply::reply_to_handler(&call.headers, &problem, &frame)
+        let mut response = error_reply::reply_to_handler(&call.headers, &problem, &frame);
+        if let Error::Method(allowed) = error {
+            let names: Vec<&str> = allowed.iter().map(http::Method::as_str).collect();
+            if let Ok(value) = HeaderValue::try_from(names.join(", ")) {
+                response.headers_mut().insert(ALLOW, value);
+            }
+        }
+        response
     }
 
     /// The answer to a request whose body could not be read.
@@ -152,7 +159,7 @@ impl Authenticate {
         let problem = match error {
             Error::NotFound => Problem::not_found(&call.authority),
             Error::UnknownRoute(host) => Problem::route_unknown(host),
-            Error::Method => Problem::method_not_allowed(),
+            Error::Method(_) => Problem::method_not_allowed(),
             Error::CrossSite => Problem::forged_form(),
             Error::Link(SignatureError::FromTheFuture) | Error::State(StateError::FromTheFuture) => {
                 clocks_differ()

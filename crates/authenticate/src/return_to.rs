@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use pomerium_web::canonical::Scheme;
+use pomerium_web::canonical::{Authority, Scheme};
 
 use crate::options::{host_of, same_authority};
 use crate::{Authenticate, Error};
@@ -36,9 +36,11 @@ impl Authenticate {
             })
     }
 
-    /// Whether a route of ours, or the authenticate service, answers to this `host[:port]`.
+    /// Whether a route of ours, or the authenticate service, answers to this `host[:port]`. What is none is not
+    /// asked about: a route for `*` hosts takes many texts.
     pub(crate) fn is_own(&self, authority: &str) -> bool {
-        same_authority(authority, &self.options.authority) || (self.deps.hosts)(authority)
+        Authority::parse(authority.as_bytes()).is_ok_and(|parsed| parsed.as_str() == authority)
+            && (same_authority(authority, &self.options.authority) || (self.deps.hosts)(authority))
     }
 }
 

@@ -214,6 +214,6 @@ pub(crate) fn only(call: &Call, methods: &[Method]) -> Result<(), Error> {
     if methods.contains(&call.method) {
         Ok(())
     } else {
-        Err(Error::Method)
+        Err(Error::Method(methods.to_vec()))
     }
 }

@@ -120,7 +120,12 @@ fn content_type(headers: &HeaderMap) -> &str {
 }
 
 fn grpc_kind(headers: &HeaderMap) -> Option<ClientKind> {
-    let kind = content_type(headers);
+    // `application/grpc; charset=…` is gRPC as well.
+    let kind = content_type(headers)
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim_end();
     if kind == "application/grpc" || kind.starts_with("application/grpc+") {
         return Some(ClientKind::Grpc);
     }

@@ -75,8 +75,8 @@ pub enum Refusal {
     },
 }
 
-/// Longest `state`, `nonce` or `login_hint` in bytes.
-const MAX_VALUE: usize = 4096;
+/// Longest `state` or `nonce` in bytes: the state of our own sign-in holds the address a person comes from.
+const MAX_VALUE: usize = 16 * 1024;
 const ONCE: [&str; 11] = [
     "client_id",
     "redirect_uri",

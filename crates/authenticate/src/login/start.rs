@@ -9,9 +9,14 @@ use super::rounds::{self, Cause};
 use super::state::LoginState;
 use crate::call::Call;
 use crate::error::LoopDetails;
+use crate::links::{self, REDIRECT_URI};
 use crate::providers::Provider;
+use crate::return_to::authority_of;
 use crate::verify::Missing;
 use crate::{Authenticate, Error, cookie, reply};
+
+/// Longest way back that is carried through the provider, bytes.
+const LONGEST_WAY_BACK: usize = 8 * 1024;
 
 impl Authenticate {
     /// Sends the browser to `provider` and remembers the way back to the URL that was called. `signed` says
@@ -45,7 +50,7 @@ impl Authenticate {
             id: login.id.clone(),
             csrf: csrf.to_text(),
             started: now,
-            return_to: call.url(),
+            return_to: shortened(call.url(), signed),
             signed,
             idp_id: provider.settings.id.clone(),
             round,
@@ -122,4 +127,22 @@ impl Authenticate {
             },
         )
     }
+}
+
+/// The way back, short enough for the address bar of a provider: of a very long address only the page is kept,
+/// of a page that is too long only the host. `signed` links are signed anew in the end.
+fn shortened(url: String, signed: bool) -> String {
+    if url.len() <= LONGEST_WAY_BACK || !signed {
+        return url;
+    }
+    let (base, mut query) = links::unsigned(&url);
+    let target = query.get(REDIRECT_URI).unwrap_or_default();
+    let page = target.split('?').next().unwrap_or_default();
+    let host = authority_of(target).map(|host| format!("https://{host}/"));
+    let shorter = match host {
+        Some(host) if page.len() > LONGEST_WAY_BACK / 4 => host,
+        _ => page.to_owned(),
+    };
+    query.set(REDIRECT_URI, shorter);
+    format!("{base}?{}", query.encode())
 }

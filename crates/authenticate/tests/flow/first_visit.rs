@@ -70,6 +70,23 @@ async fn a_slow_person_is_not_sent_away() {
     );
 }
 
+/// Dashboards keep their whole state in the query.
+#[tokio::test]
+async fn a_long_address_does_not_keep_anybody_out() {
+    for (path, comes_back_to) in [
+        (format!("/page?q={}", "a%20".repeat(800)), None),
+        (format!("/page?q={}", "a".repeat(60_000)), Some("/page")),
+        (format!("/{}", "a".repeat(60_000)), Some("/")),
+    ] {
+        let world = World::new();
+        let mut browser = Browser::new(&world);
+        let reply = browser.sign_in(&format!("{APP}{path}"), USER.0, USER.1).await;
+        let expected = format!("{APP}{}", comes_back_to.unwrap_or(&path));
+        assert_eq!(reply.body, "hello user@example.com", "{}", path.len());
+        assert_eq!(reply.url, expected);
+    }
+}
+
 #[tokio::test]
 async fn sign_in_survives_a_reload_of_the_settings_in_between() {
     let world = World::new();

@@ -156,6 +156,7 @@ async fn keys_and_documents_for_upstreams() {
             .send(Method::POST, &format!("{AUTH}{path}"), &[], String::new())
             .await;
         assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(reply.header("allow"), Some("GET, HEAD"));
     }
 }
 

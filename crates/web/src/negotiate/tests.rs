@@ -95,6 +95,7 @@ fn redirect_by_accept() {
 #[test]
 fn scripts_and_tokens_are_not_redirected() {
     assert!(!redirect(&[("content-type", "application/grpc")]));
+    assert!(!redirect(&[("content-type", "application/grpc; charset=utf-8")]));
     assert!(!redirect(&[("x-requested-with", "xmlhttprequest")]));
     assert!(!redirect(&[("sec-fetch-mode", "cors"), ("accept", "*/*")]));
     assert!(redirect(&[("sec-fetch-mode", "navigate"), ("accept", CHROME)]));
