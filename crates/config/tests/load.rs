@@ -476,3 +476,36 @@ fn the_users_file_counts_where_the_configuration_has_the_same_user() {
             .contains("is there twice")
     );
 }
+
+#[test]
+fn a_cookie_that_no_browser_would_keep_stops_the_start() {
+    for (config, key) in [
+        ("cookie_name: 'a b;'\n", "cookie_name"),
+        ("cookie_name: \"a\\r\\nb\"\n", "cookie_name"),
+        ("cookie_domain: 'example.com; Secure'\n", "cookie_domain"),
+        ("cookie_expire: 0s\n", "cookie_expire"),
+        ("cookie_expire: -4h\n", "cookie_expire"),
+    ] {
+        let errors = Site::new().load(config).unwrap_err().errors;
+        assert_eq!(errors.len(), 1, "{config}");
+        assert_eq!(errors[0].key, key);
+    }
+    let fine = "cookie_name: _id-1\ncookie_domain: .example.com\ncookie_expire: 5m\n";
+    assert!(Site::new().load(fine).is_ok());
+}
+
+#[test]
+fn traces_that_cannot_be_sent_are_told_and_do_not_stop_the_start() {
+    for endpoint in ["not a url", "collector:4318", "ftp://collector", "http://"] {
+        let config = format!("otel_traces_exporter: otlp\notel_exporter_otlp_endpoint: '{endpoint}'\n");
+        let loaded = Site::new().load(&config).unwrap();
+        assert!(loaded.settings.tracing.is_none(), "{endpoint}");
+        assert_eq!(loaded.warnings[0].key, "otel_exporter_otlp_endpoint");
+    }
+    let config = "otel_traces_exporter: otlp\notel_exporter_otlp_headers: ['bad name=hidden', 'x-key=1']\n";
+    let loaded = Site::new().load(config).unwrap();
+    let headers = loaded.settings.tracing.unwrap().headers;
+    assert_eq!(headers.len(), 1);
+    assert_eq!(headers[0].0, "x-key");
+    assert!(!loaded.warnings[0].to_string().contains("hidden"));
+}

@@ -227,12 +227,50 @@ pub(super) fn cookies(values: &Values, cx: &mut Cx<'_>) -> CookieSettings {
             None
         }
     };
+    check_cookie(values, cx);
     CookieSettings {
         name: values.text("cookie_name").to_owned(),
         domain: values.some_text("cookie_domain").map(str::to_owned),
         http_only: values.on("cookie_http_only"),
         expire: values.duration("cookie_expire").unwrap_or_default(),
         same_site,
+    }
+}
+
+/// What no browser would keep, so that nobody could stay signed in.
+fn check_cookie(values: &Values, cx: &mut Cx<'_>) {
+    let mut wrong = |name: &str, message: String, help: &str| {
+        cx.sink
+            .error_at(Stage::ServiceStart, values.place(name), name, message, help);
+    };
+    let name = values.text("cookie_name");
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if name.is_empty() || !name.chars().all(token) {
+        let message = format!("\"{name}\" is no cookie name");
+        wrong("cookie_name", message, "use letters, digits, `-` and `_`");
+    }
+    let domain = values.text("cookie_domain");
+    if !domain
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
+    {
+        let message = format!("\"{domain}\" is no domain");
+        wrong(
+            "cookie_domain",
+            message,
+            "write one such as example.com, or remove it",
+        );
+    }
+    if values
+        .duration("cookie_expire")
+        .is_none_or(|expire| expire.is_zero())
+    {
+        let message = "a session would end when it begins".to_owned();
+        wrong(
+            "cookie_expire",
+            message,
+            "write a time of at least some minutes, for instance 14h",
+        );
     }
 }
 

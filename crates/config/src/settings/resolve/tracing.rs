@@ -41,12 +41,17 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> Option<TracingSetting
             .and_then(|n| u32::try_from(n).ok())
             .filter(|n| *n > 0)
     };
+    let endpoint = endpoint(values, protocol);
+    if let Err(message) = check_endpoint(&endpoint) {
+        let name = "otel_exporter_otlp_endpoint";
+        let help = "write a URL such as http://127.0.0.1:4318; until then no traces are exported";
+        cx.sink.warn(values.place(name), name, message, help);
+        return None;
+    }
     Some(TracingSettings {
-        endpoint: endpoint(values, protocol),
+        endpoint,
         protocol,
-        headers: pairs(headers)
-            .map(|(name, value)| (name, Secret::new(value.into_bytes())))
-            .collect(),
+        headers: export_headers(headers, values, cx),
         timeout: millis("otel_exporter_otlp_traces_timeout")
             .or_else(|| millis("otel_exporter_otlp_timeout"))
             .unwrap_or(Duration::from_secs(10)),
@@ -61,6 +66,33 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> Option<TracingSetting
             .max(Duration::from_millis(100)),
         batch_size: positive("otel_bsp_max_export_batch_size").unwrap_or(512),
     })
+}
+
+fn check_endpoint(endpoint: &str) -> Result<(), String> {
+    let wrong = |why: &str| format!("error configuring trace client: \"{endpoint}\" {why}");
+    let url = GoUrl::parse(endpoint).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme.as_str(), "http" | "https") {
+        return Err(wrong("is neither http nor https"));
+    }
+    if url.host.is_empty() {
+        return Err(wrong("has no host"));
+    }
+    Ok(())
+}
+
+/// Those that can be sent; the others are told, without their values.
+fn export_headers(items: &[String], values: &Values, cx: &mut Cx<'_>) -> Vec<(String, Secret)> {
+    let (good, bad): (Vec<_>, Vec<_>) = pairs(items).partition(|(name, value)| {
+        http::HeaderName::try_from(name).is_ok() && http::HeaderValue::try_from(value).is_ok()
+    });
+    let place_of = "otel_exporter_otlp_headers";
+    for (name, _) in bad {
+        let message = format!("error configuring trace client: \"{name}\" is no header: it is left out");
+        cx.sink
+            .warn(values.place(place_of), place_of, message, "write name=value");
+    }
+    let secret = |(name, value): (String, String)| (name, Secret::new(value.into_bytes()));
+    good.into_iter().map(secret).collect()
 }
 
 /// `k=v` items; those without `=` are dropped.
