@@ -509,3 +509,15 @@ fn traces_that_cannot_be_sent_are_told_and_do_not_stop_the_start() {
     assert_eq!(headers[0].0, "x-key");
     assert!(!loaded.warnings[0].to_string().contains("hidden"));
 }
+
+#[test]
+fn a_colour_that_is_none_is_told_and_the_others_count() {
+    let config =
+        "branding: {primary_color: red, secondary_color: '#abc', darkmode_primary_color: '#A0b1C2'}\n";
+    let loaded = Site::new().load(config).unwrap();
+    assert_eq!(loaded.warnings[0].key, "branding.primary_color");
+    let branding = loaded.settings.branding;
+    assert_eq!(branding.primary_color, None);
+    assert_eq!(branding.secondary_color.as_deref(), Some("#abc"));
+    assert_eq!(branding.darkmode_primary_color.as_deref(), Some("#A0b1C2"));
+}

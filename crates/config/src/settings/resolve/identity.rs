@@ -274,16 +274,32 @@ fn check_cookie(values: &Values, cx: &mut Cx<'_>) {
     }
 }
 
-pub(super) fn branding(values: &Values) -> Branding {
+/// `#rgb` or `#rrggbb`.
+fn is_color(text: &str) -> bool {
+    let digits = text.trim().strip_prefix('#').unwrap_or_default();
+    matches!(digits.len(), 3 | 6) && digits.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+pub(super) fn branding(values: &Values, cx: &mut Cx<'_>) -> Branding {
     let Some(given) = values.object("branding") else {
         return Branding::default();
     };
     let text = |name| given.some_text(name).map(str::to_owned);
+    let mut color = |name| {
+        let text = given.some_text(name)?;
+        if is_color(text) {
+            return Some(text.to_owned());
+        }
+        let message = format!("\"{text}\" is no colour: it is ignored");
+        cx.sink
+            .warn(given.place(name), given.key(name), message, "write #rrggbb");
+        None
+    };
     Branding {
-        primary_color: text("primary_color"),
-        secondary_color: text("secondary_color"),
-        darkmode_primary_color: text("darkmode_primary_color"),
-        darkmode_secondary_color: text("darkmode_secondary_color"),
+        primary_color: color("primary_color"),
+        secondary_color: color("secondary_color"),
+        darkmode_primary_color: color("darkmode_primary_color"),
+        darkmode_secondary_color: color("darkmode_secondary_color"),
         logo_url: text("logo_url"),
         favicon_url: text("favicon_url"),
         error_message_first_paragraph: text("error_message_first_paragraph"),

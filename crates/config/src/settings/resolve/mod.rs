@@ -86,7 +86,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         ),
         systemd_disabled: values.on("health_check_systemd_disabled"),
         databroker,
-        branding: identity::branding(values),
+        branding: identity::branding(values, cx),
         runtime_flags,
         installation_id: values.text("installation_id").to_owned(),
         routes,
