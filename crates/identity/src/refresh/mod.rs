@@ -15,10 +15,11 @@ mod tests;
 mod watch;
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use pomerium_api::clock::Clock;
 use pomerium_api::databroker::Databroker;
@@ -153,7 +154,16 @@ impl Refresher {
         {
             let deps = self.deps.clone();
             self.jobs.spawn(async move {
-                let outcome = session::carry_out(deps, id.clone(), task).await;
+                // A session whose job panics must not stay marked as busy: it would never be looked at again.
+                let job = AssertUnwindSafe(session::carry_out(deps, id.clone(), task));
+                let outcome = job.catch_unwind().await.unwrap_or_else(|_| {
+                    tracing::error!(
+                        session_id = id,
+                        ?task,
+                        "a session refresh panicked; will try again"
+                    );
+                    Outcome::Retry
+                });
                 Finished { id, task, outcome }
             });
         }
@@ -165,7 +175,7 @@ impl Refresher {
                 self.schedule
                     .finished(&id, task, outcome, self.deps.clock.now(), chance());
             }
-            Err(error) => tracing::error!(%error, "a session refresh panicked"),
+            Err(error) => tracing::error!(%error, "a session refresh was cut off"),
         }
     }
 

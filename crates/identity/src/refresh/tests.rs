@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pomerium_api::clock::Clock;
@@ -353,6 +354,26 @@ async fn the_manager_keeps_sessions_until_it_is_told_otherwise() {
     let at_the_end = refreshes();
     sleep(36_000).await;
     assert_eq!(refreshes(), at_the_end);
+    drop(stop);
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_job_panics_is_looked_at_again() {
+    let world = world(json!({})).await;
+    let mut deps = deps(&world.fake, &world.broker, Arc::new(TimerClock::new()));
+    let good = deps.providers;
+    let first = AtomicBool::new(true);
+    deps.providers = Box::new(move |id| {
+        assert!(!first.swap(false, Ordering::Relaxed), "a fault of ours");
+        good(id)
+    });
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(Refresher::new(deps, RefreshSettings::DEFAULT).run(async {
+        let _ = stopped.await;
+    }));
+    tokio::time::sleep(Duration::from_secs(290)).await;
+    assert_eq!(world.refresh_token().await.as_deref(), Some("refresh-2"));
     drop(stop);
     running.await.unwrap();
 }
