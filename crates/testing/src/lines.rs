@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::PATIENCE;
 
@@ -26,8 +27,8 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// Reads `source` to its end in the background.
-    pub fn collect<R: AsyncRead + Unpin + Send + 'static>(&self, source: R) {
+    /// Reads `source` to its end in the background; the task is done when all of it is here.
+    pub fn collect<R: AsyncRead + Unpin + Send + 'static>(&self, source: R) -> JoinHandle<()> {
         let this = self.clone();
         tokio::spawn(async move {
             let mut reader = BufReader::new(source);
@@ -40,7 +41,7 @@ impl Lines {
                 this.push(String::from_utf8_lossy(&line).trim_end().to_owned());
                 line.clear();
             }
-        });
+        })
     }
 
     fn push(&self, line: String) {

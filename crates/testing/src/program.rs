@@ -6,6 +6,7 @@ use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::task::JoinHandle;
 
 use crate::{Lines, within};
 
@@ -15,6 +16,7 @@ pub struct Program {
     name: String,
     child: Child,
     output: Lines,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Program {
@@ -32,9 +34,16 @@ impl Program {
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         let output = Lines::default();
-        output.collect(child.stdout.take().context("no standard output")?);
-        output.collect(child.stderr.take().context("no standard error")?);
-        Ok(Program { name, child, output })
+        let readers = vec![
+            output.collect(child.stdout.take().context("no standard output")?),
+            output.collect(child.stderr.take().context("no standard error")?),
+        ];
+        Ok(Program {
+            name,
+            child,
+            output,
+            readers,
+        })
     }
 
     /// Starts a command whose output goes to a file, as a service manager would have it; none is collected.
@@ -55,6 +64,7 @@ impl Program {
             name,
             child,
             output: Lines::default(),
+            readers: Vec::new(),
         })
     }
 
@@ -104,11 +114,15 @@ impl Program {
         Ok(())
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends by itself and its last words are in [`Program::output`].
     ///
     /// # Errors
     /// It does not end in time.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
-        Ok(within(&format!("the end of {}", self.name), self.child.wait()).await??)
+        let status = within(&format!("the end of {}", self.name), self.child.wait()).await??;
+        for reader in self.readers.drain(..) {
+            within(&format!("the last words of {}", self.name), reader).await??;
+        }
+        Ok(status)
     }
 }
