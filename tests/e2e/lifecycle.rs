@@ -96,3 +96,50 @@ async fn a_soft_stop_lets_a_running_answer_finish() -> Result<()> {
     assert_eq!(client.reply(false).await?.text(), "the end");
     Ok(())
 }
+
+#[tokio::test]
+async fn sessions_that_were_given_out_survive_a_kill_amid_other_sign_ins() -> Result<()> {
+    const MANY: usize = 10;
+    let mut stage = scripted().await?;
+    let given = std::sync::Mutex::new(Vec::new());
+    let keep = |client| {
+        let mut given = given.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        given.push(client);
+        given.len()
+    };
+    let sign_in = async || {
+        // Ends with the sign-in that the kill cut off, or with the one that kills.
+        while let Ok(client) = stage.signed_in().await {
+            if keep(client) == MANY {
+                stage.env.signal("KILL").await?;
+            }
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(sign_in(), sign_in(), sign_in())?;
+    let given = given
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    assert!(given.len() >= MANY, "only {} sign-ins", given.len());
+    stage.env.kill().await?;
+    stage.env.start_again().await?;
+    for client in &given {
+        assert_eq!(stage.api(client, "app", "/").await?.status, 200);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_shared_secret_is_refused_while_people_are_signed_in() -> Result<()> {
+    let mut stage = scripted().await?;
+    let client = stage.signed_in().await?;
+    let mark = stage.env.log().mark();
+    stage.env.rewrite_config(|config| {
+        config["shared_secret"] = "YW5vdGhlciBzaGFyZWQgc2VjcmV0LCAzMiBieXRlcyE=".into();
+    })?;
+    let refused = |line: &str| line.contains("shared_secret") && line.contains("restart");
+    stage.env.log().wait_from(mark, "the refusal", refused).await?;
+    assert_eq!(stage.api(&client, "app", "/").await?.status, 200);
+    stage.signed_in().await?;
+    Ok(())
+}
