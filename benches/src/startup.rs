@@ -18,7 +18,7 @@ pub async fn run(size: Size) -> Result<String> {
     environment.kill().await?;
     let (mut starts, mut idle) = (Vec::new(), Vec::new());
     for run in 0..size.runs {
-        let (program, time) = first_answer(&environment, &cookie).await?;
+        let (mut program, time) = first_answer(&environment, &cookie).await?;
         // Nothing happens for a while; what start-up needed and gave back is gone.
         tokio::time::sleep(Duration::from_secs(2)).await;
         #[allow(clippy::cast_precision_loss, reason = "memory in bytes is far below 2^52")]
@@ -26,6 +26,8 @@ pub async fn run(size: Size) -> Result<String> {
         eprintln!("start {}: {time:.0} ms, idle {resident:.1} MB", run + 1);
         starts.push(time);
         idle.push(resident);
+        // Until it has ended, its store is locked against the next one.
+        program.kill().await?;
     }
     let mut text = String::from("### Start and idle memory\n\n");
     let _ = writeln!(
