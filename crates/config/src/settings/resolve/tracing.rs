@@ -70,7 +70,7 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> Option<TracingSetting
 
 fn check_endpoint(endpoint: &str) -> Result<(), String> {
     let wrong = |why: &str| format!("error configuring trace client: \"{endpoint}\" {why}");
-    let url = GoUrl::parse(endpoint).map_err(|error| wrong(&error.to_string()))?;
+    let url = GoUrl::parse(endpoint).map_err(|error| wrong(&error))?;
     if !matches!(url.scheme.as_str(), "http" | "https") {
         return Err(wrong("is neither http nor https"));
     }
