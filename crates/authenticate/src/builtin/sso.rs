@@ -1,7 +1,8 @@
 //! The provider's own sign-in cookie: who typed a password in this browser, and when.
 //!
 //! Sealed, not stored: it survives a restart. It ends with its lifetime, with a change of the password, when
-//! the user is removed, and at sign-out (which is remembered for as long as a copy of the cookie could live).
+//! the user is removed, and at sign-out. That one is remembered in memory: after a restart a copy of the cookie
+//! that somebody kept would count again, until its lifetime is over.
 
 use serde::{Deserialize, Serialize};
 
