@@ -219,9 +219,10 @@ mod tests {
 
     #[test]
     fn a_field_can_name_a_level_that_the_library_lacks() {
-        let mut fields = Fields::default();
-        fields.message = "cmd/pomerium".into();
-        fields.rest.insert("level".into(), "fatal".into());
+        let fields = Fields {
+            message: "cmd/pomerium".into(),
+            rest: Map::from_iter([("level".to_owned(), "fatal".into())]),
+        };
         let mut text = String::new();
         fields.json(&mut Writer::new(&mut text), Level::ERROR).unwrap();
         let line: Value = serde_json::from_str(&text).unwrap();
