@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use pomerium_testing::{Browser, Look};
-use pomerium_tests::{developer, admin, oidc};
+use pomerium_tests::{admin, developer, oidc};
 
 use crate::browser_local::{judge_page, look_at};
 

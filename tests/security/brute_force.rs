@@ -26,7 +26,9 @@ async fn guesses_run_dry_and_spelling_does_not_help() -> Result<()> {
     assert!(limited, "40 guesses were taken");
     // Right or not, the answer is the same while the limit holds.
     let page = client.follow(&stage.env.url("app", "/")).await?;
-    let reply = client.sign_in(&page, "Developer@example.com", developer().password()).await?;
+    let reply = client
+        .sign_in(&page, "Developer@example.com", developer().password())
+        .await?;
     assert_eq!(reply.status, 429);
     Ok(())
 }
