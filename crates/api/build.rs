@@ -3,7 +3,9 @@
 use protox::prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Cargo tells at run time: a build folder shared by clones shares this program as well.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo did not say where the package is")?;
+    let root = std::path::Path::new(&package).join("../../proto");
     let files = ["session.proto", "user.proto", "databroker.proto"];
     println!("cargo:rerun-if-changed={}", root.display());
     let descriptors = protox::compile(files, [&root])?;

@@ -1,9 +1,7 @@
 //! The routing cases through the real program; what cannot hold yet is listed by name.
 
-use std::path::Path;
-
 use anyhow::Result;
-use pomerium_testing::routing;
+use pomerium_testing::{routing, tools};
 
 /// Cases whose parts are not built, and the one page that is deliberately another.
 const NOT_YET: &[&str] = &[
@@ -25,7 +23,7 @@ const NOT_YET: &[&str] = &[
 
 #[tokio::test]
 async fn every_case_holds_but_the_named_ones() -> Result<()> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/routing.json");
+    let file = tools::root().join("tests/cases/routing.json");
     let outcomes = Box::pin(routing::run(&file, "")).await?;
     assert!(outcomes.len() > 100, "only {} cases were found", outcomes.len());
     let counted = outcomes.iter().filter(|outcome| !outcome.unsure);

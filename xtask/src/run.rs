@@ -5,12 +5,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// The root of the clone.
+/// The root of the clone. Asked of cargo at run time: clones that share a build folder share this program,
+/// so a path compiled into it may be that of another clone.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_path_buf)
-        .unwrap_or_default()
+    let member = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("xtask"), PathBuf::from);
+    member.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
 /// `cargo` as it called us, in the root of the clone.

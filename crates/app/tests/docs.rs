@@ -12,7 +12,7 @@ use pomerium_proxy::Snapshot;
 const SECRET_FILE: &str = "/run/secrets/idp";
 
 fn pages() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..");
     let docs = fs::read_dir(root.join("docs"))
         .unwrap()
         .map(|entry| entry.unwrap().path());

@@ -3,15 +3,21 @@
 //! `cargo xtask test` sets the variables. A plain `cargo test` finds the same places by itself when
 //! `cargo xtask setup` ran before.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-/// The root of the clone.
+/// The root of the clone: the folder with the lock file, above the package that cargo runs or above the
+/// current folder. Not a path compiled in, which may be that of another clone with the same build folder.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    let start = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let start = start.canonicalize().unwrap_or(start);
+    let root = start
+        .ancestors()
+        .find(|folder| folder.join("Cargo.lock").is_file());
+    root.unwrap_or(&start).to_path_buf()
 }
 
 /// The folder for screenshots and other things that a person looks at after a run.
