@@ -91,6 +91,13 @@ async fn a_soft_stop_lets_a_running_answer_finish() -> Result<()> {
         }
     })
     .await?;
+    // A wish to reload is not a second wish to stop.
+    env.signal("HUP").await?;
+    env.log()
+        .wait("the answer to SIGHUP", |line| {
+            line.contains("config: not reloaded")
+        })
+        .await?;
     gate.send("end").await?;
     drop(gate);
     assert_eq!(client.reply(false).await?.text(), "the end");

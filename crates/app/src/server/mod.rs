@@ -155,7 +155,7 @@ impl Server {
             emptied = self.dataplane.drain(GRACE) => if !emptied {
                 tracing::warn!("connections that did not end within the grace period are cut");
             },
-            _ = signals.next() => tracing::warn!("stopping at once"),
+            () = second_stop(&mut signals) => tracing::warn!("stopping at once"),
         }
         self.stop().await;
         Ok(())
@@ -178,6 +178,13 @@ impl Server {
         if stopped.await.is_err() {
             tracing::error!("stopping failed half-way");
         }
+    }
+}
+
+/// Waits for another signal to stop; a configuration that changes meanwhile is of no use any more.
+async fn second_stop(signals: &mut Signals) {
+    while signals.next().await == Request::Reload {
+        tracing::info!("config: not reloaded, the program is stopping");
     }
 }
 
