@@ -9,17 +9,21 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod edge;
 mod identity;
 mod observe;
 pub(crate) mod resolve;
 pub use resolve::default_data_dir;
 mod routes;
 mod secret;
+mod upstreams;
 
+pub use edge::*;
 pub use identity::*;
 pub use observe::*;
 pub use routes::*;
 pub use secret::Secret;
+pub use upstreams::*;
 
 /// Everything the process needs to know, for one version of the configuration.
 #[derive(Debug, Clone)]
@@ -34,6 +38,18 @@ pub struct Settings {
     pub certificates: Vec<CertificatePair>,
     /// True when the generated catch-all certificate is to be appended (none configured, or `tls_derive`).
     pub fallback_certificate: bool,
+    /// `tls_derive`: the domain of the internal authority derived from the shared secret.
+    pub tls_derive: Option<String>,
+    /// Client certificates. Routes may ask for them by `downstream_ca` even when this is absent.
+    pub downstream_mtls: Option<DownstreamMtls>,
+    /// Certificates by ACME.
+    pub autocert: Option<AutocertSettings>,
+    /// Token bucket of every route without one of its own.
+    pub rate_limit: Option<RateLimit>,
+    /// How names of upstreams are looked up.
+    pub dns: DnsSettings,
+    /// The local end of upstream connections.
+    pub upstream_bind: UpstreamBind,
     /// Extra trust roots (PEM) for own outbound TLS and upstreams without a CA of their own.
     pub extra_roots: Vec<u8>,
     /// Downstream timeouts and the default route timeout. Zero means off.
@@ -103,6 +119,8 @@ pub struct ListenerSettings {
     pub insecure: bool,
     /// Which HTTP versions are offered.
     pub codec: Codec,
+    /// Every connection must begin with a PROXY protocol header (`use_proxy_protocol`).
+    pub proxy_protocol: bool,
     /// The plain listener that redirects to https.
     pub redirect_address: Option<String>,
 }

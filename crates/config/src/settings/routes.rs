@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{IdpSettings, IssuerFormat, Secret};
+use super::{Balance, IdpSettings, IssuerFormat, RateLimit, Secret};
 
 /// One route.
 #[derive(Debug, Clone)]
@@ -60,6 +60,14 @@ pub struct RouteSettings {
     pub idle_timeout: Option<Duration>,
     /// TLS to the upstream.
     pub upstream_tls: UpstreamTls,
+    /// How several endpoints are used, their health and limits.
+    pub balance: Balance,
+    /// Token bucket: the route's own, else the global one.
+    pub rate_limit: Option<RateLimit>,
+    /// `tls_downstream_server_name`: one more host that answers internal paths.
+    pub downstream_server_name: Option<String>,
+    /// `tls_downstream_client_ca`: trust anchors (PEM) that replace the global ones for this route.
+    pub downstream_ca: Option<Vec<u8>>,
 }
 
 /// Kind of a route, by the scheme of `from`.

@@ -29,6 +29,7 @@ pub(super) fn listener(values: &Values, cx: &mut Cx<'_>) -> ListenerSettings {
         address: address::with_port(values.text("address"), if insecure { 80 } else { 443 }),
         insecure,
         codec: codec(values),
+        proxy_protocol: false,
         redirect_address: Some(redirect).filter(|address| !address.is_empty()),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Settings;
+use super::{DnsSettings, Settings, UpstreamBind};
 use crate::spec::source::Environment;
 use crate::spec::values::Values;
 use crate::spec::{Sink, services};
@@ -67,6 +67,12 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         listener,
         certificates,
         fallback_certificate: fallback,
+        tls_derive: None,
+        downstream_mtls: None,
+        autocert: None,
+        rate_limit: None,
+        dns: DnsSettings::default(),
+        upstream_bind: UpstreamBind::default(),
         extra_roots,
         timeouts: http::timeouts(values),
         http: http::settings(values, cx),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Cx, headers};
 use crate::diagnostic::Stage;
 use crate::settings::{
-    AuthenticateSettings, IdpSettings, IssuerFormat, RouteKind, RouteSettings, RuntimeFlags, Secrets,
+    AuthenticateSettings, Balance, IdpSettings, IssuerFormat, RouteKind, RouteSettings, RuntimeFlags, Secrets,
 };
 use crate::spec::values::Values;
 
@@ -124,6 +124,10 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
         timeout,
         idle_timeout,
         upstream_tls,
+        balance: Balance::default(),
+        rate_limit: None,
+        downstream_server_name: None,
+        downstream_ca: None,
     })
 }
 
