@@ -13,8 +13,15 @@ use crate::run::{cargo, check, output, root};
 
 #[derive(Deserialize)]
 struct Rules {
+    graph: Graph,
     licenses: Licenses,
     bans: Bans,
+}
+
+/// The platforms that count: what is compiled on none of them (a browser, say) is not ours to judge.
+#[derive(Deserialize)]
+struct Graph {
+    targets: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -39,16 +46,13 @@ pub fn run() -> Result<()> {
     }
     let text = std::fs::read_to_string(root().join("deny.toml")).context("cannot read deny.toml")?;
     let rules: Rules = toml::from_str(&text).context("deny.toml")?;
-    let tree = output(&mut cargo([
-        "tree",
-        "--locked",
-        "--workspace",
-        "--target=all",
-        "--edges=normal,build,dev",
-        "--prefix=none",
-        "--format={p}\t{l}",
-    ]))?;
-    let (count, faults) = faults(&rules, &tree);
+    let trees: Vec<String> = rules
+        .graph
+        .targets
+        .iter()
+        .map(|target| tree(target))
+        .collect::<Result<_>>()?;
+    let (count, faults) = faults(&rules, &trees.concat());
     if !faults.is_empty() {
         faults.iter().for_each(|fault| println!("supply: {fault}"));
         bail!(
@@ -60,6 +64,20 @@ pub fn run() -> Result<()> {
         "supply: {count} crates, licences allowed, none banned (cargo-deny is not installed: advisories not checked)"
     );
     Ok(())
+}
+
+/// Every crate that is built for `target`, with its licence.
+fn tree(target: &str) -> Result<String> {
+    output(&mut cargo([
+        "tree",
+        "--locked",
+        "--workspace",
+        "--target",
+        target,
+        "--edges=normal,build,dev",
+        "--prefix=none",
+        "--format={p}\t{l}",
+    ]))
 }
 
 fn faults(rules: &Rules, tree: &str) -> (usize, BTreeSet<String>) {
@@ -183,8 +201,10 @@ mod tests {
 
     #[test]
     fn a_banned_crate_and_a_foreign_licence_are_both_named() {
-        let rules: Rules =
-            toml::from_str("licenses.allow = [\"MIT\"]\nbans.deny = [{ name = \"ring\" }]").unwrap();
+        let rules: Rules = toml::from_str(
+            "graph.targets = []\nlicenses.allow = [\"MIT\"]\nbans.deny = [{ name = \"ring\" }]",
+        )
+        .unwrap();
         let tree = "a v1.0.0\tMIT\na v1.0.0\tMIT (*)\nring v0.17.0\tMIT\nb v2.0.0\tAGPL-3.0-only\n";
         let (count, faults) = faults(&rules, tree);
         assert_eq!(count, 3);
