@@ -2,10 +2,12 @@
 //! give the upstream connection back at their end. Back-pressure is the library's: a frame is asked
 //! for when the other side has room for it.
 
+mod client;
 mod request;
 mod response;
 mod timing;
 
+pub use client::ClientBody;
 pub use request::RequestBody;
 pub use response::{ResponseBody, Tail};
 pub use timing::{Activity, Expired, Limits, Watchdog};

@@ -6,20 +6,21 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use pomerium_web::body::BoxError;
 
+use super::client::ClientBody;
 use super::timing::Activity;
 
 /// Streams the client's body; notes progress and the end.
 #[derive(Debug)]
 pub struct RequestBody {
-    inner: Option<Incoming>,
+    inner: Option<ClientBody>,
     activity: Arc<Activity>,
 }
 
 impl RequestBody {
     /// Wraps the client's body.
-    pub fn new(inner: Incoming, activity: Arc<Activity>) -> Self {
+    pub fn new(inner: ClientBody, activity: Arc<Activity>) -> Self {
         let inner = (!inner.is_end_stream()).then_some(inner);
         Self { inner, activity }
     }
@@ -35,12 +36,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(inner) = self.inner.as_mut() else {
             return Poll::Ready(None);
         };
@@ -54,12 +55,12 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+        self.inner.as_ref().is_none_or(ClientBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         self.inner
             .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+            .map_or_else(|| SizeHint::with_exact(0), ClientBody::size_hint)
     }
 }

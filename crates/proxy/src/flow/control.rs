@@ -7,7 +7,6 @@ use std::time::Duration;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use pomerium_authorize::{Outcome, check_internal};
-use pomerium_web::body::BoxError;
 
 use super::judge::{self, Refused, Who};
 use super::reply::{self, Ending, Problem};
@@ -73,7 +72,7 @@ async fn ask(flow: Box<Flow>, context: ControlContext) -> Reply {
     } = *flow;
     let kind = pomerium_web::negotiate::wants_local_reply(&parts.headers);
     parts.extensions.clear();
-    let body = body.map_err(|error| -> BoxError { error.into() }).boxed_unsync();
+    let body = body.boxed_unsync();
     let shared = conn.worker.shared.clone();
     let control = shared.control.clone();
     let incoming = Request::from_parts(parts, body);

@@ -18,12 +18,11 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use pomerium_web::canonical::{self, CanonicalRequest};
 use tokio::time::Instant;
 
-use crate::body::{Activity, ResponseBody};
+use crate::body::{Activity, ClientBody, ResponseBody};
 use crate::conn::Conn;
 use crate::exchange::Exchange;
 use crate::route::Route;
@@ -40,7 +39,7 @@ pub(crate) struct Flow {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) request: Arc<CanonicalRequest>,
     pub(crate) parts: Parts,
-    pub(crate) body: Incoming,
+    pub(crate) body: ClientBody,
     pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) exchange: Box<Exchange>,
@@ -53,10 +52,11 @@ const ADDED_HEADERS: usize = 8;
 ///
 /// Not part of the future that answers, and in a box, because a request is large: every `async` function
 /// that takes it by value would copy it, and hold room for the copy.
-pub(crate) fn begin(conn: &Conn, request: Request<Incoming>) -> Result<Box<Flow>, Box<Reply>> {
+pub(crate) fn begin(conn: &Conn, request: Request<impl Into<ClientBody>>) -> Result<Box<Flow>, Box<Reply>> {
     let start = Instant::now();
     let snapshot = conn.worker.snapshot();
     let (mut parts, body) = request.into_parts();
+    let body = body.into();
     // At once, instead of growing one by one. Without the room they still find their place.
     let _ = parts.headers.try_reserve(ADDED_HEADERS);
     let mut exchange = Exchange::start(conn, snapshot.clone(), start, parts.version);
