@@ -170,6 +170,7 @@ mod tests {
         let settings = MetricsSettings {
             address: ":0".into(),
             basic_auth: Some(Secret::new(b"scraper:secret".to_vec())),
+            tls: None,
         };
         assert!(authorized(&settings, &headers("Basic c2NyYXBlcjpzZWNyZXQ=")));
         assert!(!authorized(&settings, &headers("Basic c2NyYXBlcjpzZWNyZQ==")));

@@ -73,7 +73,8 @@ pub struct AutocertSettings {
     pub names: Vec<String>,
     /// DNS-01; used for every name when set.
     pub dns: Option<AutocertDns>,
-    /// HTTP-01 is possible: `http_redirect_addr` has port 80 (or `autocert_dir` is a test set-up with its own).
+    /// HTTP-01 is possible: `http_redirect_addr` has port 80, or any port where `autocert_ca` names a CA of
+    /// one's own, which may ask there.
     pub http_challenge: bool,
 }
 

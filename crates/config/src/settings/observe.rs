@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Secret;
+use super::{CertificatePair, Secret};
 
 /// Log settings.
 #[derive(Debug, Clone)]
@@ -97,6 +97,17 @@ pub struct MetricsSettings {
     pub address: String,
     /// `user:password` of `metrics_basic_auth`, decoded.
     pub basic_auth: Option<Secret>,
+    /// TLS; plain when absent.
+    pub tls: Option<MetricsTls>,
+}
+
+/// TLS of the metrics listener.
+#[derive(Debug, Clone)]
+pub struct MetricsTls {
+    /// `metrics_certificate` with its key.
+    pub certificate: CertificatePair,
+    /// `metrics_client_ca`, PEM: clients must show a certificate from it.
+    pub client_ca: Option<Vec<u8>>,
 }
 
 /// How spans leave the process.

@@ -42,6 +42,24 @@ impl Cx<'_> {
     }
 }
 
+/// What is wrong with a bundle of trust anchors; nothing when every block is a certificate and there is one.
+pub(super) fn certificates_problem(pem: &[u8]) -> Option<String> {
+    use rustls_pki_types::pem::PemObject as _;
+    use x509_parser::prelude::FromDer as _;
+    let mut found = 0;
+    for certificate in rustls_pki_types::CertificateDer::pem_slice_iter(pem) {
+        let Ok(certificate) = certificate else {
+            return Some("a PEM block cannot be read".into());
+        };
+        let parsed = x509_parser::certificate::X509Certificate::from_der(&certificate);
+        if !parsed.is_ok_and(|(rest, _)| rest.is_empty()) {
+            return Some("a PEM block is no X.509 certificate".into());
+        }
+        found += 1;
+    }
+    (found == 0).then(|| "no certificate found in the PEM text".into())
+}
+
 /// Whether any certificate is in a PEM bundle.
 pub(super) fn has_certificate(pem: &[u8]) -> bool {
     use rustls_pki_types::pem::PemObject as _;

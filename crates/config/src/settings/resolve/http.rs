@@ -4,10 +4,8 @@ use ipnet::IpNet;
 
 use super::{Cx, address};
 use crate::settings::{
-    Codec, EscapedSlashAction, HttpSettings, ListenerSettings, MetricsSettings, Secret, Timeouts,
-    UnderscoreAction,
+    Codec, EscapedSlashAction, HttpSettings, ListenerSettings, Timeouts, UnderscoreAction,
 };
-use crate::spec::base64_std;
 use crate::spec::values::Values;
 
 pub(super) fn listener(values: &Values, cx: &mut Cx<'_>) -> ListenerSettings {
@@ -29,7 +27,7 @@ pub(super) fn listener(values: &Values, cx: &mut Cx<'_>) -> ListenerSettings {
         address: address::with_port(values.text("address"), if insecure { 80 } else { 443 }),
         insecure,
         codec: codec(values),
-        proxy_protocol: false,
+        proxy_protocol: values.on("use_proxy_protocol"),
         redirect_address: Some(redirect).filter(|address| !address.is_empty()),
     }
 }
@@ -94,31 +92,4 @@ fn trusted_proxies(values: &Values, cx: &mut Cx<'_>) -> Vec<IpNet> {
         }
     }
     networks
-}
-
-pub(super) fn metrics(values: &Values, cx: &mut Cx<'_>) -> Option<MetricsSettings> {
-    let basic_auth = basic_auth(values, cx);
-    values.some_text("metrics_address")?;
-    let address = address::checked(values, "metrics_address", "config: invalid metrics_addr:", cx);
-    Some(MetricsSettings { address, basic_auth })
-}
-
-fn basic_auth(values: &Values, cx: &mut Cx<'_>) -> Option<Secret> {
-    let name = "metrics_basic_auth";
-    let text = values.some_text(name)?;
-    let help = "make it with `printf %s 'user:password' | base64`";
-    match base64_std(text) {
-        Ok(bytes) if bytes.contains(&b':') => Some(Secret::new(bytes)),
-        Ok(_) => {
-            let message =
-                "config: metrics_basic_auth must contain a username and password separated by a colon";
-            cx.sink.error(values.place(name), name, message, help);
-            None
-        }
-        Err(_) => {
-            let message = "config: metrics_basic_auth must be a base64 encoded string";
-            cx.sink.error(values.place(name), name, message, help);
-            None
-        }
-    }
 }

@@ -14,7 +14,7 @@ use crate::spec::values::Values;
 
 /// The hosted authenticate service: what an unset URL means.
 pub(crate) const HOSTED: &str = "https://authenticate.pomerium.app";
-const HOSTED_HOSTS: [&str; 2] = ["authenticate.pomerium.app", "authenticate.staging.pomerium.app"];
+pub(super) const HOSTED_HOSTS: [&str; 2] = ["authenticate.pomerium.app", "authenticate.staging.pomerium.app"];
 /// Path of the built-in identity provider under the authenticate origin; the issuer ends here.
 const LOCAL_IDP_PATH: &str = "/.pomerium/idp";
 const DEFAULT_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];

@@ -1,16 +1,20 @@
 //! From decoded options to settings: one file per section. Every step reports into the sink and goes on with
 //! something harmless, so that one load finds every problem; settings count only when no error was reported.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use super::{DnsSettings, Settings, UpstreamBind};
+use super::Settings;
 use crate::spec::source::Environment;
 use crate::spec::values::Values;
 use crate::spec::{Sink, services};
 
 mod address;
+mod autocert;
+mod balance;
 mod certificates;
 mod checks;
+mod dns;
 mod files;
 mod flags;
 pub(crate) mod generated;
@@ -19,6 +23,10 @@ mod http;
 mod identity;
 mod local_users;
 mod log;
+mod metrics;
+mod mtls;
+mod pem;
+mod rate_limit;
 mod refusals;
 mod routes;
 mod secrets;
@@ -41,6 +49,16 @@ pub(crate) struct Cx<'a> {
     pub dry_run: bool,
 }
 
+impl Cx<'_> {
+    /// Lends the sink to readers that share it.
+    fn shared_sink<T>(&mut self, read: impl FnOnce(&RefCell<Sink>) -> T) -> T {
+        let sink = RefCell::new(std::mem::take(&mut self.sink));
+        let found = read(&sink);
+        self.sink = sink.into_inner();
+        found
+    }
+}
+
 /// Resolves everything.
 pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> Settings {
     cx.watched.extend(path.map(Path::to_path_buf));
@@ -55,8 +73,15 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
     let authenticate = identity::resolve(values, &secrets, &data_dir, cx);
     let response_headers = headers::global(values, cx);
     let cookie = identity::cookies(values, cx);
-    let fallback = certificates.is_empty() || values.some_text("tls_derive").is_some();
-    let routes = routes::resolve(values, &runtime_flags, &authenticate, &secrets, cx);
+    let tls_derive = values.some_text("tls_derive").map(str::to_lowercase);
+    let fallback = certificates.is_empty() || tls_derive.is_some();
+    let rate_limit = rate_limit::resolve(values, cx);
+    let routes = routes::resolve(values, &runtime_flags, &authenticate, &secrets, rate_limit, cx);
+    let autocert = autocert::resolve(values, &data_dir, certificates.is_empty(), cx);
+    let downstream_mtls = mtls::resolve(values, cx);
+    let metrics = metrics::resolve(values, cx);
+    let dns = dns::resolve(values, cx);
+    let upstream_bind = dns::bind(values, cx);
     refusals::run(values, services, &authenticate, &routes, cx);
     let mut watched_files = std::mem::take(&mut cx.watched);
     watched_files.sort();
@@ -67,12 +92,12 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         listener,
         certificates,
         fallback_certificate: fallback,
-        tls_derive: None,
-        downstream_mtls: None,
-        autocert: None,
-        rate_limit: None,
-        dns: DnsSettings::default(),
-        upstream_bind: UpstreamBind::default(),
+        tls_derive,
+        downstream_mtls,
+        autocert,
+        rate_limit,
+        dns,
+        upstream_bind,
         extra_roots,
         timeouts: http::timeouts(values),
         http: http::settings(values, cx),
@@ -82,7 +107,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         identity_headers: headers::claims(values),
         response_headers,
         log: log::resolve(values, cx),
-        metrics: http::metrics(values, cx),
+        metrics,
         tracing: tracing::resolve(values, cx),
         health_address: address::checked(
             values,

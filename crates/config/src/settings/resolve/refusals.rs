@@ -36,6 +36,7 @@ pub(super) fn run(
     for route in given() {
         level(ROUTE.iter(), route, cx);
         route_kind(route, cx);
+        renegotiation(route, cx);
     }
     sign_in(values, given(), authenticate, routes, cx);
 }
@@ -203,6 +204,16 @@ fn route_kind(route: &Values, cx: &mut Cx<'_>) {
                 "use http, https, h2c or a UNIX socket",
             );
         }
+    }
+}
+
+/// Not a gap that will be closed: TLS 1.3 has no renegotiation, and the library refuses it in TLS 1.2.
+fn renegotiation(route: &Values, cx: &mut Cx<'_>) {
+    let name = "tls_upstream_allow_renegotiation";
+    if route.on(name) {
+        let why = "renegotiation is not possible: the TLS library leaves it out for the attacks it allowed";
+        let help = "remove it; let the upstream speak TLS 1.3, or ask for the client certificate in the first handshake";
+        cx.sink.refuse(route.place(name), route.key(name), why, help);
     }
 }
 

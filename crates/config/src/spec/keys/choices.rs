@@ -129,6 +129,14 @@ pub const AUTH_STYLE: Choices = Choices {
     aliases: &[("params", "in_params"), ("header", "in_header")],
 };
 
+/// What has a bucket of its own.
+pub const RATE_KEY: Choices = Choices {
+    name: "RateLimitKey",
+    prefix: "",
+    members: &["client", "user", "route"],
+    aliases: &[],
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;

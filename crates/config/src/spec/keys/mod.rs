@@ -10,7 +10,7 @@ mod route;
 
 pub use choices::{
     AUTH_STYLE, BEARER_TOKEN_FORMAT, CODEC, Choices, ENFORCEMENT, ESCAPED_SLASHES, ISSUER_FORMAT,
-    LOAD_BALANCING, UNDERSCORES,
+    LOAD_BALANCING, RATE_KEY, UNDERSCORES,
 };
 pub use guard::{guards_access, likely_guard, nearest};
 pub use ours::{BRANDING, LOCAL_IDP, LOCAL_USER};

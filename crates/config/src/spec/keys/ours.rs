@@ -50,6 +50,38 @@ pub const BRANDING: &[Key] = &[
     ),
 ];
 
+/// `autocert_dns`.
+const AUTOCERT_DNS: &[Key] = &[
+    Key::new("provider", Kind::Text, "How records are made: rfc2136 or exec."),
+    Key::new("server", Kind::Text, "rfc2136: primary name server, host:port."),
+    Key::new("zone", Kind::Text, "rfc2136: zone; asked for when unset."),
+    Key::new("key_name", Kind::Text, "rfc2136: name of the TSIG key."),
+    Key::new(
+        "algorithm",
+        Kind::Text,
+        "rfc2136: hmac-sha256, hmac-sha384 or hmac-sha512.",
+    ),
+    Key::new("secret", Kind::Text, "rfc2136: the TSIG key, base64."),
+    Key::new("secret_file", Kind::Text, "rfc2136: file with the TSIG key."),
+    Key::new(
+        "ttl",
+        Kind::Duration,
+        "rfc2136: TTL of the record; 1m unless set.",
+    ),
+    Key::new("program", Kind::Text, "exec: absolute path of the program."),
+    Key::new("args", Kind::Texts, "exec: arguments before ours."),
+    Key::new(
+        "timeout",
+        Kind::Duration,
+        "exec: time limit of a call; 2m unless set.",
+    ),
+    Key::new(
+        "propagation",
+        Kind::Duration,
+        "How long a new record may take to show; 1m unless set.",
+    ),
+];
+
 /// Top-level options of ours.
 pub(super) const GLOBAL: &[Key] = &[
     Key::new(
@@ -89,7 +121,13 @@ pub(super) const GLOBAL: &[Key] = &[
     )
     .nullable()
     .not_built(),
-    Key::new("autocert_dns", Kind::Free, "Certificates by DNS challenge.").not_built(),
+    Key::new(
+        "autocert_dns",
+        Kind::Object(AUTOCERT_DNS),
+        "Certificates by DNS challenge, patterns included.",
+    )
+    .nullable()
+    .not_built(),
     Key::new("decision_listener", Kind::Free, "Decisions for other proxies.").not_built(),
     Key::new("audit", Kind::Free, "Audit stream.").not_built(),
     Key::new(

@@ -1,6 +1,6 @@
 //! The options of a route (spec config.md 9.8).
 
-use super::{AUTH_STYLE, BEARER_TOKEN_FORMAT, ISSUER_FORMAT, Key, Kind, LOAD_BALANCING};
+use super::{AUTH_STYLE, BEARER_TOKEN_FORMAT, ISSUER_FORMAT, Key, Kind, LOAD_BALANCING, RATE_KEY};
 
 const UINT: Kind = Kind::Int(0, u32::MAX as i64);
 
@@ -71,7 +71,7 @@ pub const BREAKER: &[Key] = &[
     ),
     Key::new("max_requests", Kind::StrictInt, "Requests in flight."),
     Key::new("max_retries", Kind::StrictInt, "Retries in flight."),
-    Key::new("max_connection_pools", Kind::StrictInt, "Connection pools."),
+    Key::new("max_connection_pools", Kind::StrictInt, "Connection pools.").tuning(),
 ];
 
 const OAUTH2_ENDPOINT: &[Key] = &[
@@ -146,9 +146,13 @@ const SESSION_RECORDING: &[Key] = &[Key::new(
 /// `rate_limit`.
 pub const RATE_LIMIT: &[Key] = &[
     Key::new("requests", UINT, "Requests per period."),
-    Key::new("per", Kind::Duration, "The period."),
-    Key::new("burst", UINT, "Requests at once."),
-    Key::new("key", Kind::Text, "What is counted: client, user or route."),
+    Key::new("per", Kind::Duration, "The period; 1s unless set."),
+    Key::new("burst", UINT, "Requests at once; `requests` unless set."),
+    Key::new(
+        "key",
+        Kind::Choice(&RATE_KEY),
+        "What has a bucket of its own: client, user or route.",
+    ),
 ];
 
 /// Every option of a route.
@@ -401,10 +405,9 @@ pub const ROUTE: &[Key] = &[
     Key::new(
         "tls_upstream_allow_renegotiation",
         Kind::Bool,
-        "Allow TLS renegotiation.",
+        "Allow TLS renegotiation; only false is possible.",
     )
-    .or("false")
-    .not_built(),
+    .or("false"),
     // balance and health
     Key::new(
         "load_balancing_policy",

@@ -5,19 +5,14 @@ use super::{Cx, address};
 use crate::spec::go_url;
 use crate::spec::values::Values;
 
-mod autocert;
 mod bearer;
 mod mcp;
-mod mtls;
 mod ssh;
 
 pub(super) fn run(values: &Values, cx: &mut Cx<'_>) {
     policy_file(values, cx);
-    mtls::check(values, cx);
     debug_address(values, cx);
-    autocert::check(values, cx);
     databroker(values, cx);
-    dns(values, cx);
     ssh::check(values, cx);
     bearer::check(values, cx);
     mcp::check(values, cx);
@@ -125,39 +120,5 @@ fn cluster(values: &Values, cx: &mut Cx<'_>) {
                 "name one of databroker_cluster_nodes",
             );
         }
-    }
-}
-
-fn dns(values: &Values, cx: &mut Cx<'_>) {
-    let families = ["", "AUTO", "V4_ONLY", "V6_ONLY", "V4_PREFERRED", "ALL"];
-    let family = values.text("dns_lookup_family");
-    if !families.contains(&family) {
-        let known = families[1..].join(", ");
-        let message = format!("config: unknown dns_lookup_family: known families are: {known}: {family}");
-        cx.sink.error(
-            values.place("dns_lookup_family"),
-            "dns_lookup_family",
-            message,
-            "write it in upper case",
-        );
-    }
-    for name in ["dns_refresh_rate", "dns_failure_refresh_rate"] {
-        if values.nanoseconds(name).is_some_and(|nanos| nanos < 1_000_000) {
-            let message = format!("config: {name} must be at least 1ms");
-            cx.sink
-                .error(values.place(name), name, message, "write for instance 5s");
-        }
-    }
-    if values
-        .nanoseconds("dns_query_timeout")
-        .is_some_and(|nanos| nanos < 0)
-    {
-        let message = "config: dns_query_timeout must be positive";
-        cx.sink.error(
-            values.place("dns_query_timeout"),
-            "dns_query_timeout",
-            message,
-            "write for instance 5s",
-        );
     }
 }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cx, headers};
+use super::{Cx, balance, headers, mtls, rate_limit};
 use crate::diagnostic::Stage;
 use crate::settings::{
-    AuthenticateSettings, Balance, IdpSettings, IssuerFormat, RouteKind, RouteSettings, RuntimeFlags, Secrets,
+    AuthenticateSettings, CircuitBreakers, IdpSettings, IssuerFormat, RateLimit, RouteKind, RouteSettings,
+    RuntimeFlags, Secrets,
 };
 use crate::spec::values::Values;
 
@@ -29,6 +30,8 @@ struct Inherited<'a> {
     idp: Option<Arc<IdpSettings>>,
     secrets: &'a Secrets,
     response_headers: Vec<(String, String)>,
+    rate_limit: Option<RateLimit>,
+    breakers: CircuitBreakers,
 }
 
 /// All routes in order of evaluation: `policy` first, then `routes`.
@@ -37,6 +40,7 @@ pub(super) fn resolve(
     flags: &RuntimeFlags,
     authenticate: &AuthenticateSettings,
     secrets: &Secrets,
+    rate_limit: Option<RateLimit>,
     cx: &mut Cx<'_>,
 ) -> Vec<Arc<RouteSettings>> {
     let inherited = Inherited {
@@ -46,6 +50,8 @@ pub(super) fn resolve(
         idp: authenticate.idp.clone().map(Arc::new),
         secrets,
         response_headers: global_response_headers(values),
+        rate_limit,
+        breakers: balance::breakers(values, CircuitBreakers::default()),
     };
     let mut routes: Vec<Arc<RouteSettings>> = Vec::new();
     let mut clusters: HashMap<String, String> = HashMap::new();
@@ -124,10 +130,12 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
         timeout,
         idle_timeout,
         upstream_tls,
-        balance: Balance::default(),
-        rate_limit: None,
-        downstream_server_name: None,
-        downstream_ca: None,
+        balance: balance::resolve(route, inherited.breakers, cx),
+        rate_limit: rate_limit::resolve(route, cx).or(inherited.rate_limit),
+        downstream_server_name: route
+            .some_text("tls_downstream_server_name")
+            .map(str::to_lowercase),
+        downstream_ca: mtls::of_route(route, cx),
     })
 }
 

@@ -9,7 +9,6 @@ pub(super) fn resolve(route: &Values, cx: &mut Cx<'_>) -> UpstreamTls {
     let name = route
         .some_text("tls_upstream_server_name")
         .or_else(|| route.some_text("tls_server_name"));
-    check_downstream_ca(route, cx);
     UpstreamTls {
         skip_verify: route.on("tls_skip_verify"),
         server_name: name.map(str::to_owned),
@@ -91,29 +90,4 @@ fn client_certificate(route: &Values, cx: &mut Cx<'_>) -> Option<(Vec<u8>, Secre
                 .error(route.place(option), route.key(option), message, help);
         })
         .ok()
-}
-
-/// Client CAs of a route are not built; their form is checked all the same.
-fn check_downstream_ca(route: &Values, cx: &mut Cx<'_>) {
-    if let Some(text) = route.some_text("tls_downstream_client_ca")
-        && let Err(error) = base64_std(text)
-    {
-        let (place, key) = (
-            route.place("tls_downstream_client_ca"),
-            route.key("tls_downstream_client_ca"),
-        );
-        cx.sink.error(
-            place,
-            key,
-            format!("config: couldn't decode downstream client ca: {error}"),
-            "",
-        );
-    }
-    if let Some(path) = route.some_text("tls_downstream_client_ca_file")
-        && let Err(error) = cx.read(path)
-    {
-        let name = "tls_downstream_client_ca_file";
-        let message = format!("config: couldn't load downstream client ca: {error}");
-        cx.sink.error(route.place(name), route.key(name), message, "");
-    }
 }

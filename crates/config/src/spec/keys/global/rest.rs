@@ -95,13 +95,13 @@ pub(super) const ENVOY: &[Key] = &[
     Key::new(
         "envoy_bind_config_source_address",
         Kind::Text,
-        "Tunes Envoy, which is not used.",
+        "Source address of connections to upstreams.",
     )
     .tuning(),
     Key::new(
         "envoy_bind_config_freebind",
         Kind::StrictBool,
-        "Tunes Envoy, which is not used.",
+        "Allow a source address that no interface has.",
     )
     .nullable()
     .tuning(),
