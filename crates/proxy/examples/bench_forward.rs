@@ -67,7 +67,6 @@ fn main() -> Result<(), Failure> {
         let snapshot = Arc::new(Snapshot::build(&settings, None)?);
         let options = Options {
             address: settings.listener.address.clone(),
-            insecure: settings.listener.insecure,
             redirect_address: settings.listener.redirect_address.clone(),
             workers,
         };

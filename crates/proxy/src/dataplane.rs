@@ -12,18 +12,17 @@ use parking_lot::Mutex;
 use pomerium_certs::{Alpn, CertStore, server_config};
 use pomerium_config::settings::Codec;
 
-use crate::listener::bind::bind;
+use crate::listener::Handed;
+use crate::listener::group::{Bound, Group};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::worker::{Serving, Worker};
 
-/// Where and how to listen.
+/// Where to listen.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// `host:port` of the main listener; an empty host is every address, port 0 a free one.
     pub address: String,
-    /// Plain HTTP on the main listener.
-    pub insecure: bool,
     /// `host:port` of the plain listener that redirects to https.
     pub redirect_address: Option<String>,
     /// Worker threads, each with its own runtime and sockets. 0: one worker on the caller's runtime.
@@ -49,8 +48,20 @@ pub struct Dataplane {
     shared: Arc<Shared>,
     workers: Vec<Arc<Worker>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    main: Vec<SocketAddr>,
-    redirect: Vec<SocketAddr>,
+    listening: Mutex<Listening>,
+}
+
+/// The listeners that are open; none once the data plane drains.
+#[derive(Default)]
+struct Listening {
+    main: Option<Group>,
+    redirect: Option<Group>,
+}
+
+/// Listeners for changed addresses, bound and waiting for [`Dataplane::listen`]. Dropping it closes them.
+pub struct Relisten {
+    main: Option<Bound>,
+    redirect: Option<Option<Bound>>,
 }
 
 impl Dataplane {
@@ -63,34 +74,45 @@ impl Dataplane {
         certificates: Arc<CertStore>,
         shared: Arc<Shared>,
     ) -> Result<Self, StartError> {
+        Self::start_with(options, Handed::default(), snapshot, certificates, shared)
+    }
+
+    /// As [`Self::start`], with sockets that are open already in the place of their addresses.
+    pub fn start_with(
+        options: &Options,
+        handed: Handed,
+        snapshot: Arc<Snapshot>,
+        certificates: Arc<CertStore>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, StartError> {
         let sets = options.workers.max(1);
         let tls = Arc::new(ArcSwap::from_pointee(server_config(
             certificates.clone(),
             alpn(snapshot.codec),
         )?));
-        let serving = if options.insecure {
-            Serving::Plain
-        } else {
-            Serving::Tls(tls.clone())
-        };
-        let (main, mut sockets) = listeners(&options.address, sets, &serving)?;
-        let mut redirect = Vec::new();
-        if let Some(address) = &options.redirect_address {
-            // A convenience for people who type http: without it everything else works (spec config.md 8.1).
-            match listeners(address, sets, &Serving::Redirect) {
-                Ok((bound, more)) => {
-                    redirect = bound;
-                    for (set, more) in sockets.iter_mut().zip(more) {
-                        set.extend(more);
-                    }
-                }
-                Err(error) => tracing::error!(%error, "http_redirect_addr: nobody is redirected from http"),
+        let bound = |setting: &str, sockets: Vec<std::net::TcpListener>| {
+            if sockets.is_empty() {
+                Bound::new(setting, sets, &[])
+            } else {
+                Bound::handed(setting, sets, sockets)
             }
-        }
+        };
+        let main = bound(&options.address, handed.main)?;
+        // A convenience for people who type http: without it everything else works (spec config.md 8.1).
+        let redirect = match &options.redirect_address {
+            Some(address) => bound(address, handed.redirect).map_or_else(
+                |error| {
+                    tracing::error!(%error, "http_redirect_addr: nobody is redirected from http");
+                    None
+                },
+                Some,
+            ),
+            None => None,
+        };
         let current = Arc::new(ArcSwap::new(snapshot));
         let connections = Arc::new(AtomicUsize::new(0));
         let workers: Vec<_> = (0..sets)
-            .map(|_| Worker::new(shared.clone(), current.clone(), connections.clone()))
+            .map(|_| Worker::new(shared.clone(), current.clone(), tls.clone(), connections.clone()))
             .collect();
         let dataplane = Self {
             current,
@@ -99,50 +121,115 @@ impl Dataplane {
             shared,
             workers,
             threads: Mutex::default(),
-            main,
+            listening: Mutex::default(),
+        };
+        dataplane.launch(options.workers == 0)?;
+        let main = main.open(&dataplane.workers, Serving::Main)?;
+        let redirect = redirect
+            .map(|redirect| redirect.open(&dataplane.workers, Serving::Redirect))
+            .transpose()?;
+        *dataplane.listening.lock() = Listening {
+            main: Some(main),
             redirect,
         };
-        dataplane.launch(sockets, options.workers == 0)?;
         Ok(dataplane)
     }
 
-    fn launch(
-        &self,
-        sockets: Vec<Vec<(std::net::TcpListener, Serving)>>,
-        ambient: bool,
-    ) -> Result<(), StartError> {
-        for (number, (worker, sockets)) in self.workers.iter().zip(sockets).enumerate() {
+    fn launch(&self, ambient: bool) -> io::Result<()> {
+        for (number, worker) in self.workers.iter().enumerate() {
             if ambient {
-                worker.start(sockets)?;
+                worker.start(tokio::runtime::Handle::current());
                 continue;
             }
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let worker = worker.clone();
+            worker.start(runtime.handle().clone());
+            let stopped = worker.lifecycle.stopped.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || {
-                    runtime.block_on(async {
-                        if let Err(error) = worker.start(sockets) {
-                            tracing::error!(%error, "a worker cannot listen");
-                        }
-                        worker.lifecycle.stopped.cancelled().await;
-                    });
-                })?;
+                .spawn(move || runtime.block_on(stopped.cancelled()))?;
             self.threads.lock().push(thread);
         }
         Ok(())
     }
 
+    /// Binds those addresses of `options` that are not the ones listened on. Nothing changes before
+    /// [`Self::listen`]. A redirect address that cannot be bound is logged, and the old one stays.
+    ///
+    /// Errors when the main address cannot be bound.
+    pub fn bind(&self, options: &Options) -> Result<Relisten, StartError> {
+        let listening = self.listening.lock();
+        let changed = |group: &Option<Group>, setting: &str| {
+            group.as_ref().is_none_or(|group| group.setting() != setting)
+        };
+        let bind = |group: &Option<Group>, setting: &str| {
+            let own = group.as_ref().map_or(&[][..], Group::addresses);
+            Bound::new(setting, self.workers.len(), own)
+        };
+        let main = changed(&listening.main, &options.address)
+            .then(|| bind(&listening.main, &options.address))
+            .transpose()?;
+        let redirect = match &options.redirect_address {
+            None => listening.redirect.is_some().then_some(None),
+            Some(address) if changed(&listening.redirect, address) => {
+                match bind(&listening.redirect, address) {
+                    Ok(bound) => Some(Some(bound)),
+                    Err(error) => {
+                        tracing::error!(%error, "http_redirect_addr: it stays as it was");
+                        None
+                    }
+                }
+            }
+            Some(_) => None,
+        };
+        Ok(Relisten { main, redirect })
+    }
+
+    /// Accepts on the sockets of `next`, then stops to accept on those they replace. Connections live on.
+    ///
+    /// Errors when a socket cannot be watched; the old ones stay then.
+    pub fn listen(&self, next: Relisten) -> Result<(), StartError> {
+        let mut listening = self.listening.lock();
+        if let Some(main) = next.main {
+            listening.main = Some(main.open(&self.workers, Serving::Main)?);
+        }
+        if let Some(redirect) = next.redirect {
+            listening.redirect = redirect
+                .map(|redirect| redirect.open(&self.workers, Serving::Redirect))
+                .transpose()?;
+        }
+        Ok(())
+    }
+
+    /// Handles on all listening sockets, to be handed to the process that takes over.
+    ///
+    /// Errors when they cannot be doubled.
+    pub fn share_sockets(&self) -> io::Result<Handed> {
+        let listening = self.listening.lock();
+        let share = |group: &Option<Group>| group.as_ref().map_or(Ok(Vec::new()), Group::share);
+        Ok(Handed {
+            main: share(&listening.main)?,
+            redirect: share(&listening.redirect)?,
+        })
+    }
+
     /// Addresses of the main listener.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.main
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        let listening = self.listening.lock();
+        listening
+            .main
+            .as_ref()
+            .map_or(Vec::new(), |group| group.addresses().to_vec())
     }
 
     /// Addresses of the redirect listener.
-    pub fn redirect_addrs(&self) -> &[SocketAddr] {
-        &self.redirect
+    pub fn redirect_addrs(&self) -> Vec<SocketAddr> {
+        let listening = self.listening.lock();
+        listening
+            .redirect
+            .as_ref()
+            .map_or(Vec::new(), |group| group.addresses().to_vec())
     }
 
     /// The snapshot in use.
@@ -170,6 +257,8 @@ impl Dataplane {
     /// Soft stop: closes the listeners, tells every connection to finish (GOAWAY, `Connection: close`)
     /// and waits until they and the tunnels have ended, at most `grace`. True when nothing is left.
     pub async fn drain(&self, grace: Duration) -> bool {
+        // Our own handles on the sockets: as long as one is open, people connect and wait for nobody.
+        drop(std::mem::take(&mut *self.listening.lock()));
         for worker in &self.workers {
             worker.lifecycle.drain();
         }
@@ -198,15 +287,6 @@ impl Drop for Dataplane {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-type Sockets = Vec<Vec<(std::net::TcpListener, Serving)>>;
-
-fn listeners(address: &str, sets: usize, serving: &Serving) -> io::Result<(Vec<SocketAddr>, Sockets)> {
-    let (bound, sets) = bind(address, sets)?;
-    let with =
-        |set: Vec<std::net::TcpListener>| set.into_iter().map(|socket| (socket, serving.clone())).collect();
-    Ok((bound, sets.into_iter().map(with).collect()))
 }
 
 /// HTTP/3 is offered on UDP; on TCP it changes nothing.

@@ -37,7 +37,7 @@ pub struct Exchange {
     details: Cow<'static, str>,
     completed: bool,
     pub(crate) span: Option<Box<dyn RequestSpan>>,
-    multiplexed: bool,
+    version: Version,
     _running: Guard,
 }
 
@@ -64,7 +64,7 @@ impl Exchange {
             details: Cow::Borrowed(""),
             completed: false,
             span: None,
-            multiplexed: version >= Version::HTTP_2,
+            version,
             _running: conn.state.request(),
         })
     }
@@ -109,7 +109,12 @@ impl Exchange {
 
     /// Whether the request came over HTTP/2.
     pub(crate) fn is_multiplexed(&self) -> bool {
-        self.multiplexed
+        self.version >= Version::HTTP_2
+    }
+
+    /// The version of HTTP the client speaks.
+    pub(crate) fn version(&self) -> Version {
+        self.version
     }
 
     pub(crate) fn is_head(&self) -> bool {

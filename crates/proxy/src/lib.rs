@@ -37,11 +37,13 @@ mod route;
 pub mod router;
 mod shared;
 mod snapshot;
+mod sparing;
 pub mod upstream;
 mod worker;
 
 pub use access_log::LogSink;
-pub use dataplane::{Dataplane, Options, StartError};
+pub use dataplane::{Dataplane, Options, Relisten, StartError};
+pub use listener::Handed;
 pub use metrics::Metrics;
 pub use route::Route;
 pub use router::RouteTable;

@@ -79,8 +79,8 @@ impl Lifecycle {
         }
     }
 
-    /// Counts a tunnel in until the guard goes.
-    pub(crate) fn tunnel(self: &Arc<Self>) -> Registered {
+    /// Counts a tunnel, or a connection that speaks no HTTP yet, in until the guard goes.
+    pub(crate) fn enter(self: &Arc<Self>) -> Registered {
         self.open.fetch_add(1, Ordering::AcqRel);
         Registered {
             lifecycle: self.clone(),

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub connections_total: IntCounter,
     /// Connections refused at the cap.
     pub connections_refused: IntCounter,
+    /// Connections without the PROXY protocol header they had to begin with.
+    pub proxy_protocol_refused: IntCounter,
     /// TLS handshakes that failed or timed out.
     pub handshake_failures: IntCounter,
     /// Requests refused before routing.
@@ -109,6 +111,10 @@ impl Metrics {
             connections_refused: counter(
                 "pomerium_downstream_connections_refused_total",
                 "Closed at the cap.",
+            )?,
+            proxy_protocol_refused: counter(
+                "pomerium_proxy_protocol_refused_total",
+                "Connections closed for want of a PROXY protocol header.",
             )?,
             handshake_failures: counter(
                 "pomerium_tls_handshake_failures_total",

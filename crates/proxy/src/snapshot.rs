@@ -85,6 +85,10 @@ pub struct Snapshot {
     pub codec: Codec,
     /// Downstream timeouts.
     pub timeouts: Timeouts,
+    /// Plain HTTP on the main listener.
+    pub(crate) insecure: bool,
+    /// Connections begin with a PROXY protocol header.
+    pub(crate) proxy_protocol: bool,
     pub(crate) rules: Rules,
     pub(crate) own_cookies: OwnCookies,
     pub(crate) cookie_name: String,
@@ -131,6 +135,8 @@ impl Snapshot {
             table,
             codec: settings.listener.codec,
             timeouts: settings.timeouts.clone(),
+            insecure: settings.listener.insecure,
+            proxy_protocol: settings.listener.proxy_protocol,
             rules: rules(&settings.http, &claim_headers),
             own_cookies: OwnCookies::new(&settings.cookie.name),
             cookie_name: settings.cookie.name.clone(),

@@ -2,19 +2,21 @@
 //! one thread; nothing on the request path is shared between workers but snapshots and counters.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
-use crate::conn::{serve_plain, serve_tls};
+use crate::conn::serve_socket;
 use crate::lifecycle::Lifecycle;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::sparing::Sparing;
 use crate::upstream::Pools;
 
 /// Downstream connections of the whole process (spec proxy.md 1.1).
@@ -28,16 +30,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) current: Arc<ArcSwap<Snapshot>>,
+    pub(crate) tls: Arc<ArcSwap<rustls::ServerConfig>>,
     pub(crate) pools: Pools,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    /// Log lines about connections that are turned away.
+    pub(crate) turned_away: Sparing,
     connections: Arc<AtomicUsize>,
+    runtime: OnceLock<Handle>,
 }
 
 /// How accepted sockets are served.
-#[derive(Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Serving {
-    Plain,
-    Tls(Arc<ArcSwap<rustls::ServerConfig>>),
+    /// The listener for people: TLS, or plain with `insecure_server`.
+    Main,
+    /// The plain listener that sends everybody to https.
     Redirect,
 }
 
@@ -45,15 +52,19 @@ impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
         current: Arc<ArcSwap<Snapshot>>,
+        tls: Arc<ArcSwap<rustls::ServerConfig>>,
         connections: Arc<AtomicUsize>,
     ) -> Arc<Self> {
         let pools = Pools::new(shared.metrics.clone());
         Arc::new(Self {
             shared,
             current,
+            tls,
             pools,
             lifecycle: Arc::default(),
+            turned_away: Sparing::new(),
             connections,
+            runtime: OnceLock::new(),
         })
     }
 
@@ -62,53 +73,48 @@ impl Worker {
         self.current.load_full()
     }
 
-    /// Starts the accept loops and the sweeper on the runtime of the caller.
-    pub(crate) fn start(
+    /// Makes `runtime` the one this worker runs on, and starts the sweeper. Once.
+    pub(crate) fn start(self: &Arc<Self>, runtime: Handle) {
+        runtime.spawn(sweep(self.clone()));
+        let _ = self.runtime.set(runtime);
+    }
+
+    /// Accepts from `listener` until the worker drains or `closing` is cancelled. From any thread.
+    ///
+    /// Errors when the socket cannot be watched.
+    pub(crate) fn listen(
         self: &Arc<Self>,
-        listeners: Vec<(std::net::TcpListener, Serving)>,
+        listener: std::net::TcpListener,
+        serving: Serving,
+        closing: CancellationToken,
     ) -> std::io::Result<()> {
-        for (listener, serving) in listeners {
-            let listener = TcpListener::from_std(listener)?;
-            tokio::spawn(accept(self.clone(), listener, serving));
-        }
-        tokio::spawn(sweep(self.clone()));
+        let runtime = self.runtime.get().ok_or(std::io::ErrorKind::NotConnected)?;
+        let _inside = runtime.enter();
+        let listener = TcpListener::from_std(listener)?;
+        runtime.spawn(accept(self.clone(), listener, serving, closing));
         Ok(())
     }
 
-    fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, serving: &Serving) {
+    fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, serving: Serving) {
         let metrics = &self.shared.metrics;
         if self.connections.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
             self.connections.fetch_sub(1, Ordering::AcqRel);
             metrics.connections_refused.inc();
+            if let Some(left_out) = self.turned_away.line() {
+                tracing::warn!(%peer, left_out, "too many connections: this one is closed");
+            }
             return;
         }
         metrics.connections_total.inc();
         metrics.connections.inc();
         let admitted = Admitted(self.clone());
+        let open = self.lifecycle.enter();
         let _ = socket.set_nodelay(true);
-        let Ok(local) = socket.local_addr() else { return };
         let worker = self.clone();
-        match serving {
-            Serving::Plain => {
-                tokio::spawn(async move {
-                    serve_plain(worker, socket, (peer, local)).await;
-                    drop(admitted);
-                });
-            }
-            Serving::Tls(config) => {
-                let acceptor = TlsAcceptor::from(config.load_full());
-                tokio::spawn(async move {
-                    serve_tls(worker, socket, acceptor, (peer, local)).await;
-                    drop(admitted);
-                });
-            }
-            Serving::Redirect => {
-                tokio::spawn(async move {
-                    crate::listener::redirect::serve(&worker, socket).await;
-                    drop(admitted);
-                });
-            }
-        }
+        tokio::spawn(async move {
+            serve_socket(worker, socket, peer, serving).await;
+            drop((open, admitted));
+        });
     }
 }
 
@@ -122,15 +128,16 @@ impl Drop for Admitted {
     }
 }
 
-async fn accept(worker: Arc<Worker>, listener: TcpListener, serving: Serving) {
+async fn accept(worker: Arc<Worker>, listener: TcpListener, serving: Serving, closing: CancellationToken) {
     let draining = worker.lifecycle.draining.clone();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = draining.cancelled() => break,
+            () = closing.cancelled() => break,
         };
         match accepted {
-            Ok((socket, peer)) => worker.admit(socket, peer, &serving),
+            Ok((socket, peer)) => worker.admit(socket, peer, serving),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -140,7 +147,7 @@ async fn accept(worker: Arc<Worker>, listener: TcpListener, serving: Serving) {
     // What the kernel has already accepted for this listener would be reset: take it along, to be
     // answered and told to go.
     while let Some(Ok((socket, peer))) = listener.accept().now_or_never() {
-        worker.admit(socket, peer, &serving);
+        worker.admit(socket, peer, serving);
     }
 }
 

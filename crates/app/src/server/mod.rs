@@ -75,6 +75,7 @@ pub struct Server {
     sink: LogSink,
     tracing: Option<SdkTracerProvider>,
     settings: Mutex<Arc<Settings>>,
+    workers: Option<usize>,
     /// Held while a reload is under way.
     reloading: Mutex<()>,
 }
@@ -118,6 +119,7 @@ impl Server {
             sink,
             tracing,
             settings: Mutex::new(settings),
+            workers: options.workers,
             reloading: Mutex::new(()),
         };
         let server = Arc::new(server);
@@ -126,7 +128,7 @@ impl Server {
     }
 
     /// Addresses of the main listener.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.dataplane.local_addrs()
     }
 
@@ -192,7 +194,6 @@ fn dataplane_options(settings: &Settings, workers: Option<usize>) -> pomerium_pr
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     pomerium_proxy::Options {
         address: settings.listener.address.clone(),
-        insecure: settings.listener.insecure,
         redirect_address: settings.listener.redirect_address.clone(),
         workers: workers.unwrap_or_else(cores),
     }

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use pomerium_config::LoadErrors;
 use pomerium_config::settings::Settings;
 use pomerium_config::watch::Watcher;
 
-use super::Server;
 use super::generation::Generation;
+use super::{Server, dataplane_options};
 use crate::telemetry::log;
 
 impl Server {
@@ -55,8 +55,15 @@ impl Server {
         keep_keys(&previous, &mut settings)?;
         let running = self.dataplane.snapshot();
         let next = Generation::build(settings, &self.core, Arc::clone(&self.state), Some(&running))?;
+        let listeners = self
+            .dataplane
+            .bind(&dataplane_options(&next.settings, self.workers))
+            .with_context(|| format!("address: cannot listen on {}", next.settings.listener.address))?;
         // Nothing below can fail half-way: the TLS settings of the new snapshot are made before it is stored.
         self.dataplane.reload(next.snapshot)?;
+        if let Err(error) = self.dataplane.listen(listeners) {
+            tracing::error!(%error, "address: the listeners stay as they were");
+        }
         self.certificates.swap(next.certificates);
         self.control.swap(next.authenticate);
         log::set_levels(&next.settings.log);
@@ -130,12 +137,6 @@ fn keep_keys(running: &Settings, settings: &mut Settings) -> anyhow::Result<()> 
 fn warn_about_restart(old: &Settings, new: &Settings) {
     let fixed = [
         ("services", old.services != new.services),
-        ("address", old.listener.address != new.listener.address),
-        ("insecure_server", old.listener.insecure != new.listener.insecure),
-        (
-            "http_redirect_addr",
-            old.listener.redirect_address != new.listener.redirect_address,
-        ),
         ("health_check_addr", old.health_address != new.health_address),
         ("signing_key", old.secrets.signing_key != new.secrets.signing_key),
         ("databroker_storage_type", old.databroker != new.databroker),

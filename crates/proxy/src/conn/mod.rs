@@ -1,6 +1,6 @@
 //! One downstream connection: reading from the socket, HTTP/1.1 or HTTP/2, its clock and its end.
 //!
-//! Start at [`serve`]. What a request means is `flow`'s business.
+//! Start at [`serve_socket`]. What a request means is `flow`'s business.
 
 mod driver;
 mod io;
@@ -8,7 +8,7 @@ mod serve;
 mod service;
 mod state;
 
-pub(crate) use serve::{serve_plain, serve_tls};
+pub(crate) use serve::serve_socket;
 pub(crate) use state::{ConnState, Guard};
 
 use pomerium_web::canonical::Connection;

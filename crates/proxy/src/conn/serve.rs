@@ -17,7 +17,8 @@ use super::io::{ServerStream, Transport};
 use super::service::Requests;
 use super::state::{ConnLimits, ConnState};
 use crate::lifecycle::Registered;
-use crate::worker::Worker;
+use crate::listener::proxy_protocol;
+use crate::worker::{Serving, Worker};
 
 /// A TLS handshake may take this long.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -53,8 +54,43 @@ impl Graceful for Http2 {
     }
 }
 
+/// Serves one accepted socket to its end.
+pub(crate) async fn serve_socket(
+    worker: Arc<Worker>,
+    mut socket: TcpStream,
+    peer: std::net::SocketAddr,
+    serving: Serving,
+) {
+    let Ok(local) = socket.local_addr() else { return };
+    let snapshot = worker.snapshot();
+    let addresses = if snapshot.proxy_protocol {
+        match proxy_protocol::read(&mut socket, (peer, local), &snapshot.rules.trusted).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                worker.shared.metrics.proxy_protocol_refused.inc();
+                if let Some(left_out) = worker.turned_away.line() {
+                    tracing::warn!(%peer, %error, left_out, "use_proxy_protocol: a connection is closed");
+                }
+                return;
+            }
+        }
+    } else {
+        (peer, local)
+    };
+    let insecure = snapshot.insecure;
+    drop(snapshot);
+    match serving {
+        Serving::Redirect => crate::listener::redirect::serve(&worker, socket).await,
+        Serving::Main if insecure => serve_plain(worker, socket, addresses).await,
+        Serving::Main => {
+            let acceptor = TlsAcceptor::from(worker.tls.load_full());
+            serve_tls(worker, socket, acceptor, addresses).await;
+        }
+    }
+}
+
 /// Serves a TLS connection: handshake, then what ALPN says (or what `codec` forces).
-pub(crate) async fn serve_tls(
+async fn serve_tls(
     worker: Arc<Worker>,
     socket: TcpStream,
     acceptor: TlsAcceptor,
@@ -83,7 +119,7 @@ pub(crate) async fn serve_tls(
 }
 
 /// Serves a plain connection: HTTP/2 when the client opens with its preface.
-pub(crate) async fn serve_plain(
+async fn serve_plain(
     worker: Arc<Worker>,
     socket: TcpStream,
     addresses: (std::net::SocketAddr, std::net::SocketAddr),

@@ -11,6 +11,7 @@ use pomerium_authorize::{Outcome, check_internal};
 use super::judge::{self, Refused, Who};
 use super::reply::{self, Ending, Problem};
 use super::{Flow, Reply};
+use crate::body::RequestBody;
 use crate::route::Route;
 use crate::router::InternalPath;
 use crate::shared::ControlContext;
@@ -68,11 +69,12 @@ async fn ask(flow: Box<Flow>, context: ControlContext) -> Reply {
         mut parts,
         body,
         mut exchange,
+        activity,
         ..
     } = *flow;
     let kind = pomerium_web::negotiate::wants_local_reply(&parts.headers);
     parts.extensions.clear();
-    let body = body.boxed_unsync();
+    let body = RequestBody::new(body, activity.clone()).boxed_unsync();
     let shared = conn.worker.shared.clone();
     let control = shared.control.clone();
     let incoming = Request::from_parts(parts, body);
@@ -86,6 +88,10 @@ async fn ask(flow: Box<Flow>, context: ControlContext) -> Reply {
         Ok(Err(error)) => {
             tracing::error!(%error, "the control plane failed on a request");
             return reply::make(exchange, kind, Problem::ControlFailed);
+        }
+        // A form that does not come is the client's debt.
+        Err(_) if !activity.is_request_received() => {
+            return reply::make(exchange, kind, Problem::ClientSlow("request_overall_timeout"));
         }
         Err(_) => return reply::make(exchange, kind, Problem::UpstreamSlow("response_timeout")),
     };

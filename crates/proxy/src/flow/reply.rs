@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use pomerium_config::settings::Settings;
 use pomerium_web::canonical::Refusal;
 use pomerium_web::negotiate::{self, ClientKind};
@@ -197,14 +197,20 @@ pub(super) fn refusal(mut exchange: Box<Exchange>, refusal: &Refusal, head: bool
         refusal.detail
     );
     let response = body::response(status, "text/plain; charset=UTF-8", words);
-    finish(
+    let old = exchange.version() == Version::HTTP_10;
+    let mut reply = finish(
         exchange,
         response,
         Ending {
             close: refusal.close,
             head,
         },
-    )
+    );
+    if old {
+        // Otherwise the library offers `keep-alive` beside our `close`.
+        *reply.version_mut() = Version::HTTP_10;
+    }
+    reply
 }
 
 /// The answer to a request that cannot be served.

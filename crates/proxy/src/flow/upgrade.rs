@@ -137,7 +137,7 @@ fn switch(with: Switch, mut response: Response<Incoming>, lease: Lease) -> Reply
 
 /// Carries bytes until either side ends, a limit of the route runs out, or the process stops.
 async fn tunnel(mut with: Switch, upstream: OnUpgrade, lease: Lease) {
-    let _open = with.worker.lifecycle.tunnel();
+    let _open = with.worker.lifecycle.enter();
     let gauge = with.worker.shared.metrics.tunnels.clone();
     gauge.inc();
     let stopped = with.worker.lifecycle.stopped.clone();

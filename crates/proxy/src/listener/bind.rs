@@ -42,12 +42,18 @@ pub fn addresses(setting: &str) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// One set of sockets per worker, all on the same addresses. Port 0 is chosen by the first socket and
-/// used by all others.
+/// used by all others. Ports of `own` may be shared: other sockets of this process listen there.
 ///
 /// Errors when an address cannot be bound. A machine without IPv6 listens on IPv4 alone.
-pub fn bind(setting: &str, sets: usize) -> io::Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>)> {
+pub fn bind(
+    setting: &str,
+    sets: usize,
+    own: &[SocketAddr],
+) -> io::Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>)> {
     let mut wanted = addresses(setting)?;
-    let shared = sets > 1;
+    let beside_own = wanted
+        .iter()
+        .any(|wanted| wanted.port() != 0 && own.iter().any(|own| own.port() == wanted.port()));
     let mut port = wanted.first().map_or(0, SocketAddr::port);
     let mut made: Vec<Vec<TcpListener>> = (0..sets.max(1)).map(|_| Vec::new()).collect();
     let both = wanted.len() > 1;
@@ -55,10 +61,10 @@ pub fn bind(setting: &str, sets: usize) -> io::Result<(Vec<SocketAddr>, Vec<Vec<
     for address in &mut wanted {
         for (index, set) in made.iter_mut().enumerate() {
             address.set_port(port);
-            let sharing = match (shared, index) {
-                (false, _) => Sharing::Alone,
-                (true, 0) => Sharing::First,
-                (true, _) => Sharing::Further,
+            let sharing = if index == 0 && !beside_own {
+                Sharing::First
+            } else {
+                Sharing::Further
             };
             match listen(*address, sharing) {
                 Ok(listener) => {
@@ -93,7 +99,6 @@ fn no_ipv6(error: &io::Error) -> bool {
 /// Whether a socket shares its address with others of this process.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
-    Alone,
     /// Shares with those that follow, but takes the address for itself: two programs that both share would each get a
     /// part of the connections, without a word.
     First,
@@ -112,7 +117,7 @@ fn listen(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     #[cfg(unix)]
-    socket.set_reuse_port(sharing != Sharing::Alone)?;
+    socket.set_reuse_port(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -143,7 +148,7 @@ mod tests {
 
     #[test]
     fn port_zero_is_one_port_for_all_workers() {
-        let (bound, sets) = bind("127.0.0.1:0", 3).unwrap();
+        let (bound, sets) = bind("127.0.0.1:0", 3, &[]).unwrap();
         assert_eq!(sets.len(), 3);
         assert_eq!(bound.len(), 1);
         assert!(bound[0].port() != 0);
@@ -156,15 +161,23 @@ mod tests {
 
     #[test]
     fn a_taken_address_is_an_error_that_names_it() {
-        let (bound, _sockets) = bind("127.0.0.1:0", 1).unwrap();
-        let error = bind(&bound[0].to_string(), 1).unwrap_err();
+        let (bound, _sockets) = bind("127.0.0.1:0", 1, &[]).unwrap();
+        let error = bind(&bound[0].to_string(), 1, &[]).unwrap_err();
         assert!(error.to_string().contains(&bound[0].to_string()));
     }
 
     #[test]
     fn two_programs_with_several_workers_do_not_share_an_address() {
-        let (bound, _sockets) = bind("127.0.0.1:0", 2).unwrap();
-        let error = bind(&bound[0].to_string(), 2).unwrap_err();
+        let (bound, _sockets) = bind("127.0.0.1:0", 2, &[]).unwrap();
+        let error = bind(&bound[0].to_string(), 2, &[]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_program_may_share_an_address_with_itself() {
+        for (before, after) in [(1, 1), (2, 2), (1, 3)] {
+            let (bound, _sockets) = bind("127.0.0.1:0", before, &[]).unwrap();
+            bind(&bound[0].to_string(), after, &bound).unwrap();
+        }
     }
 }

@@ -1,4 +1,19 @@
-//! Sockets that listen: which addresses ([`bind`]), and the plain listener that redirects ([`redirect`]).
+//! Sockets that listen: which addresses ([`bind`]), which of them are open ([`group`]), what a load balancer
+//! in front says about the client ([`proxy_protocol`]), and the plain listener that redirects ([`redirect`]).
 
 pub mod bind;
+pub(crate) mod group;
+pub(crate) mod proxy_protocol;
 pub(crate) mod redirect;
+
+use std::net::TcpListener;
+
+/// Listening sockets that somebody else has opened: the service manager, or the process before this one.
+/// Where there are any, the address of the settings is not bound.
+#[derive(Debug, Default)]
+pub struct Handed {
+    /// For the main listener.
+    pub main: Vec<TcpListener>,
+    /// For the plain listener that redirects.
+    pub redirect: Vec<TcpListener>,
+}

@@ -217,7 +217,6 @@ impl Proxy {
         let snapshot = Arc::new(Snapshot::build(settings, None).unwrap());
         let options = Options {
             address: settings.listener.address.clone(),
-            insecure: settings.listener.insecure,
             redirect_address: settings.listener.redirect_address.clone(),
             workers: 0,
         };
