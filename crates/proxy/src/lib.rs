@@ -38,6 +38,7 @@ pub mod router;
 mod shared;
 mod snapshot;
 mod sparing;
+mod throttle;
 pub mod upstream;
 mod worker;
 

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub handshake_failures: IntCounter,
     /// Requests refused before routing.
     pub refused_requests: IntCounter,
+    /// Requests over a rate limit.
+    pub rate_limited: IntCounter,
     /// Running requests.
     pub active_requests: IntGauge,
     /// Open tunnels (WebSocket and other upgrades).
@@ -124,6 +126,7 @@ impl Metrics {
                 "pomerium_http_requests_refused_total",
                 "Requests refused before routing.",
             )?,
+            rate_limited: counter("pomerium_rate_limited_total", "Requests over a rate limit.")?,
             active_requests: gauge("pomerium_http_requests_active", "Running requests.")?,
             tunnels: gauge("pomerium_tunnels_active", "Open upgraded connections.")?,
             reloads: counter(

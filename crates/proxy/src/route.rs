@@ -12,6 +12,7 @@ use crate::body::Limits;
 use crate::headers::host::HostRewriter;
 use crate::headers::path::PathRewriter;
 use crate::snapshot::BuildError;
+use crate::throttle::Throttle;
 use crate::upstream::Cluster;
 
 /// A compiled route.
@@ -28,6 +29,8 @@ pub struct Route {
     pub(crate) needs_assertion: bool,
     pub(crate) forwarded_host: bool,
     pub(crate) claim_headers: ClaimHeaders,
+    /// How often it may be asked.
+    pub(crate) throttle: Option<Throttle>,
 }
 
 /// What an allowed request gets.
@@ -55,6 +58,7 @@ impl Route {
         matched_prefix: Option<&str>,
         claim_headers: &ClaimHeaders,
         cluster: Option<Cluster>,
+        throttle: Option<Throttle>,
     ) -> Result<Self, BuildError> {
         let action = match (&settings.action, cluster) {
             (Action::Redirect(redirect), _) => RouteAction::Redirect(redirect.clone()),
@@ -90,6 +94,7 @@ impl Route {
                 .iter()
                 .any(|name| name == "x-forwarded-host"),
             claim_headers: claim_headers.clone(),
+            throttle,
             // Over the printed form, in which secrets are placeholders.
             checksum: xxhash_rust::xxh3::xxh3_64(format!("{settings:?}").as_bytes()),
             settings: settings.clone(),

@@ -18,6 +18,7 @@ use crate::body::Limits;
 use crate::flow::reply::Pages;
 use crate::route::Route;
 use crate::router::{PatternError, RouteTable};
+use crate::throttle::Throttles;
 use crate::upstream::endpoint::Endpoints;
 use crate::upstream::{Cluster, Roots, TlsError};
 
@@ -100,6 +101,7 @@ pub struct Snapshot {
     pub(crate) live: HashSet<u64>,
     endpoints: Endpoints,
     roots: Roots,
+    throttles: Arc<Throttles>,
 }
 
 impl Snapshot {
@@ -119,6 +121,7 @@ impl Snapshot {
         let any_port = settings.runtime_flags.match_any_incoming_port;
         let table = RouteTable::build(&settings.routes, &authenticate, any_port)?;
         let roots = Roots::new(&settings.extra_roots);
+        let throttles = previous.map_or_else(Arc::default, |previous| previous.throttles.clone());
         let previous = previous
             .filter(|previous| previous.roots.extra == roots.extra)
             .map(|known| &known.endpoints);
@@ -128,7 +131,9 @@ impl Snapshot {
         for (index, route) in settings.routes.iter().enumerate() {
             let cluster = cluster(route, &mut endpoints, (&roots, previous))?;
             let prefix = table.matched_prefix(index);
-            routes.push(Arc::new(Route::build(route, prefix, &claim_headers, cluster)?));
+            let throttle = throttles.of_route(&route.id, route.rate_limit, settings.rate_limit);
+            let route = Route::build(route, prefix, &claim_headers, cluster, throttle)?;
+            routes.push(Arc::new(route));
         }
         Ok(Self {
             routes,
@@ -147,6 +152,7 @@ impl Snapshot {
             live: endpoints.ids().collect(),
             endpoints,
             roots,
+            throttles,
         })
     }
 

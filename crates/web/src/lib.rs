@@ -13,6 +13,7 @@ pub mod hygiene;
 pub mod negotiate;
 pub mod pages;
 pub mod problem;
+pub mod rate;
 pub mod return_url;
 
 pub use body::{Body, BoxError, Response};

@@ -23,6 +23,17 @@ pub(crate) enum Judged {
     Refused(Refused),
 }
 
+impl Judged {
+    /// Who asked, when it was somebody.
+    pub(crate) fn principal(&self) -> Option<&Principal> {
+        match self {
+            Self::Allowed(allowed) => allowed.principal.as_deref(),
+            Self::Refused(Refused::Denied(denied)) => denied.principal.as_deref(),
+            Self::Refused(Refused::Login | Refused::Unjudged) => None,
+        }
+    }
+}
+
 /// What is known about an allowed request.
 pub(crate) struct Allowed {
     pub(crate) principal: Option<Arc<Principal>>,

@@ -111,10 +111,27 @@ impl Flow {
     }
 
     async fn serve_route(mut self: Box<Self>, route: Arc<Route>) -> Reply {
-        match judge::judge(&mut self, &route).await {
+        let started = self.activity.started();
+        if let Some(throttle) = &route.throttle
+            && let Err(wait) = throttle.on_arrival(&self.request, started)
+        {
+            return self.too_often(wait);
+        }
+        let judged = judge::judge(&mut self, &route).await;
+        if let Some(throttle) = &route.throttle
+            && let Err(wait) = throttle.on_identity(&self.request, judged.principal(), started)
+        {
+            return self.too_often(wait);
+        }
+        match judged {
             judge::Judged::Allowed(allowed) => action::carry_out(self, route, allowed).await,
             judge::Judged::Refused(refused) => reply::refused(self, &route, refused),
         }
+    }
+
+    fn too_often(self: Box<Self>, wait: std::time::Duration) -> Reply {
+        self.conn.worker.shared.metrics.rate_limited.inc();
+        self.fail(Problem::too_often(wait))
     }
 
     /// An answer of ours to a request that cannot be served.

@@ -50,6 +50,8 @@ pub(crate) enum Problem {
     Broken,
     /// The request broke off.
     RequestBody,
+    /// More requests than the rate limit lets through; seconds to wait.
+    TooOften(u32),
 }
 
 impl Problem {
@@ -72,6 +74,11 @@ impl Problem {
             UpstreamError::Protocol(_) => Self::Broken,
             UpstreamError::RequestBody => Self::RequestBody,
         }
+    }
+
+    /// A rate limit that lets the next request through after `wait`.
+    pub(crate) fn too_often(wait: std::time::Duration) -> Self {
+        Self::TooOften(pomerium_web::rate::retry_after(wait))
     }
 
     /// A limit that ran out before there was an answer. `received`: the request is here whole.
@@ -106,6 +113,7 @@ impl Problem {
             Self::ClientSlow(details) => Words::request_timeout().local("DT", details),
             Self::UpstreamSlow(details) => Words::upstream_timeout(details, flag(details)),
             Self::Down(details, flag) => Words::upstream_down(details, flag),
+            Self::TooOften(wait) => Words::too_many_requests(wait),
             Self::RequestBody => Words::refused(&Refusal {
                 status: 400,
                 detail: "its body broke off",
@@ -126,6 +134,7 @@ impl Problem {
             Self::ControlFailed => "control_plane_failed",
             Self::ClientSlow(details) | Self::UpstreamSlow(details) | Self::Down(details, _) => details,
             Self::RequestBody => "downstream_remote_disconnect",
+            Self::TooOften(_) => "local_rate_limited",
         }
     }
 

@@ -192,6 +192,22 @@ impl Problem {
         .local(flag, details)
     }
 
+    /// More requests than the route's rate limit lets through; `wait` seconds until the next one is.
+    pub fn too_many_requests(wait: u32) -> Self {
+        let mut problem = Self::new(
+            429,
+            "too-many-requests",
+            "Too many requests at once",
+            "More requests came from you than this application takes.",
+        )
+        .with_reason("Too Many Requests")
+        .whose("Its owner has set a limit.")
+        .next("Wait a moment, then try again.")
+        .local("RL", "local_rate_limited");
+        problem.retry_after = Some(wait);
+        problem
+    }
+
     /// The application sent something that is no answer.
     pub fn upstream_broken(details: &'static str) -> Self {
         Self::new(
