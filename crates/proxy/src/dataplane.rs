@@ -74,13 +74,13 @@ impl Dataplane {
         certificates: Arc<CertStore>,
         shared: Arc<Shared>,
     ) -> Result<Self, StartError> {
-        Self::start_with(options, Handed::default(), snapshot, certificates, shared)
+        Self::start_with(options, &Handed::default(), snapshot, certificates, shared)
     }
 
     /// As [`Self::start`], with sockets that are open already in the place of their addresses.
     pub fn start_with(
         options: &Options,
-        handed: Handed,
+        handed: &Handed,
         snapshot: Arc<Snapshot>,
         certificates: Arc<CertStore>,
         shared: Arc<Shared>,
@@ -90,17 +90,17 @@ impl Dataplane {
             certificates.clone(),
             alpn(snapshot.codec),
         )?));
-        let bound = |setting: &str, sockets: Vec<std::net::TcpListener>| {
+        let bound = |setting: &str, sockets: &[std::net::TcpListener]| {
             if sockets.is_empty() {
                 Bound::new(setting, sets, &[])
             } else {
                 Bound::handed(setting, sets, sockets)
             }
         };
-        let main = bound(&options.address, handed.main)?;
+        let main = bound(&options.address, &handed.main)?;
         // A convenience for people who type http: without it everything else works (spec config.md 8.1).
         let redirect = match &options.redirect_address {
-            Some(address) => bound(address, handed.redirect).map_or_else(
+            Some(address) => bound(address, &handed.redirect).map_or_else(
                 |error| {
                     tracing::error!(%error, "http_redirect_addr: nobody is redirected from http");
                     None

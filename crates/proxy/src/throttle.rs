@@ -14,11 +14,14 @@ use pomerium_web::canonical::CanonicalRequest;
 use pomerium_web::rate::{self, Limiter};
 use tokio::time::Instant;
 
+/// The route a limit belongs to, if to one alone; and the limit.
+type Limited = (Option<String>, RateLimit);
+
 /// The limiters of the process by what they limit: a route's own, or the one of all other routes.
 #[derive(Debug)]
 pub(crate) struct Throttles {
     base: Instant,
-    known: Mutex<HashMap<(Option<String>, RateLimit), Weak<Limiter>>>,
+    known: Mutex<HashMap<Limited, Weak<Limiter>>>,
 }
 
 impl Default for Throttles {
@@ -40,7 +43,7 @@ impl Throttles {
         global: Option<RateLimit>,
     ) -> Option<Throttle> {
         let settings = own.or(global)?;
-        let scope = (own != global).then(|| id.to_owned());
+        let scope = (own.is_some() && own != global).then(|| id.to_owned());
         let mut known = self.known.lock();
         known.retain(|_, limiter| limiter.strong_count() > 0);
         let slot = known.entry((scope, settings)).or_default();
@@ -124,7 +127,9 @@ mod tests {
         assert!(again.take("k", now).is_err(), "the same bucket");
         let other = throttles.of_route("b", own, None).unwrap();
         assert_eq!(other.take("k", now), Ok(()), "another route has its own");
-        let changed = throttles.of_route("a", Some(limit(2, RateKey::Route)), None).unwrap();
+        let changed = throttles
+            .of_route("a", Some(limit(2, RateKey::Route)), None)
+            .unwrap();
         assert_eq!(changed.take("k", now), Ok(()));
     }
 

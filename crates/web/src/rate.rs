@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// Keys are spread over this many tables, so that threads seldom meet.
 const SHARDS: usize = 64;
@@ -44,8 +45,7 @@ impl Limiter {
         let key = self.seed.hash_one(key);
         #[allow(clippy::cast_possible_truncation, reason = "an index")]
         let shard = &self.shards[key as usize % SHARDS];
-        // A thread that panicked here left a number or none: both are good.
-        let mut due = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = shard.lock();
         let next = due.get(&key).copied().unwrap_or(0).max(now_ns);
         let ahead = next - now_ns;
         if ahead > self.tolerance_ns {
@@ -100,12 +100,19 @@ mod tests {
             assert_eq!(limit.take("a", now), Ok(()));
         }
         assert_eq!(limit.take("a", now), Err(Duration::from_secs(1)));
-        assert_eq!(limit.take("a", now + 400_000_000), Err(Duration::from_millis(600)));
+        assert_eq!(
+            limit.take("a", now + 400_000_000),
+            Err(Duration::from_millis(600))
+        );
         assert_eq!(limit.take("b", now), Ok(()), "another key has its own");
         assert_eq!(limit.take("a", now + SECOND), Ok(()));
         assert_eq!(limit.take("a", now + SECOND), Err(Duration::from_secs(1)));
         for _ in 0..3 {
-            assert_eq!(limit.take("a", 500 * SECOND), Ok(()), "a rest gives the burst back");
+            assert_eq!(
+                limit.take("a", 500 * SECOND),
+                Ok(()),
+                "a rest gives the burst back"
+            );
         }
         assert!(limit.take("a", 500 * SECOND).is_err());
     }
@@ -119,7 +126,7 @@ mod tests {
         for invented in 0..200_000_u32 {
             limit.take(invented, 1).unwrap();
         }
-        let kept: usize = limit.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        let kept: usize = limit.shards.iter().map(|shard| shard.lock().len()).sum();
         assert!(kept <= SHARDS * ROOM, "{kept}");
         assert!(limit.take("guilty", 2).is_err());
     }

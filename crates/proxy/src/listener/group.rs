@@ -35,9 +35,9 @@ impl Bound {
     /// waits in its queue would never be answered.
     ///
     /// Errors when a socket cannot be used or doubled.
-    pub(crate) fn handed(setting: &str, workers: usize, sockets: Vec<TcpListener>) -> io::Result<Self> {
+    pub(crate) fn handed(setting: &str, workers: usize, sockets: &[TcpListener]) -> io::Result<Self> {
         let mut addresses = Vec::new();
-        for socket in &sockets {
+        for socket in sockets {
             socket.set_nonblocking(true)?;
             let address = socket.local_addr()?;
             if !addresses.contains(&address) {
@@ -48,7 +48,7 @@ impl Bound {
         let count = sets.len();
         for address in &addresses {
             let mut here = Vec::new();
-            for socket in &sockets {
+            for socket in sockets {
                 if socket.local_addr()? == *address {
                     here.push(socket.try_clone()?);
                 }
@@ -133,18 +133,18 @@ mod tests {
     fn every_worker_gets_a_socket_and_every_socket_a_worker() {
         let address = "127.0.0.1:0";
         let one = TcpListener::bind(address).unwrap();
-        let bound = Bound::handed(address, 3, vec![one]).unwrap();
+        let bound = Bound::handed(address, 3, &[one]).unwrap();
         assert_eq!((sizes(&bound), bound.addresses.len()), (vec![1, 1, 1], 1));
 
         let (_, sets) = bind(address, 5, &[]).unwrap();
-        let bound = Bound::handed(address, 2, sets.into_iter().flatten().collect()).unwrap();
+        let bound = Bound::handed(address, 2, &sets.into_iter().flatten().collect::<Vec<_>>()).unwrap();
         assert_eq!((sizes(&bound), bound.addresses.len()), (vec![3, 2], 1));
 
-        let two = vec![
+        let two = [
             TcpListener::bind(address).unwrap(),
             TcpListener::bind(address).unwrap(),
         ];
-        let bound = Bound::handed(address, 2, two).unwrap();
+        let bound = Bound::handed(address, 2, &two).unwrap();
         assert_eq!((sizes(&bound), bound.addresses.len()), (vec![2, 2], 2));
     }
 }
