@@ -8,7 +8,6 @@ mod demo;
 mod grpc;
 mod lifecycle;
 mod local_provider;
-mod metrics_tls;
 mod routing_cases;
 mod streaming;
 mod tools;

@@ -16,6 +16,7 @@ use crate::listener::Handed;
 use crate::listener::group::{Bound, Group};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::upstream::Upstreams;
 use crate::worker::{Serving, Worker};
 
 /// Where to listen.
@@ -46,6 +47,7 @@ pub struct Dataplane {
     tls: Arc<ArcSwap<rustls::ServerConfig>>,
     certificates: Arc<CertStore>,
     shared: Arc<Shared>,
+    upstreams: Arc<Upstreams>,
     workers: Vec<Arc<Worker>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     listening: Mutex<Listening>,
@@ -109,16 +111,32 @@ impl Dataplane {
             ),
             None => None,
         };
+        let upstreams = Upstreams::new(
+            shared.control_runtime.clone(),
+            shared.metrics.clone(),
+            &snapshot.upstreams,
+        );
+        upstreams.adopt(&snapshot.upstreams, snapshot.clusters.iter());
         let current = Arc::new(ArcSwap::new(snapshot));
         let connections = Arc::new(AtomicUsize::new(0));
         let workers: Vec<_> = (0..sets)
-            .map(|_| Worker::new(shared.clone(), current.clone(), tls.clone(), connections.clone()))
+            .map(|_| {
+                let (tls, upstreams) = (tls.clone(), upstreams.clone());
+                Worker::new(
+                    shared.clone(),
+                    current.clone(),
+                    tls,
+                    connections.clone(),
+                    upstreams,
+                )
+            })
             .collect();
         let dataplane = Self {
             current,
             tls,
             certificates,
             shared,
+            upstreams,
             workers,
             threads: Mutex::default(),
             listening: Mutex::default(),
@@ -249,6 +267,8 @@ impl Dataplane {
                 alpn(snapshot.codec),
             )?));
         }
+        self.upstreams
+            .adopt(&snapshot.upstreams, snapshot.clusters.iter());
         self.current.store(snapshot);
         self.shared.metrics.reloads.inc();
         Ok(())

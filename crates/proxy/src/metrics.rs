@@ -32,6 +32,8 @@ pub struct Metrics {
     upstream_connects: IntCounter,
     upstream_connect_errors: IntCounter,
     upstream_failures: IntCounter,
+    upstream_overflows: IntCounter,
+    dns_failures: IntCounter,
     /// Open downstream connections.
     pub connections: IntGauge,
     /// Downstream connections accepted.
@@ -108,6 +110,14 @@ impl Metrics {
                 "pomerium_upstream_failures_total",
                 "Requests without an upstream answer.",
             )?,
+            upstream_overflows: counter(
+                "pomerium_upstream_overflows_total",
+                "Requests refused at a limit of their cluster.",
+            )?,
+            dns_failures: counter(
+                "pomerium_upstream_dns_failures_total",
+                "Lookups of upstream names that failed.",
+            )?,
             connections: gauge("pomerium_downstream_connections", "Open downstream connections.")?,
             connections_total: counter("pomerium_downstream_connections_total", "Connections accepted.")?,
             connections_refused: counter(
@@ -155,6 +165,14 @@ impl Metrics {
     /// An upstream gave no answer.
     pub fn upstream_failure(&self) {
         self.upstream_failures.inc();
+    }
+
+    pub(crate) fn upstream_overflow(&self) {
+        self.upstream_overflows.inc();
+    }
+
+    pub(crate) fn dns_failure(&self) {
+        self.dns_failures.inc();
     }
 
     pub(crate) fn upstream_connect(&self) {

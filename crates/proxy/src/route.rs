@@ -36,7 +36,7 @@ pub struct Route {
 /// What an allowed request gets.
 #[derive(Debug)]
 pub(crate) enum RouteAction {
-    Forward(Cluster),
+    Forward(Arc<Cluster>),
     Redirect(Redirect),
     Respond(http::StatusCode, bytes::Bytes),
 }
@@ -57,7 +57,7 @@ impl Route {
         settings: &Arc<RouteSettings>,
         matched_prefix: Option<&str>,
         claim_headers: &ClaimHeaders,
-        cluster: Option<Cluster>,
+        cluster: Option<Arc<Cluster>>,
         throttle: Option<Throttle>,
     ) -> Result<Self, BuildError> {
         let action = match (&settings.action, cluster) {

@@ -1,6 +1,5 @@
 //! One version of everything a request is served by. Built aside, swapped in whole, never changed.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -20,7 +19,7 @@ use crate::route::Route;
 use crate::router::{PatternError, RouteTable};
 use crate::throttle::Throttles;
 use crate::upstream::endpoint::Endpoints;
-use crate::upstream::{Cluster, Roots, TlsError};
+use crate::upstream::{Cluster, Clusters, Roots, TlsError, UpstreamSettings};
 
 /// Why settings make no snapshot. The settings were validated; what is left are texts that only the
 /// engines here read.
@@ -97,8 +96,8 @@ pub struct Snapshot {
     pub(crate) authorize_log: crate::flow::judge::AuthorizePlan,
     pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) pages: Pages,
-    /// Ids of the endpoints in use.
-    pub(crate) live: HashSet<u64>,
+    pub(crate) upstreams: UpstreamSettings,
+    pub(crate) clusters: Clusters,
     endpoints: Endpoints,
     roots: Roots,
     throttles: Arc<Throttles>,
@@ -124,12 +123,13 @@ impl Snapshot {
         let throttles = previous.map_or_else(Arc::default, |previous| previous.throttles.clone());
         let previous = previous
             .filter(|previous| previous.roots.extra == roots.extra)
-            .map(|known| &known.endpoints);
+            .map(|known| (&known.endpoints, &known.clusters));
         let mut endpoints = Endpoints::default();
+        let mut clusters = Clusters::default();
         let claim_headers: ClaimHeaders = settings.identity_headers.claims.clone().into();
         let mut routes = Vec::with_capacity(settings.routes.len());
         for (index, route) in settings.routes.iter().enumerate() {
-            let cluster = cluster(route, &mut endpoints, (&roots, previous))?;
+            let cluster = cluster(route, (&mut clusters, &mut endpoints), (&roots, previous))?;
             let prefix = table.matched_prefix(index);
             let throttle = throttles.of_route(&route.id, route.rate_limit, settings.rate_limit);
             let route = Route::build(route, prefix, &claim_headers, cluster, throttle)?;
@@ -149,7 +149,11 @@ impl Snapshot {
             authorize_log: crate::flow::judge::AuthorizePlan::new(&settings.log),
             response_headers: response_headers(&settings.response_headers)?,
             pages: Pages::new(settings),
-            live: endpoints.ids().collect(),
+            upstreams: UpstreamSettings {
+                dns: settings.dns.clone(),
+                bind: settings.upstream_bind,
+            },
+            clusters,
             endpoints,
             roots,
             throttles,
@@ -174,9 +178,9 @@ impl Snapshot {
 
 fn cluster(
     route: &RouteSettings,
-    endpoints: &mut Endpoints,
-    from: (&Roots, Option<&Endpoints>),
-) -> Result<Option<Cluster>, BuildError> {
+    (clusters, endpoints): (&mut Clusters, &mut Endpoints),
+    from: (&Roots, Option<(&Endpoints, &Clusters)>),
+) -> Result<Option<Arc<Cluster>>, BuildError> {
     let Action::Forward(destinations) = &route.action else {
         return Ok(None);
     };
@@ -191,7 +195,8 @@ fn cluster(
             "tls_skip_verify: the upstream of this route is not verified; anyone between here and there can read and change its traffic"
         );
     }
-    Cluster::build(route, destinations, endpoints, from)
+    clusters
+        .intern(route, destinations, endpoints, from)
         .map(Some)
         .map_err(|source| BuildError::Tls {
             route: route.from.clone(),

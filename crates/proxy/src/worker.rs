@@ -17,7 +17,7 @@ use crate::lifecycle::Lifecycle;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::sparing::Sparing;
-use crate::upstream::Pools;
+use crate::upstream::{Pools, Upstreams};
 
 /// Downstream connections of the whole process (spec proxy.md 1.1).
 const MAX_CONNECTIONS: usize = 50_000;
@@ -54,8 +54,9 @@ impl Worker {
         current: Arc<ArcSwap<Snapshot>>,
         tls: Arc<ArcSwap<rustls::ServerConfig>>,
         connections: Arc<AtomicUsize>,
+        upstreams: Arc<Upstreams>,
     ) -> Arc<Self> {
-        let pools = Pools::new(shared.metrics.clone());
+        let pools = Pools::new(upstreams);
         Arc::new(Self {
             shared,
             current,
@@ -156,7 +157,7 @@ async fn sweep(worker: Arc<Worker>) {
     let stopped = worker.lifecycle.stopped.clone();
     loop {
         tokio::select! {
-            _ = interval.tick() => worker.pools.sweep(&worker.snapshot().live),
+            _ = interval.tick() => worker.pools.sweep(),
             () = stopped.cancelled() => return,
         }
     }

@@ -25,6 +25,11 @@ impl RequestBody {
         Self { inner, activity }
     }
 
+    /// The same body once more, if there is none: a body can be sent only once.
+    pub fn again(&self) -> Option<Self> {
+        self.inner.is_none().then(|| Self::empty(self.activity.clone()))
+    }
+
     /// No body.
     pub fn empty(activity: Arc<Activity>) -> Self {
         Self {

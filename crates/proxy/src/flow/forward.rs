@@ -1,27 +1,37 @@
 //! Forwarding: the request goes to a destination of the route, the answer comes back as it streams.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::task::Poll;
 
 use http::header::{ACCEPT, CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use pomerium_web::canonical::CanonicalRequest;
 use pomerium_web::negotiate::{ClientKind, wants_local_reply};
+use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 use super::judge::Allowed;
 use super::reply::{self, Problem};
 use super::{Flow, Reply};
-use crate::body::{RequestBody, ResponseBody, Tail, Watchdog};
+use crate::body::{Expired, RequestBody, ResponseBody, Tail, Watchdog};
 use crate::conn::Conn;
 use crate::exchange::Exchange;
 use crate::headers::request::{Sources, prepare, rewrite_path};
 use crate::headers::response;
 use crate::route::{Route, RouteAction};
-use crate::upstream::pool::Failed;
-use crate::upstream::{Endpoint, Lease, UpstreamError};
+use crate::upstream::balance::key_of;
+use crate::upstream::cluster::Choice;
+use crate::upstream::pool::To;
+use crate::upstream::{Cluster, Endpoint, Host, Lease, Outcome, UpstreamError};
+use crate::worker::Worker;
+
+/// Hosts that one request tries at most.
+const MOST_HOSTS: usize = 8;
+const ROUTING_KEY: HeaderName = HeaderName::from_static("x-pomerium-routing-key");
 
 /// Forwards an allowed request.
 pub(super) async fn forward(mut flow: Box<Flow>, route: Arc<Route>, allowed: Allowed) -> Reply {
@@ -40,9 +50,14 @@ pub(super) async fn forward(mut flow: Box<Flow>, route: Arc<Route>, allowed: All
     } = *flow;
     let mut watchdog = Watchdog::new(activity.clone(), route.limits(snapshot.limits()));
     let clues = Clues::of(&parts.headers);
-    let host = route.host.value(&request, &parts.headers);
+    let sending = Sending {
+        conn: &conn,
+        route: &route,
+        host: route.host.value(&request, &parts.headers),
+        key: balance_key(&route, &request, &parts.headers),
+    };
     let outgoing = Box::new(Request::from_parts(parts, RequestBody::new(body, activity)));
-    match send(&conn, &route, outgoing, host, &mut exchange, &mut watchdog).await {
+    match send(sending, outgoing, &mut exchange, &mut watchdog).await {
         Ok((response, lease)) => {
             watchdog.response_began();
             stream(
@@ -96,59 +111,139 @@ pub(super) fn make_ready(flow: &mut Flow, route: &Route, allowed: &Allowed) -> R
         identity: allowed.identity.as_deref(),
         now: allowed.now,
     };
+    let session = allowed
+        .principal
+        .as_deref()
+        .map(|principal| &principal.session_id);
+    let key = session
+        .filter(|_| hashes(route))
+        .and_then(|session| routing_key(session));
     prepare(&mut flow.parts, &sources);
+    if let Some(key) = key {
+        flow.parts.headers.insert(ROUTING_KEY, key);
+    }
     rewrite_path(&mut flow.parts, route, &flow.request)
 }
 
-/// Sends the request and waits for the response head, within the limits.
+fn hashes(route: &Route) -> bool {
+    matches!(&route.action, RouteAction::Forward(cluster) if cluster.hashes())
+}
+
+/// The same for all requests of a session, and no secret (spec proxy.md 6.4).
+fn routing_key(session: &str) -> Option<HeaderValue> {
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(session.as_bytes()) {
+        use std::fmt::Write;
+        let _ = write!(text, "{byte:02x}");
+    }
+    HeaderValue::try_from(text).ok()
+}
+
+/// What the hashing policies look at: the routing key of a session, otherwise the client's address. One
+/// key for everybody without a session would send all of them to one host.
+pub(super) fn balance_key(route: &Route, request: &CanonicalRequest, headers: &HeaderMap) -> u64 {
+    if !hashes(route) {
+        return 0;
+    }
+    match (headers.get(ROUTING_KEY), request.client_ip) {
+        (Some(key), _) => key_of(key.as_bytes()),
+        (None, IpAddr::V4(client)) => key_of(&client.octets()),
+        (None, IpAddr::V6(client)) => key_of(&client.octets()),
+    }
+}
+
+/// What sending needs beside the request.
+pub(super) struct Sending<'a> {
+    pub(super) conn: &'a Conn,
+    pub(super) route: &'a Route,
+    /// The `Host` for the upstream, where the route says so.
+    pub(super) host: Option<HeaderValue>,
+    /// What the hashing policies of balancing look at.
+    pub(super) key: u64,
+}
+
+/// Sends the request and waits for the response head, within the limits. Another host is tried only when
+/// the one before has certainly not looked at the request.
 pub(super) async fn send(
-    conn: &Conn,
-    route: &Route,
-    request: Box<Request<RequestBody>>,
-    host: Option<HeaderValue>,
+    sending: Sending<'_>,
+    mut request: Box<Request<RequestBody>>,
     exchange: &mut Exchange,
     watchdog: &mut Watchdog,
 ) -> Result<(Response<Incoming>, Lease), Problem> {
+    let worker = &sending.conn.worker;
+    let RouteAction::Forward(cluster) = &sending.route.action else {
+        return Err(Problem::upstream(&UpstreamError::NoHost));
+    };
+    let Some(mut running) = cluster.begin() else {
+        worker.shared.metrics.upstream_overflow();
+        return Err(Problem::upstream(&UpstreamError::Overflow("max_requests")));
+    };
+    let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
+    let mut last = UpstreamError::NoHost;
+    let mut _retrying = None;
+    loop {
+        let host = match cluster.choose(sending.key, &tried) {
+            Choice::Host(host) => host,
+            Choice::None => return Err(Problem::upstream(&last)),
+            Choice::Unknown => {
+                resolve(cluster, worker, watchdog).await?;
+                continue;
+            }
+        };
+        cluster.count_at(&mut running, &host);
+        address(&mut request, sending.host.as_ref(), &host.endpoint);
+        exchange.forwarded(request.headers().get(HOST).cloned(), request.uri().path());
+        let pool = worker.pools.of(&host);
+        let to = To { cluster, host: &host };
+        let mut trying = pin!(pool.send(to, running, request));
+        let sent = std::future::poll_fn(|cx| match trying.as_mut().poll(cx) {
+            Poll::Ready(sent) => Poll::Ready(Ok(sent)),
+            Poll::Pending => watchdog.poll_expired(cx).map(Err),
+        });
+        let failed = match sent.await {
+            Ok(Ok((response, lease))) => {
+                host.report(Outcome::Status(response.status().as_u16()));
+                return Ok((response, lease));
+            }
+            Ok(Err(failed)) => failed,
+            Err(expired) => return Err(too_late(expired, &host, watchdog)),
+        };
+        if let Some(outcome) = failed.error.outcome() {
+            host.report(outcome);
+        }
+        let Some(untouched) = failed.request.filter(|_| failed.error.concerns_host()) else {
+            return Err(Problem::upstream(&failed.error));
+        };
+        tracing::debug!(error = %failed.error, cluster = %cluster.name, ?host, "a host cannot be reached");
+        tried.push(host.id);
+        _retrying = cluster.retry();
+        if _retrying.is_none() || tried.len() >= MOST_HOSTS {
+            return Err(Problem::upstream(&failed.error));
+        }
+        (request, running, last) = (untouched, failed.running, failed.error);
+    }
+}
+
+/// The first request of a cluster waits until its hosts are known. In a box: it happens once.
+async fn resolve(cluster: &Arc<Cluster>, worker: &Worker, watchdog: &mut Watchdog) -> Result<(), Problem> {
     let activity = watchdog.activity().clone();
-    let mut trying = pin!(try_each(conn, route, request, host, exchange));
-    let sent = std::future::poll_fn(|cx| match trying.as_mut().poll(cx) {
-        Poll::Ready(sent) => Poll::Ready(sent.map_err(|error| Problem::upstream(&error))),
+    let mut resolving = Box::pin(cluster.resolve(worker.pools.upstreams()));
+    std::future::poll_fn(|cx| match resolving.as_mut().poll(cx) {
+        Poll::Ready(resolved) => Poll::Ready(resolved.map_err(|error| Problem::upstream(&error))),
         Poll::Pending => watchdog
             .poll_expired(cx)
             .map(|expired| Err(Problem::expired(expired, activity.is_request_received()))),
-    });
-    sent.await
+    })
+    .await
 }
 
-/// Tries the destinations until one takes the request. Another one is tried only when nothing was sent.
-async fn try_each(
-    conn: &Conn,
-    route: &Route,
-    mut request: Box<Request<RequestBody>>,
-    host: Option<HeaderValue>,
-    exchange: &mut Exchange,
-) -> Result<(Response<Incoming>, Lease), UpstreamError> {
-    let mut last = UpstreamError::ConnectTimeout;
-    let RouteAction::Forward(cluster) = &route.action else {
-        return Err(last);
-    };
-    for endpoint in cluster.order() {
-        address(&mut request, host.as_ref(), endpoint);
-        exchange.forwarded(request.headers().get(HOST).cloned(), request.uri().path());
-        match conn.worker.pools.of(endpoint).send(request).await {
-            Ok(sent) => return Ok(sent),
-            Err(Failed {
-                error,
-                request: Some(untouched),
-            }) if error.before_request() => {
-                tracing::debug!(%error, cluster = %cluster.name, "a destination cannot be reached");
-                request = untouched;
-                last = error;
-            }
-            Err(failed) => return Err(failed.error),
-        }
+/// A limit ran out. Whether that is the host's doing depends on who owed the next byte.
+fn too_late(expired: Expired, host: &Host, watchdog: &Watchdog) -> Problem {
+    let problem = Problem::expired(expired, watchdog.activity().is_request_received());
+    if matches!(problem, Problem::UpstreamSlow(_)) {
+        host.report(Outcome::ResponseTimeout);
     }
-    Err(last)
+    problem
 }
 
 /// Writes the `Host` for this destination. One without an authority (a UNIX socket) gets it as it came.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH};
-use http::{HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use pomerium_config::settings::Settings;
 use pomerium_web::canonical::Refusal;
 use pomerium_web::negotiate::{self, ClientKind};
@@ -21,6 +21,9 @@ use crate::route::Route;
 use crate::upstream::UpstreamError;
 
 const BROKEN: &str = "upstream_reset_before_response_started{protocol_error}";
+
+const OVERFLOW: &str = "upstream_reset_before_response_started{overflow}";
+const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
 /// Why a request is not served. Each has its status, flag and details (spec proxy.md 7) in
 /// [`Problem::describe`].
@@ -59,7 +62,9 @@ impl Problem {
     pub(crate) fn upstream(error: &UpstreamError) -> Self {
         tracing::debug!(%error, "an upstream gave no answer");
         match error {
-            UpstreamError::NoAddress { .. } => Self::Down("no_healthy_upstream", "UH"),
+            UpstreamError::NoHost => Self::Down("no_healthy_upstream", "UH"),
+            UpstreamError::NoAddress { .. } => Self::Down("no_healthy_upstream", "DF"),
+            UpstreamError::Overflow(_) => Self::Down(OVERFLOW, "UO"),
             UpstreamError::Connect(_) => {
                 Self::Down("upstream_reset_before_response_started{connection_failure}", "UF")
             }
@@ -254,6 +259,11 @@ pub(super) fn make(mut exchange: Box<Exchange>, kind: ClientKind, problem: Probl
     );
     for (name, value) in &snapshot.response_headers {
         response.headers_mut().insert(name.clone(), value.clone());
+    }
+    if matches!(problem, Problem::Down(OVERFLOW, _)) {
+        response
+            .headers_mut()
+            .insert(OVERLOADED, HeaderValue::from_static("true"));
     }
     let ending = Ending {
         close: problem.closes(),

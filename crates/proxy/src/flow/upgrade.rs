@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use super::forward::{Clues, make_ready, send, stream};
+use super::forward::{Clues, Sending, balance_key, make_ready, send, stream};
 use super::judge::Allowed;
 use super::reply::{self, Problem};
 use super::{Flow, Reply};
@@ -64,10 +64,15 @@ pub(super) async fn upgrade(
         .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     parts.headers.insert(UPGRADE, value.clone());
     let clues = Clues::of(&parts.headers);
-    let host = route.host.value(&request, &parts.headers);
+    let sending = Sending {
+        conn: &conn,
+        route: &route,
+        host: route.host.value(&request, &parts.headers),
+        key: balance_key(&route, &request, &parts.headers),
+    };
     let mut watchdog = Watchdog::new(activity.clone(), route.limits(snapshot.limits()));
     let outgoing = Box::new(Request::from_parts(parts, RequestBody::empty(activity)));
-    let (response, lease) = match send(&conn, &route, outgoing, host, &mut exchange, &mut watchdog).await {
+    let (response, lease) = match send(sending, outgoing, &mut exchange, &mut watchdog).await {
         Ok(sent) => sent,
         Err(problem) => {
             conn.worker.shared.metrics.upstream_failure();
@@ -169,7 +174,7 @@ async fn carry(
             return Err("upgrade_failed");
         }
     };
-    lease.release();
+    let _running = lease.release();
     let mut client = Touching {
         stream: TokioIo::new(client),
         watched: watchdog.activity().clone(),

@@ -1,82 +1,380 @@
-//! The destinations of one route and whose turn it is.
+//! The upstream of one route: its destinations, the hosts they stand for right now, its limits.
+//!
+//! Process-wide: made with a snapshot, and the same object in the next one while its settings stay
+//! ([`Clusters`]). The hosts are found when the first request needs them ([`Cluster::resolve`]); names
+//! that change and health that changes put a new [`View`] in place. Which host a request gets is
+//! `balance`'s matter, connections are the pool's.
 
-use std::sync::Arc;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use pomerium_config::settings::{Destination, RouteSettings, UpstreamScheme};
-use smallvec::SmallVec;
+use pomerium_config::settings::{
+    Balance, CircuitBreakers, Destination, LoadBalancing, RouteSettings, UpstreamScheme,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::endpoint::{Endpoint, Endpoints, Protocol, is_tls};
+use super::Upstreams;
+use super::balance::View;
+use super::breakers::{Counts, Pending, Running};
+use super::endpoint::{Endpoint, Endpoints, Protocol, Target, is_tls};
+use super::error::UpstreamError;
+use super::host::{Addresses, Host};
+use super::names::Name;
 use super::tls::{Roots, TlsError};
 
-/// Destinations in file order with their weights.
-#[derive(Debug)]
+/// A destination with its weight.
+type Destined = (Arc<Endpoint>, u32);
+
+/// The upstream of one route.
 pub struct Cluster {
     /// `upstream-cluster` of the access log.
     pub name: Box<str>,
-    members: Vec<(Arc<Endpoint>, i64)>,
-    /// Smooth weighted round robin: the running credit of each member. Only touched when there are several.
-    credit: Mutex<Vec<i64>>,
+    /// How a host is chosen.
+    pub policy: LoadBalancing,
+    /// Percentage of healthy hosts below which health is ignored.
+    pub panic_threshold: u8,
+    /// Limits, counted in `counts`.
+    pub breakers: CircuitBreakers,
+    destinations: Box<[Destined]>,
+    health: Option<Arc<Balance>>,
+    counts: Arc<Counts>,
+    view: ArcSwapOption<View>,
+    building: Mutex<Building>,
+    /// Set by requests, taken back by the refreshing of names.
+    used: AtomicBool,
+    traffic: AtomicBool,
+    adopted: AtomicBool,
+    version: AtomicU64,
+    changes: OnceLock<watch::Sender<u64>>,
+    ended: OnceLock<CancellationToken>,
+    this: Weak<Self>,
+}
+
+#[derive(Default)]
+struct Building {
+    /// The names of the destinations, in their order; `None` for addresses and sockets.
+    names: Vec<Option<Arc<Name>>>,
+    /// Hosts to go on with: those of the view before, or of the cluster before a reload.
+    known: Vec<Arc<Host>>,
 }
 
 impl Cluster {
-    pub(crate) fn build(
+    fn build(
         route: &RouteSettings,
         destinations: &[Destination],
         endpoints: &mut Endpoints,
         from: (&Roots, Option<&Endpoints>),
-    ) -> Result<Self, TlsError> {
+        before: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, TlsError> {
         let protocol = protocol_of(route, destinations);
-        let members = destinations
+        let destinations = destinations
             .iter()
-            .map(|to| {
-                Ok((
-                    endpoints.intern(route, to, protocol, from)?,
-                    i64::from(to.weight.max(1)),
-                ))
-            })
-            .collect::<Result<Vec<_>, TlsError>>()?;
-        let credit = Mutex::new(vec![0; members.len()]);
-        Ok(Self {
-            name: route.cluster.as_str().into(),
-            members,
-            credit,
-        })
-    }
-
-    /// The destinations in the order in which this request tries them: the one whose turn it is, then
-    /// the others in file order.
-    pub fn order(&self) -> SmallVec<[&Arc<Endpoint>; 2]> {
-        if let [(only, _)] = self.members.as_slice() {
-            return SmallVec::from_iter([only]);
+            .map(|to| Ok((endpoints.intern(route, to, protocol, from)?, to.weight.max(1))))
+            .collect::<Result<Box<[_]>, TlsError>>()?;
+        if let Some(before) = before.filter(|before| before.equals(&destinations, &route.balance)) {
+            return Ok(before.clone());
         }
-        let first = self.turn();
-        let mut order: SmallVec<[&Arc<Endpoint>; 2]> =
-            self.members.get(first).map(|(to, _)| to).into_iter().collect();
-        order.extend(
-            self.members
-                .iter()
-                .enumerate()
-                .filter(|(at, _)| *at != first)
-                .map(|(_, (to, _))| to),
-        );
-        order
+        let balance = &route.balance;
+        let watched = !balance.health_checks.is_empty() || balance.outlier_detection.is_some();
+        let health = watched.then(|| Arc::new(balance.clone()));
+        let known = before
+            .filter(|before| before.watch() == watch_settings(balance))
+            .map(|before| before.known_hosts())
+            .unwrap_or_default();
+        let cluster = Arc::new_cyclic(|this: &Weak<Self>| Self {
+            name: route.cluster.as_str().into(),
+            policy: balance.policy,
+            panic_threshold: balance.panic_threshold.0,
+            breakers: balance.breakers,
+            destinations,
+            health,
+            counts: before.map_or_else(Arc::default, |before| before.counts.clone()),
+            view: ArcSwapOption::empty(),
+            building: Mutex::new(Building {
+                names: Vec::new(),
+                known,
+            }),
+            used: AtomicBool::new(false),
+            traffic: AtomicBool::new(false),
+            adopted: AtomicBool::new(false),
+            version: AtomicU64::new(0),
+            changes: OnceLock::new(),
+            ended: OnceLock::new(),
+            this: this.clone(),
+        });
+        Ok(cluster)
     }
 
-    fn turn(&self) -> usize {
-        let mut credit = self.credit.lock();
-        let total: i64 = self.members.iter().map(|(_, weight)| weight).sum();
-        let mut best = 0;
-        for (at, (_, weight)) in self.members.iter().enumerate() {
-            credit[at] += weight;
-            if credit[at] > credit[best] {
-                best = at;
+    fn equals(&self, destinations: &[Destined], balance: &Balance) -> bool {
+        let ids =
+            |list: &[Destined]| -> Vec<_> { list.iter().map(|(to, weight)| (to.id, *weight)).collect() };
+        ids(&self.destinations) == ids(destinations)
+            && self.policy == balance.policy
+            && self.panic_threshold == balance.panic_threshold.0
+            && self.breakers == balance.breakers
+            && self.watch() == watch_settings(balance)
+    }
+
+    fn watch(&self) -> WatchSettings<'_> {
+        self.health.as_deref().map_or((&[], None), watch_settings)
+    }
+
+    fn known_hosts(&self) -> Vec<Arc<Host>> {
+        match &*self.view.load() {
+            Some(view) => view.hosts.to_vec(),
+            None => self.building.lock().known.clone(),
+        }
+    }
+
+    /// Health checks and outlier detection, when the route has any.
+    pub fn health(&self) -> Option<&Arc<Balance>> {
+        self.health.as_ref()
+    }
+
+    /// The hosts right now; empty before they were first looked up.
+    pub fn hosts(&self) -> Arc<[Arc<Host>]> {
+        match &*self.view.load() {
+            Some(view) => view.hosts.clone(),
+            None => Arc::from([]),
+        }
+    }
+
+    /// Changes whenever the hosts or their health change. The number itself means nothing.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes
+            .get_or_init(|| watch::Sender::new(self.version.load(Ordering::Acquire)))
+            .subscribe()
+    }
+
+    /// Cancelled when no snapshot and no request has this cluster any more: its tasks end then. A task
+    /// holds a `Weak` of the cluster between its turns.
+    pub fn ended(&self) -> CancellationToken {
+        self.ended.get_or_init(CancellationToken::new).clone()
+    }
+
+    /// Whether it ever had a request.
+    pub fn has_traffic(&self) -> bool {
+        self.traffic.load(Ordering::Relaxed)
+    }
+
+    /// True for the first caller only: whoever starts the tasks of the cluster.
+    pub(super) fn adopt(&self) -> bool {
+        !self.adopted.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// The hosts in use with what choosing needs; `None` before the first lookup, and after long disuse.
+    fn view(&self) -> arc_swap::Guard<Option<Arc<View>>> {
+        if !self.traffic.load(Ordering::Relaxed) {
+            self.traffic.store(true, Ordering::Relaxed);
+        }
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        self.view.load()
+    }
+
+    /// The host for a request with this `key` (see [`View::choose`]), none of `tried`.
+    pub(crate) fn choose(&self, key: u64, tried: &[u64]) -> Choice {
+        let view = self.view();
+        match &*view {
+            None => Choice::Unknown,
+            Some(view) => view
+                .choose(key, tried)
+                .map_or(Choice::None, |host| Choice::Host(host.clone())),
+        }
+    }
+
+    /// Counts a request in; refused at `max_requests`.
+    pub(crate) fn begin(&self) -> Option<Running> {
+        self.counts.request(self.breakers.max_requests)
+    }
+
+    /// Counts a second attempt; refused at `max_retries`.
+    pub(crate) fn retry(&self) -> Option<Pending<'_>> {
+        self.counts.retry(self.breakers.max_retries)
+    }
+
+    /// Counts a request at its host, where that is looked at.
+    pub(crate) fn count_at(&self, running: &mut Running, host: &Arc<Host>) {
+        if self.policy == LoadBalancing::LeastRequest {
+            running.at(host);
+        }
+    }
+
+    /// Whether requests came since the last call.
+    pub(super) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Finds the hosts, and keeps them in step with their names for as long as they are used. Waits for
+    /// lookups only when nothing is known yet.
+    ///
+    /// Errors when no name has an address; the next call finds out at once.
+    pub async fn resolve(&self, upstreams: &Upstreams) -> Result<(), UpstreamError> {
+        let mut names = Vec::with_capacity(self.destinations.len());
+        for (endpoint, _) in &self.destinations {
+            names.push(needs_lookup(endpoint).map(|host| upstreams.names.get(host)));
+        }
+        self.building.lock().names.clone_from(&names);
+        let mut failed = None;
+        // One after the other: all are being looked up from the moment they are subscribed to.
+        for name in names.iter().flatten() {
+            upstreams.names.subscribe(name, self.this.clone());
+        }
+        for name in names.iter().flatten() {
+            failed = name.ready().await.err().or(failed);
+        }
+        self.rebuild();
+        match failed {
+            Some(error) if self.hosts().is_empty() => {
+                self.view.store(None);
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts what the names say now in place.
+    pub(super) fn rebuild(&self) {
+        let mut building = self.building.lock();
+        let before = self.view.load_full();
+        let known = match &before {
+            Some(view) => view.hosts.to_vec(),
+            None => std::mem::take(&mut building.known),
+        };
+        let mut hosts = Vec::with_capacity(self.destinations.len());
+        for (at, (endpoint, weight)) in self.destinations.iter().enumerate() {
+            let name = building.names.get(at).and_then(Option::as_ref);
+            for addresses in addresses_of(endpoint, name) {
+                hosts.push(self.host(&known, endpoint, addresses, *weight));
             }
         }
-        if let Some(chosen) = credit.get_mut(best) {
-            *chosen -= total;
+        let same = before.as_ref().is_some_and(|view| {
+            view.hosts.len() == hosts.len() && view.hosts.iter().zip(&hosts).all(|(a, b)| Arc::ptr_eq(a, b))
+        });
+        if !same {
+            let view = View::new(hosts.into(), self.policy, self.panic_threshold);
+            self.view.store(Some(Arc::new(view)));
+            self.changed();
         }
-        best
+    }
+
+    /// The host of these addresses: the one there is, with its health, or a new one.
+    fn host(
+        &self,
+        known: &[Arc<Host>],
+        endpoint: &Arc<Endpoint>,
+        addresses: Addresses,
+        weight: u32,
+    ) -> Arc<Host> {
+        let kept = known.iter().find(|host| {
+            host.endpoint.id == endpoint.id && host.addresses == addresses && host.weight == weight
+        });
+        match kept {
+            Some(host) => {
+                host.moved_to(self.this.clone());
+                host.clone()
+            }
+            None => Host::new(endpoint.clone(), addresses, weight, self.this.clone()),
+        }
+    }
+
+    /// A host became healthy or unhealthy.
+    pub(super) fn health_changed(&self) {
+        let _one_at_a_time = self.building.lock();
+        if let Some(view) = self.view.load_full() {
+            self.view
+                .store(Some(Arc::new(view.renewed(self.policy, self.panic_threshold))));
+            self.changed();
+        }
+    }
+
+    fn changed(&self) {
+        let version = self.version.fetch_add(1, Ordering::AcqRel) + 1;
+        if let Some(changes) = self.changes.get() {
+            changes.send_replace(version);
+        }
+    }
+
+    /// Nobody has used it for long: the next request looks its names up anew. Hosts are remembered.
+    pub(super) fn forget(&self) {
+        let mut building = self.building.lock();
+        if let Some(view) = self.view.swap(None) {
+            building.known = view.hosts.to_vec();
+        }
+    }
+
+    /// Whether requests to it differ in the host they prefer.
+    pub(crate) fn hashes(&self) -> bool {
+        matches!(self.policy, LoadBalancing::RingHash | LoadBalancing::Maglev)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.get() {
+            ended.cancel();
+        }
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("name", &self.name)
+            .field("policy", &self.policy)
+            .field("hosts", &self.hosts())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What choosing a host comes to.
+pub(crate) enum Choice {
+    /// This one.
+    Host(Arc<Host>),
+    /// No host may be used, or all were tried.
+    None,
+    /// The hosts are not known yet: [`Cluster::resolve`].
+    Unknown,
+}
+
+type WatchSettings<'a> = (
+    &'a [pomerium_config::settings::HealthCheck],
+    Option<&'a pomerium_config::settings::OutlierDetection>,
+);
+
+/// What the health of hosts depends on: while it stays, hosts keep theirs over a reload.
+fn watch_settings(balance: &Balance) -> WatchSettings<'_> {
+    (&balance.health_checks, balance.outlier_detection.as_ref())
+}
+
+/// The name to look up, unless the endpoint is an address, `localhost` or a socket.
+fn needs_lookup(endpoint: &Endpoint) -> Option<&str> {
+    match &endpoint.target {
+        Target::Tcp(host, _) if host.parse::<IpAddr>().is_err() => Some(host),
+        _ => None,
+    }
+}
+
+/// One item for each host.
+fn addresses_of(endpoint: &Endpoint, name: Option<&Arc<Name>>) -> Vec<Addresses> {
+    match (&endpoint.target, name) {
+        (Target::Unix(_), _) => vec![Addresses::new()],
+        (Target::Tcp(..), Some(name)) => name.hosts(),
+        (Target::Tcp(host, _), None) => host
+            .parse()
+            .map(|ip| Addresses::from_iter([ip]))
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -91,5 +389,36 @@ fn protocol_of(route: &RouteSettings, destinations: &[Destination]) -> Protocol 
         Protocol::Http2
     } else {
         Protocol::Http1
+    }
+}
+
+/// Clusters by their name, so that one that has not changed is the same object over a reload.
+#[derive(Default)]
+pub(crate) struct Clusters {
+    known: std::collections::HashMap<Box<str>, Arc<Cluster>>,
+}
+
+impl Clusters {
+    /// The cluster of a route: the one of `previous` if nothing about it has changed.
+    pub(crate) fn intern(
+        &mut self,
+        route: &RouteSettings,
+        destinations: &[Destination],
+        endpoints: &mut Endpoints,
+        from: (&Roots, Option<(&Endpoints, &Self)>),
+    ) -> Result<Arc<Cluster>, TlsError> {
+        let before = from
+            .1
+            .and_then(|(_, clusters)| clusters.known.get(route.cluster.as_str()));
+        let before = self.known.get(route.cluster.as_str()).or(before).cloned();
+        let roots = (from.0, from.1.map(|(endpoints, _)| endpoints));
+        let cluster = Cluster::build(route, destinations, endpoints, roots, before.as_ref())?;
+        self.known.insert(route.cluster.as_str().into(), cluster.clone());
+        Ok(cluster)
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.known.values()
     }
 }

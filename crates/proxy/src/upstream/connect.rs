@@ -1,21 +1,25 @@
 //! Dialling: socket, then TLS, within one time limit.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pomerium_config::settings::UpstreamBind;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::dns::Resolver;
 use super::endpoint::{Endpoint, Protocol, Target};
 use super::error::UpstreamError;
+use super::host::Addresses;
 
-/// Connect limit, TLS included; not configurable (spec proxy.md 1.1).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent peer is asked after this time whether it is still there, then every so often.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A byte stream to an upstream.
 pub enum Stream {
@@ -29,15 +33,14 @@ pub enum Stream {
     UnixTls(Box<TlsStream<UnixStream>>),
 }
 
-/// Opens a connection; the flag says whether HTTP/2 is to be spoken on it.
-pub async fn dial(endpoint: &Endpoint, resolver: &Resolver) -> Result<(Stream, bool), UpstreamError> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, open(endpoint, resolver)).await {
-        Ok(result) => result,
-        Err(_) => Err(UpstreamError::ConnectTimeout),
-    }
-}
-
-async fn open(endpoint: &Endpoint, resolver: &Resolver) -> Result<(Stream, bool), UpstreamError> {
+/// Opens a connection to one of `addresses`, tried in order; the flag says whether HTTP/2 is to be spoken
+/// on it. The caller limits the time.
+pub(super) async fn dial(
+    endpoint: &Endpoint,
+    addresses: &Addresses,
+    port: Option<u16>,
+    bind: UpstreamBind,
+) -> Result<(Stream, bool), UpstreamError> {
     let prior = endpoint.protocol == Protocol::Http2;
     match &endpoint.target {
         Target::Unix(path) => {
@@ -50,8 +53,8 @@ async fn open(endpoint: &Endpoint, resolver: &Resolver) -> Result<(Stream, bool)
                 }
             }
         }
-        Target::Tcp(host, port) => {
-            let socket = connect_tcp(host, *port, resolver).await?;
+        Target::Tcp(_, own_port) => {
+            let socket = connect_tcp(addresses, port.unwrap_or(*own_port), bind).await?;
             match endpoint.tls.as_ref() {
                 None => Ok((Stream::Tcp(socket), prior)),
                 Some(_) => {
@@ -63,19 +66,72 @@ async fn open(endpoint: &Endpoint, resolver: &Resolver) -> Result<(Stream, bool)
     }
 }
 
-async fn connect_tcp(host: &str, port: u16, resolver: &Resolver) -> Result<TcpStream, UpstreamError> {
+async fn connect_tcp(
+    addresses: &Addresses,
+    port: u16,
+    bind: UpstreamBind,
+) -> Result<TcpStream, UpstreamError> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in resolver.resolve(host).await? {
-        match TcpStream::connect((address, port)).await {
-            Ok(socket) => {
-                // Requests are small and wait for their answers: coalescing only adds delay.
-                let _ = socket.set_nodelay(true);
-                return Ok(socket);
-            }
+    for address in addresses {
+        match connect_one(SocketAddr::new(*address, port), bind).await {
+            Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(UpstreamError::connect(last))
+}
+
+async fn connect_one(to: SocketAddr, bind: UpstreamBind) -> io::Result<TcpStream> {
+    let socket = match bind.source {
+        None => TcpStream::connect(to).await?,
+        Some(source) if source.is_ipv4() != to.is_ipv4() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                format!(
+                    "{to} cannot be reached from {source} (envoy_bind_config_source_address): another family"
+                ),
+            ));
+        }
+        Some(source) => from_source(source, bind.freebind)?.connect(to).await?,
+    };
+    // Requests are small and wait for their answers: coalescing only adds delay.
+    let _ = socket.set_nodelay(true);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    let _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
+    Ok(socket)
+}
+
+/// A socket with a local address; the port is the kernel's choice.
+fn from_source(source: std::net::IpAddr, freebind: bool) -> io::Result<TcpSocket> {
+    let socket = if source.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    if freebind {
+        allow_foreign_address(&socket, source)?;
+    }
+    socket.bind(SocketAddr::new(source, 0))?;
+    Ok(socket)
+}
+
+#[cfg(target_os = "linux")]
+fn allow_foreign_address(socket: &TcpSocket, source: std::net::IpAddr) -> io::Result<()> {
+    if source.is_ipv4() {
+        SockRef::from(socket).set_freebind_v4(true)
+    } else {
+        SockRef::from(socket).set_freebind_v6(true)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allow_foreign_address(_: &TcpSocket, _: std::net::IpAddr) -> io::Result<()> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "envoy_bind_config_freebind needs Linux",
+    ))
 }
 
 async fn handshake<S>(endpoint: &Endpoint, socket: S) -> Result<(TlsStream<S>, bool), UpstreamError>

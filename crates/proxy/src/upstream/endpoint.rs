@@ -116,11 +116,6 @@ impl Endpoints {
         Ok(endpoint)
     }
 
-    /// Ids of all endpoints.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = u64> + '_ {
-        self.known.values().map(|endpoint| endpoint.id)
-    }
-
     fn tls_target(&mut self, spec: &TlsSpec, roots: &Roots) -> Result<TlsTarget, TlsError> {
         let mut shared = spec.clone();
         if !spec.server_name.contains('*') {

@@ -4,6 +4,8 @@ use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 
+use super::host::Outcome;
+
 /// Why an upstream gave no answer. Each kind has its status, flag and details in `flow::problem`.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum UpstreamError {
@@ -21,6 +23,12 @@ pub enum UpstreamError {
     /// Connecting took longer than 10 s, TLS included.
     #[error("connecting timed out")]
     ConnectTimeout,
+    /// A limit of the cluster is reached.
+    #[error("{0} is reached: circuit_breaker_thresholds of the route, or of all routes, set it")]
+    Overflow(&'static str),
+    /// No host may be used: none is healthy, or the names have no addresses.
+    #[error("no healthy upstream")]
+    NoHost,
     /// The upstream closed the connection before it answered.
     #[error("the upstream closed the connection before it answered")]
     Closed,
@@ -36,12 +44,30 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// Whether another destination may be tried: the request cannot have reached this one.
-    pub fn before_request(&self) -> bool {
-        matches!(
-            self,
-            Self::NoAddress { .. } | Self::Connect(_) | Self::ConnectTimeout
-        )
+    /// Whether the library says that the upstream has not looked at the request: it was refused as a
+    /// stream (RFC 9113 8.7), or came after the last one of a connection that is being closed (6.8).
+    pub(crate) fn is_unprocessed(error: &hyper::Error) -> bool {
+        let h2 = h2_of(error);
+        h2.is_some_and(|h2| {
+            (h2.is_reset() && h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM))
+                || (h2.is_go_away() && h2.is_remote())
+        })
+    }
+
+    /// Whether another host may fare better, provided that the request is untouched.
+    pub fn concerns_host(&self) -> bool {
+        !matches!(self, Self::Overflow(_) | Self::NoHost | Self::RequestBody)
+    }
+
+    /// What the request says about the host's health; `None`: nothing.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Connect(_) => Some(Outcome::ConnectFailed),
+            Self::ConnectTimeout => Some(Outcome::ConnectTimeout),
+            Self::Closed | Self::Reset => Some(Outcome::Reset),
+            Self::Protocol(_) => Some(Outcome::Protocol),
+            Self::NoAddress { .. } | Self::Overflow(_) | Self::NoHost | Self::RequestBody => None,
+        }
     }
 
     pub(crate) fn connect(error: io::Error) -> Self {
@@ -56,14 +82,7 @@ impl UpstreamError {
         if error.is_parse() || error.is_parse_status() {
             return Self::Protocol(error.to_string());
         }
-        let mut source = error.source();
-        while let Some(inner) = source {
-            if let Some(h2) = inner.downcast_ref::<h2::Error>() {
-                return Self::from_h2(h2);
-            }
-            source = inner.source();
-        }
-        Self::Closed
+        h2_of(error).map_or(Self::Closed, Self::from_h2)
     }
 
     fn from_h2(error: &h2::Error) -> Self {
@@ -78,4 +97,15 @@ impl UpstreamError {
             _ => Self::Closed,
         }
     }
+}
+
+fn h2_of(error: &hyper::Error) -> Option<&h2::Error> {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(h2) = inner.downcast_ref() {
+            return Some(h2);
+        }
+        source = inner.source();
+    }
+    None
 }

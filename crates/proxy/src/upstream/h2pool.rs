@@ -8,8 +8,10 @@ use parking_lot::Mutex;
 
 use crate::body::RequestBody;
 
-/// Requests on one connection before another is opened (spec proxy.md 6.1).
-const STREAMS: usize = 100;
+/// Requests on one connection before another is opened (spec proxy.md 6.1), if the upstream allows as many.
+pub(super) const STREAMS: usize = 100;
+/// Sweeps that a connection without requests survives.
+const IDLE_SWEEPS: u8 = 6;
 
 #[derive(Debug, Default)]
 pub(super) struct H2Pool {
@@ -20,6 +22,9 @@ pub(super) struct H2Pool {
 struct Shared {
     sender: SendRequest<RequestBody>,
     running: Arc<AtomicUsize>,
+    /// `SETTINGS_MAX_CONCURRENT_STREAMS` of the upstream.
+    allowed: Arc<AtomicUsize>,
+    idle_sweeps: u8,
 }
 
 /// One request's share of a connection.
@@ -30,41 +35,46 @@ pub(super) struct H2Lease {
 }
 
 impl H2Pool {
-    /// A live connection with room for a request.
+    /// The live connection with the fewest requests, if it has room for one more.
     pub(super) fn pick(&self) -> Option<H2Lease> {
         let mut connections = self.connections.lock();
         connections.retain(|connection| !connection.sender.is_closed());
-        connections
-            .iter()
-            .find(|connection| connection.has_room())
+        let least = connections.iter().min_by_key(|connection| connection.load());
+        least
+            .filter(|connection| connection.has_room())
             .map(Shared::lease)
     }
 
     /// Adds a new connection and takes the first share of it.
-    pub(super) fn add(&self, sender: SendRequest<RequestBody>) -> H2Lease {
+    pub(super) fn add(&self, sender: SendRequest<RequestBody>, allowed: Arc<AtomicUsize>) -> H2Lease {
         let shared = Shared {
             sender,
             running: Arc::default(),
+            allowed,
+            idle_sweeps: 0,
         };
         let lease = shared.lease();
         self.connections.lock().push(shared);
         lease
     }
 
-    /// Forgets closed connections, and all but one of those without requests.
+    /// Forgets connections that are closed or have had no requests for long.
     pub(super) fn sweep(&self) {
-        let mut spare = 0;
-        self.connections.lock().retain(|connection| {
+        self.connections.lock().retain_mut(|connection| {
             let unused = connection.running.load(Ordering::Relaxed) == 0;
-            spare += usize::from(unused);
-            !connection.sender.is_closed() && (!unused || spare == 1)
+            connection.idle_sweeps = if unused { connection.idle_sweeps + 1 } else { 0 };
+            !connection.sender.is_closed() && connection.idle_sweeps < IDLE_SWEEPS
         });
     }
 }
 
 impl Shared {
+    fn load(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
     fn has_room(&self) -> bool {
-        self.running.load(Ordering::Relaxed) < STREAMS
+        self.load() < STREAMS.min(self.allowed.load(Ordering::Relaxed))
     }
 
     fn lease(&self) -> H2Lease {

@@ -1,25 +1,102 @@
-//! Upstreams: who they are ([`endpoint`]), how they are dialled ([`connect`]), and the connections of
-//! one worker to them ([`pool`]).
+//! Upstreams. Process-wide: what a route forwards to ([`cluster`]), the addresses it stands for
+//! ([`host`], [`names`]), which of them a request gets ([`balance`]), how much there may be of everything
+//! (`breakers`). Of each worker: the connections to every host ([`pool`]), dialled in [`connect`].
 //!
-//! Every worker has its own [`Pools`]; nothing here is shared between workers, so that a lock is never
-//! contended. A request is sent on one destination; another is tried only when it is certain that the
-//! first did not see it.
+//! A request looks at a view that others put in place, and takes no lock that a busy worker holds for
+//! long; where several workers meet there are counters. A request is sent to one host; another is tried
+//! only when it is certain that the first did not look at it.
 
+pub(crate) mod balance;
+mod breakers;
 pub mod cluster;
 pub mod connect;
-pub mod dns;
 pub mod endpoint;
 pub mod error;
 mod h2pool;
+pub mod host;
+mod lease;
+mod names;
 pub mod pool;
 mod shape;
+mod start;
 mod tls;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pomerium_config::settings::{DnsSettings, UpstreamBind};
+use tokio::runtime::Handle;
+
+use crate::metrics::Metrics;
 pub use cluster::Cluster;
+pub(crate) use cluster::Clusters;
 pub use endpoint::Endpoint;
 pub use error::UpstreamError;
-pub use pool::{Lease, Pools};
+pub use host::{Host, Outcome, Results};
+pub use lease::Lease;
+use names::Names;
+pub use pool::Pools;
 pub(crate) use tls::Roots;
 pub use tls::TlsError;
 #[cfg(test)]
 pub(crate) use tls::unverified_client_config;
+
+/// Settings that all clusters share.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UpstreamSettings {
+    /// How names are looked up.
+    pub dns: DnsSettings,
+    /// The local end of connections.
+    pub bind: UpstreamBind,
+}
+
+/// What all workers share about upstreams.
+pub struct Upstreams {
+    /// Where background work runs: lookups, health checks.
+    pub(crate) runtime: Handle,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) names: Names,
+    bind: ArcSwap<UpstreamBind>,
+}
+
+impl Upstreams {
+    /// Nothing is looked up or started yet.
+    pub fn new(runtime: Handle, metrics: Arc<Metrics>, settings: &UpstreamSettings) -> Arc<Self> {
+        Arc::new(Self {
+            names: Names::new(runtime.clone(), metrics.clone(), &settings.dns),
+            runtime,
+            metrics,
+            bind: ArcSwap::from_pointee(settings.bind),
+        })
+    }
+
+    /// Takes the settings and the clusters of a new snapshot into use. The tasks of a cluster that was
+    /// not there before begin here.
+    pub(crate) fn adopt<'a>(
+        self: &Arc<Self>,
+        settings: &UpstreamSettings,
+        clusters: impl Iterator<Item = &'a Arc<Cluster>>,
+    ) {
+        self.names.configure(&settings.dns);
+        self.bind.store(Arc::new(settings.bind));
+        for cluster in clusters.filter(|cluster| cluster.health().is_some() && cluster.adopt()) {
+            self.keep_resolved(cluster);
+        }
+    }
+
+    /// A cluster whose health is watched is looked up without waiting for a request.
+    fn keep_resolved(self: &Arc<Self>, cluster: &Arc<Cluster>) {
+        let (upstreams, cluster) = (self.clone(), Arc::downgrade(cluster));
+        self.runtime.spawn(async move {
+            let Some(cluster) = cluster.upgrade() else { return };
+            if let Err(error) = cluster.resolve(&upstreams).await {
+                tracing::warn!(cluster = &*cluster.name, %error, "the upstream cannot be watched yet");
+            }
+        });
+    }
+
+    /// The local end of new connections.
+    pub(crate) fn bind(&self) -> UpstreamBind {
+        **self.bind.load()
+    }
+}

@@ -1,58 +1,64 @@
-//! The connections of one worker to each endpoint: HTTP/1.1 keep-alive (last in, first out) and shared
+//! The connections of one worker to each host: HTTP/1.1 keep-alive (last in, first out) and shared
 //! HTTP/2 connections.
+//!
+//! A connection is opened when none has room and the cluster may have one more; at its limit a request
+//! waits in line, and may then use a connection of another worker. What was written to a connection is
+//! sent again only when the upstream cannot have looked at it: an idle connection that closed before
+//! the first byte, a stream that was refused, a request after the last one of a GOAWAY.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::http1;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::connect::{Stream, dial};
-use super::dns::Resolver;
-use super::endpoint::{Endpoint, Protocol};
+use super::breakers::{Open, Running};
+use super::cluster::Cluster;
+use super::connect::dial;
+use super::endpoint::Protocol;
 use super::error::UpstreamError;
 use super::h2pool::{H2Lease, H2Pool};
-use super::shape;
+use super::host::Host;
+use super::lease::Lease;
+use super::{Upstreams, shape, start};
 use crate::body::RequestBody;
-use crate::metrics::Metrics;
 
 /// How long an unused HTTP/1.1 connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
-/// Unused connections kept per endpoint and worker.
+/// Unused connections kept per host and worker.
 const MAX_IDLE: usize = 256;
-/// Largest response header block. The number of fields is the library's default, 100: more would cost an
-/// allocation per response.
-const MAX_HEADER_BYTES: usize = 128 * 1024;
-/// Read buffer of an upstream connection.
-const MAX_BUFFER: usize = 256 * 1024;
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Unused HTTP/1.1 connections kept per worker, over all hosts.
+const MAX_IDLE_TOTAL: usize = 4096;
+/// A connection unused for so long is looked at before it is used again.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
+/// Connect limit, TLS and the HTTP/2 preface included; not configurable (spec proxy.md 1.1).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a request is sent again that its upstream refused to look at.
+const RESENDS: u8 = 2;
+
+type PoolsByHost = HashMap<u64, (Weak<Host>, Arc<HostPool>), foldhash::fast::RandomState>;
 
 /// All upstream connections of a worker.
-#[derive(Debug)]
 pub struct Pools {
-    pools: Mutex<HashMap<u64, Arc<EndpointPool>, foldhash::fast::RandomState>>,
-    resolver: Arc<Resolver>,
-    metrics: Arc<Metrics>,
+    pools: Mutex<PoolsByHost>,
+    idle: Arc<AtomicUsize>,
+    upstreams: Arc<Upstreams>,
 }
 
-/// The connections of a worker to one endpoint.
-#[derive(Debug)]
-pub struct EndpointPool {
-    endpoint: Arc<Endpoint>,
-    resolver: Arc<Resolver>,
-    metrics: Arc<Metrics>,
+/// The connections of a worker to one host.
+pub struct HostPool {
+    upstreams: Arc<Upstreams>,
     idle: Mutex<Vec<H1Connection>>,
+    idle_total: Arc<AtomicUsize>,
     h2: H2Pool,
-    /// What ALPN gave last time: 0 unknown, 1 HTTP/1.1, 2 HTTP/2.
+    /// What is spoken, where ALPN says it what it said last time: 0 unknown, 1 HTTP/1.1, 2 HTTP/2.
     learned: AtomicU8,
     /// One dial at a time while the connection may turn out to be shared.
     dialing: Semaphore,
@@ -60,121 +66,174 @@ pub struct EndpointPool {
     last_failure: Mutex<Option<UpstreamError>>,
 }
 
-#[derive(Debug)]
-struct H1Connection {
+/// A connection for one request at a time.
+pub(super) struct H1Connection {
     sender: http1::SendRequest<RequestBody>,
     task: AbortHandle,
     idle_since: Instant,
 }
 
-enum Connection {
+impl H1Connection {
+    pub(super) fn new(sender: http1::SendRequest<RequestBody>, task: AbortHandle) -> Self {
+        Self {
+            sender,
+            task,
+            idle_since: Instant::now(),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.task.abort();
+    }
+}
+
+pub(super) enum Connection {
     Http1(H1Connection),
     Http2(H2Lease),
 }
 
-/// The request comes back with the error when nothing of it was sent.
+/// The request comes back with the error when the upstream has certainly not looked at it.
 pub struct Failed {
     /// What went wrong.
     pub error: UpstreamError,
     /// The untouched request.
     pub request: Option<Box<Request<RequestBody>>>,
+    /// Its place among the running ones.
+    pub running: Running,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy)]
+pub struct To<'a> {
+    /// Whose limits count.
+    pub cluster: &'a Arc<Cluster>,
+    /// One of its hosts: the one of this pool.
+    pub host: &'a Arc<Host>,
 }
 
 impl Pools {
     /// Empty pools.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub fn new(upstreams: Arc<Upstreams>) -> Self {
         Self {
             pools: Mutex::default(),
-            resolver: Arc::default(),
-            metrics,
+            idle: Arc::default(),
+            upstreams,
         }
     }
 
-    /// The pool of `endpoint`.
-    pub fn of(&self, endpoint: &Arc<Endpoint>) -> Arc<EndpointPool> {
+    /// What all workers share.
+    pub fn upstreams(&self) -> &Arc<Upstreams> {
+        &self.upstreams
+    }
+
+    /// The connections to `host`.
+    pub fn of(&self, host: &Arc<Host>) -> Arc<HostPool> {
         let mut pools = self.pools.lock();
-        if let Some(pool) = pools.get(&endpoint.id) {
+        if let Some((_, pool)) = pools.get(&host.id) {
             return pool.clone();
         }
-        let pool = Arc::new(EndpointPool::new(
-            endpoint.clone(),
-            self.resolver.clone(),
-            self.metrics.clone(),
+        let pool = Arc::new(HostPool::new(
+            host.endpoint.protocol,
+            self.upstreams.clone(),
+            self.idle.clone(),
         ));
-        pools.insert(endpoint.id, pool.clone());
+        host.has_pool(&pool);
+        pools.insert(host.id, (Arc::downgrade(host), pool.clone()));
         pool
     }
 
-    /// Closes what was unused for too long, and forgets endpoints that no route has any more; their
+    /// Closes what was unused for too long, and forgets hosts that no cluster has any more; their
     /// running requests go on.
-    pub fn sweep(&self, live: &HashSet<u64>) {
+    pub fn sweep(&self) {
         let now = Instant::now();
         let mut pools = self.pools.lock();
-        pools.retain(|id, _| live.contains(id));
-        for pool in pools.values() {
-            pool.idle.lock().retain(|connection| {
-                !connection.sender.is_closed() && now.duration_since(connection.idle_since) < IDLE
-            });
-            pool.h2.sweep();
+        pools.retain(|_, (host, _)| host.strong_count() > 0);
+        for (_, pool) in pools.values() {
+            pool.sweep(now);
         }
     }
 }
 
-impl EndpointPool {
-    fn new(endpoint: Arc<Endpoint>, resolver: Arc<Resolver>, metrics: Arc<Metrics>) -> Self {
+impl HostPool {
+    fn new(protocol: Protocol, upstreams: Arc<Upstreams>, idle_total: Arc<AtomicUsize>) -> Self {
+        let learned = match protocol {
+            Protocol::Negotiated => 0,
+            Protocol::Http1 => 1,
+            Protocol::Http2 => 2,
+        };
         Self {
-            endpoint,
-            resolver,
-            metrics,
+            upstreams,
             idle: Mutex::default(),
+            idle_total,
             h2: H2Pool::default(),
-            learned: AtomicU8::new(0),
+            learned: AtomicU8::new(learned),
             dialing: Semaphore::new(1),
             failures: AtomicU64::new(0),
             last_failure: Mutex::default(),
         }
     }
 
-    /// Sends a request in origin form with its `Host` header and waits for the response head.
-    ///
-    /// A kept connection that closed before anything was written is replaced; nothing else is repeated.
+    /// Sends a request in origin form with its `Host` header to `to.host` and waits for the response head.
+    /// `running` counts it until the response has ended.
     pub async fn send(
         self: &Arc<Self>,
+        to: To<'_>,
+        mut running: Running,
         mut request: Box<Request<RequestBody>>,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
+        let mut resends = 0;
+        let mut _retrying;
         loop {
-            let (connection, reused) = match self.acquire().await {
+            let (connection, reused) = match self.acquire(to).await {
                 Ok(acquired) => acquired,
                 Err(error) => {
                     return Err(Failed {
                         error,
                         request: Some(request),
+                        running,
                     });
                 }
             };
-            let (mut error, error_is_final) = match connection {
+            let mut again = None;
+            let (mut error, last) = match connection {
                 Connection::Http1(mut connection) => {
                     shape::http1(&mut request);
                     match connection.sender.try_send_request(*request).await {
-                        Ok(response) => return Ok((response, Lease::http1(self.clone(), connection))),
+                        Ok(response) => {
+                            running.connected(to.host);
+                            return Ok((response, Lease::http1(self.clone(), connection, running)));
+                        }
                         Err(error) => (error, !reused),
                     }
                 }
                 Connection::Http2(mut lease) => {
-                    shape::http2(&mut request, self.endpoint.tls.is_some());
+                    shape::http2(&mut request, to.host.endpoint.tls.is_some());
+                    again = copy(&request);
                     match lease.sender.try_send_request(*request).await {
-                        Ok(response) => return Ok((response, Lease::http2(lease))),
+                        Ok(response) => {
+                            running.connected(to.host);
+                            return Ok((response, Lease::http2(lease, running)));
+                        }
                         Err(error) => (error, !reused),
                     }
                 }
             };
-            let returned = error.take_message().map(Box::new);
-            match returned {
-                Some(untouched) if !error_is_final => request = untouched,
+            let mut untouched = error.take_message().map(Box::new);
+            let mut repeat = untouched.is_some() && !last;
+            if untouched.is_none() && UpstreamError::is_unprocessed(error.error()) {
+                untouched = again;
+                let cluster = to.cluster;
+                resends += 1;
+                _retrying = cluster.retry();
+                repeat = untouched.is_some() && resends <= RESENDS && _retrying.is_some();
+            }
+            match untouched {
+                Some(untouched) if repeat => request = untouched,
                 request => {
                     return Err(Failed {
                         error: UpstreamError::from_hyper(error.error()),
                         request,
+                        running,
                     });
                 }
             }
@@ -182,50 +241,118 @@ impl EndpointPool {
     }
 
     /// A connection ready for one request, and whether it was used before.
-    async fn acquire(self: &Arc<Self>) -> Result<(Connection, bool), UpstreamError> {
+    async fn acquire(self: &Arc<Self>, to: To<'_>) -> Result<(Connection, bool), UpstreamError> {
+        if !to.cluster.counts().somebody_waits()
+            && let Some(ready) = self.ready().await
+        {
+            return Ok((ready, true));
+        }
+        // In a box: dialling needs much room, and nearly every request finds a connection.
+        Box::pin(self.acquire_slowly(to)).await
+    }
+
+    async fn acquire_slowly(self: &Arc<Self>, to: To<'_>) -> Result<(Connection, bool), UpstreamError> {
+        let breakers = &to.cluster.breakers;
+        let counts = to.cluster.counts();
+        let Some(_pending) = counts.pending(breakers.max_pending_requests) else {
+            self.upstreams.metrics.upstream_overflow();
+            return Err(UpstreamError::Overflow("max_pending_requests"));
+        };
+        let mut woken = false;
+        loop {
+            // Whoever was woken goes before whoever comes along.
+            if (woken || !counts.somebody_waits())
+                && let Some(got) = self.get(to).await?
+            {
+                return Ok(got);
+            }
+            let ticket = counts.queue(to.host, woken);
+            if let Some(got) = self.get_if_first(to, woken).await? {
+                return Ok(got);
+            }
+            ticket.called().await;
+            woken = true;
+        }
+    }
+
+    /// A last look after queueing: what was freed before that has woken nobody.
+    async fn get_if_first(
+        self: &Arc<Self>,
+        to: To<'_>,
+        woken: bool,
+    ) -> Result<Option<(Connection, bool)>, UpstreamError> {
+        if woken || to.cluster.counts().is_alone() {
+            return self.get(to).await;
+        }
+        Ok(None)
+    }
+
+    /// A connection with room, or a new one if there may be one more.
+    async fn get(self: &Arc<Self>, to: To<'_>) -> Result<Option<(Connection, bool)>, UpstreamError> {
+        if let Some(ready) = self.ready().await {
+            return Ok(Some((ready, true)));
+        }
         if self.speaks_http1() {
-            return self.acquire_http1().await;
+            return match to
+                .cluster
+                .counts()
+                .connection(to.cluster.breakers.max_connections, to.host)
+            {
+                Some(open) => self.connect(to, open).await.map(|new| Some((new, false))),
+                None => Ok(self.borrow(to).await.map(|borrowed| (borrowed, true))),
+            };
         }
-        if let Some(lease) = self.h2.pick() {
-            return Ok((Connection::Http2(lease), true));
-        }
+        self.get_shared(to).await
+    }
+
+    /// The same where the connection may be shared: one dial serves all who wait for it.
+    async fn get_shared(self: &Arc<Self>, to: To<'_>) -> Result<Option<(Connection, bool)>, UpstreamError> {
         let before = self.failures.load(Ordering::Acquire);
         let permit = self.dialing.acquire().await;
-        if let Some(lease) = self.h2.pick() {
-            return Ok((Connection::Http2(lease), true));
-        }
-        if self.speaks_http1() {
-            drop(permit);
-            return self.acquire_http1().await;
+        if let Some(ready) = self.ready().await {
+            return Ok(Some((ready, true)));
         }
         if self.failures.load(Ordering::Acquire) != before {
             // The dial this request waited for has failed: share its outcome instead of queueing dials.
             let shared = self.last_failure.lock().clone();
             return Err(shared.unwrap_or(UpstreamError::ConnectTimeout));
         }
-        self.connect_new().await
-    }
-
-    /// In a box: dialling needs much room, and nearly every request finds a connection.
-    async fn connect_new(self: &Arc<Self>) -> Result<(Connection, bool), UpstreamError> {
-        Box::pin(self.connect())
-            .await
-            .map(|connection| (connection, false))
-    }
-
-    async fn acquire_http1(self: &Arc<Self>) -> Result<(Connection, bool), UpstreamError> {
-        match self.checkout().await {
-            Some(kept) => Ok((Connection::Http1(kept), true)),
-            None => self.connect_new().await,
+        let open = to
+            .cluster
+            .counts()
+            .connection(to.cluster.breakers.max_connections, to.host);
+        match open {
+            Some(open) if self.speaks_http1() => {
+                drop(permit);
+                self.connect(to, open).await.map(|new| Some((new, false)))
+            }
+            Some(open) => self.connect(to, open).await.map(|new| Some((new, false))),
+            None => Ok(self.borrow(to).await.map(|borrowed| (borrowed, true))),
         }
+    }
+
+    /// A connection of another worker that has room.
+    async fn borrow(self: &Arc<Self>, to: To<'_>) -> Option<Connection> {
+        for pool in to.host.pools() {
+            if let Some(ready) = pool.ready().await {
+                return Some(ready);
+            }
+        }
+        None
+    }
+
+    /// A connection that is open and has room.
+    async fn ready(&self) -> Option<Connection> {
+        if !self.speaks_http1()
+            && let Some(lease) = self.h2.pick()
+        {
+            return Some(Connection::Http2(lease));
+        }
+        self.checkout().await.map(Connection::Http1)
     }
 
     fn speaks_http1(&self) -> bool {
-        match self.endpoint.protocol {
-            Protocol::Http1 => true,
-            Protocol::Http2 => false,
-            Protocol::Negotiated => self.learned.load(Ordering::Relaxed) == 1,
-        }
+        self.learned.load(Ordering::Relaxed) == 1
     }
 
     /// The connection used last that is still alive. One whose response has just ended becomes ready
@@ -233,6 +360,12 @@ impl EndpointPool {
     async fn checkout(&self) -> Option<H1Connection> {
         loop {
             let mut kept = self.idle.lock().pop()?;
+            self.idle_total.fetch_sub(1, Ordering::Relaxed);
+            if kept.idle_since.elapsed() > LOOK_AFTER {
+                // One turn of the event loop: afterwards the connection knows what the kernel knows,
+                // above all that the upstream has closed it meanwhile.
+                tokio::task::yield_now().await;
+            }
             if kept.sender.is_closed() {
                 continue;
             }
@@ -242,115 +375,69 @@ impl EndpointPool {
         }
     }
 
-    async fn connect(self: &Arc<Self>) -> Result<Connection, UpstreamError> {
-        self.metrics.upstream_connect();
-        match self.connect_inner().await {
-            Ok(connection) => Ok(connection),
-            Err(error) => {
-                self.metrics.upstream_connect_error();
-                *self.last_failure.lock() = Some(error.clone());
-                self.failures.fetch_add(1, Ordering::Release);
-                Err(error)
-            }
-        }
+    async fn connect(self: &Arc<Self>, to: To<'_>, open: Open) -> Result<Connection, UpstreamError> {
+        self.upstreams.metrics.upstream_connect();
+        let connecting = self.connect_inner(to.host, open);
+        let connected = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(UpstreamError::ConnectTimeout),
+        };
+        connected.inspect_err(|error| {
+            self.upstreams.metrics.upstream_connect_error();
+            *self.last_failure.lock() = Some(error.clone());
+            self.failures.fetch_add(1, Ordering::Release);
+        })
     }
 
-    async fn connect_inner(self: &Arc<Self>) -> Result<Connection, UpstreamError> {
-        let (stream, h2) = dial(&self.endpoint, &self.resolver).await?;
+    async fn connect_inner(&self, host: &Arc<Host>, open: Open) -> Result<Connection, UpstreamError> {
+        let (stream, h2) = dial(&host.endpoint, &host.addresses, None, self.upstreams.bind()).await?;
         self.learned.store(if h2 { 2 } else { 1 }, Ordering::Relaxed);
         if h2 {
-            self.start_http2(stream).await
+            let (sender, allowed) = start::http2(stream, open).await?;
+            Ok(Connection::Http2(self.h2.add(sender, allowed)))
         } else {
-            start_http1(stream).await
+            start::http1(stream, open).await.map(Connection::Http1)
         }
     }
 
-    async fn start_http2(&self, stream: Stream) -> Result<Connection, UpstreamError> {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| UpstreamError::from_hyper(&error))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "upstream HTTP/2 connection ended");
-            }
-        });
-        Ok(Connection::Http2(self.h2.add(sender)))
-    }
-
-    fn keep(&self, mut connection: H1Connection) {
+    pub(super) fn keep(&self, mut connection: H1Connection) {
         if connection.sender.is_closed() {
             return;
         }
         connection.idle_since = Instant::now();
         let mut idle = self.idle.lock();
-        if idle.len() < MAX_IDLE {
+        if idle.len() < MAX_IDLE && self.idle_total.load(Ordering::Relaxed) < MAX_IDLE_TOTAL {
+            self.idle_total.fetch_add(1, Ordering::Relaxed);
             idle.push(connection);
         }
     }
-}
 
-async fn start_http1(stream: Stream) -> Result<Connection, UpstreamError> {
-    let (sender, connection) = http1::Builder::new()
-        .preserve_header_case(true)
-        .max_header_size(MAX_HEADER_BYTES)
-        .max_buf_size(MAX_BUFFER)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| UpstreamError::from_hyper(&error))?;
-    let task = tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "upstream HTTP/1.1 connection ended");
-        }
-    });
-    Ok(Connection::Http1(H1Connection {
-        sender,
-        task: task.abort_handle(),
-        idle_since: Instant::now(),
-    }))
-}
-
-/// Holds the connection while its response is read. Dropped early, the connection is closed: what is
-/// left on it belongs to nobody.
-pub struct Lease(Held);
-
-enum Held {
-    Http1(Arc<EndpointPool>, H1Connection),
-    Http2 { _lease: H2Lease },
-    Nothing,
-}
-
-impl Lease {
-    fn http1(pool: Arc<EndpointPool>, connection: H1Connection) -> Self {
-        Self(Held::Http1(pool, connection))
-    }
-
-    fn http2(lease: H2Lease) -> Self {
-        Self(Held::Http2 { _lease: lease })
-    }
-
-    /// The response was read to its end and the request was sent to its end: the connection may serve
-    /// again.
-    pub fn finish(mut self) {
-        if let Held::Http1(pool, connection) = std::mem::replace(&mut self.0, Held::Nothing) {
-            pool.keep(connection);
-        }
-    }
-
-    /// The connection has become a tunnel; it ends with it.
-    pub fn release(mut self) {
-        self.0 = Held::Nothing;
+    fn sweep(&self, now: Instant) {
+        let mut idle = self.idle.lock();
+        let before = idle.len();
+        idle.retain(|connection| {
+            !connection.sender.is_closed() && now.duration_since(connection.idle_since) < IDLE
+        });
+        self.idle_total.fetch_sub(before - idle.len(), Ordering::Relaxed);
+        drop(idle);
+        self.h2.sweep();
     }
 }
 
-impl Drop for Lease {
+impl Drop for HostPool {
     fn drop(&mut self) {
-        if let Held::Http1(_, connection) = &self.0 {
-            connection.task.abort();
-        }
+        let kept = self.idle.get_mut().len();
+        self.idle_total.fetch_sub(kept, Ordering::Relaxed);
     }
+}
+
+/// The request once more, if it has no body: for streams that are refused after they were sent.
+fn copy(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
+    let body = request.body().again()?;
+    let mut copy = Box::new(Request::new(body));
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
 }
