@@ -1,5 +1,7 @@
 //! JSON schema (2020-12) of the config file, made from the key table: editors complete and check with it.
 
+mod messages;
+
 use serde_json::{Map, Value, json};
 
 use crate::spec::keys::{self, Effect, FLAGS, Key, Kind};
@@ -29,7 +31,10 @@ fn object(keys: impl Iterator<Item = &'static Key>) -> Value {
 }
 
 fn property(key: &'static Key) -> Value {
-    let mut schema = of_kind(key.kind);
+    let mut schema = match key.kind {
+        Kind::Free => messages::of_option(key.name),
+        kind => of_kind(kind),
+    };
     let mut text = key.meaning.to_owned();
     match key.effect {
         Effect::Built => {}

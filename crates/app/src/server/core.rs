@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::observed::Observed;
 use super::store::{self, Broker};
 use crate::health::{Health, Status};
+use crate::telemetry::guard::Guards;
 use crate::telemetry::metrics::{self, ProcessMetrics};
 
 /// Longest wait for the first copy of the records at the start.
@@ -35,6 +36,8 @@ pub struct Core {
     pub registry: Registry,
     /// Metrics of the program itself.
     pub process: ProcessMetrics,
+    /// What stands before the metrics.
+    pub metrics_guard: Guards,
     /// State of every part.
     pub health: Arc<Health>,
     /// Ends background tasks.
@@ -74,6 +77,7 @@ impl Core {
             records,
             registry,
             process,
+            metrics_guard: Guards::default(),
             health,
             stop,
         })

@@ -10,6 +10,7 @@ use pomerium_config::watch::Watcher;
 
 use super::generation::Generation;
 use super::{Server, dataplane_options};
+use crate::telemetry::guard::Guard;
 use crate::telemetry::log;
 
 impl Server {
@@ -59,6 +60,7 @@ impl Server {
             .dataplane
             .bind(&dataplane_options(&next.settings, self.workers))
             .with_context(|| format!("address: cannot listen on {}", next.settings.listener.address))?;
+        let guard = next.settings.metrics.as_ref().map(Guard::build).transpose()?;
         // Nothing below can fail half-way: the TLS settings of the new snapshot are made before it is stored.
         self.dataplane.reload(next.snapshot)?;
         if let Err(error) = self.dataplane.listen(listeners) {
@@ -66,6 +68,9 @@ impl Server {
         }
         self.certificates.swap(next.certificates);
         self.control.swap(next.authenticate);
+        if let Some(guard) = guard {
+            self.core.metrics_guard.set(guard);
+        }
         log::set_levels(&next.settings.log);
         self.core
             .process
@@ -156,7 +161,8 @@ fn warn_about_restart(old: &Settings, new: &Settings) {
         ),
         (
             "metrics_address",
-            format!("{:?}", old.metrics) != format!("{:?}", new.metrics),
+            old.metrics.as_ref().map(|metrics| &metrics.address)
+                != new.metrics.as_ref().map(|metrics| &metrics.address),
         ),
         (
             "otel_*",

@@ -11,8 +11,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// An answer held in memory.
@@ -32,9 +34,11 @@ pub fn text(status: StatusCode, body: &str) -> Answer {
     answer
 }
 
-/// Serves `handler` on `listener` until `stop`.
-pub async fn serve<H>(listener: TcpListener, stop: CancellationToken, handler: H)
+/// Serves `handler` on `listener` until `stop`; each connection over the TLS that `tls` has for it at that time,
+/// plain where it has none.
+pub async fn serve<T, H>(listener: TcpListener, tls: T, stop: CancellationToken, handler: H)
 where
+    T: Fn() -> Option<TlsAcceptor> + Send,
     H: Fn(&Request<Incoming>) -> Answer + Clone + Send + Sync + 'static,
 {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -54,23 +58,50 @@ where
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             continue;
         };
-        let handler = handler.clone();
-        let stop = stop.clone();
+        let (acceptor, handler, stop) = (tls(), handler.clone(), stop.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let answer = handler(&request).map(Full::new);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
+            let connection = async {
+                match acceptor {
+                    None => connection(stream, handler).await,
+                    Some(acceptor) => secured(stream, acceptor, handler).await,
+                }
+            };
             tokio::select! {
-                result = connection => if let Err(error) = result { tracing::trace!(%error, "connection ended") },
+                () = connection => {}
                 () = stop.cancelled() => {}
             }
             drop(slot);
         });
+    }
+}
+
+async fn secured<H>(stream: TcpStream, acceptor: TlsAcceptor, handler: H)
+where
+    H: Fn(&Request<Incoming>) -> Answer,
+{
+    match tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => connection(stream, handler).await,
+        Ok(Err(error)) => tracing::info!(%error, "metrics: a TLS handshake failed"),
+        Err(_) => tracing::debug!("metrics: a TLS handshake took too long"),
+    }
+}
+
+async fn connection<S, H>(stream: S, handler: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Fn(&Request<Incoming>) -> Answer,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = handler(&request).map(Full::new);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::trace!(%error, "connection ended");
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
-use pomerium_config::settings::{MetricsSettings, Settings};
+use pomerium_config::settings::{Secret, Settings};
 use prometheus::{Encoder, GaugeVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::http::{Answer, text};
@@ -108,10 +108,10 @@ pub fn resident_bytes() -> Option<u64> {
 pub fn answer(
     registry: &Registry,
     process: &ProcessMetrics,
-    settings: &MetricsSettings,
+    basic_auth: Option<&Secret>,
     request: &Request<Incoming>,
 ) -> Answer {
-    if !authorized(settings, request.headers()) {
+    if !authorized(basic_auth, request.headers()) {
         let mut answer = text(
             StatusCode::UNAUTHORIZED,
             "this listener asks for a user name and a password\n",
@@ -139,8 +139,8 @@ pub fn answer(
     }
 }
 
-fn authorized(settings: &MetricsSettings, headers: &http::HeaderMap) -> bool {
-    let Some(expected) = &settings.basic_auth else {
+fn authorized(basic_auth: Option<&Secret>, headers: &http::HeaderMap) -> bool {
+    let Some(expected) = basic_auth else {
         return true;
     };
     let given = headers
@@ -157,8 +157,6 @@ fn authorized(settings: &MetricsSettings, headers: &http::HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use pomerium_config::settings::Secret;
-
     use super::*;
 
     fn headers(value: &str) -> http::HeaderMap {
@@ -167,15 +165,12 @@ mod tests {
 
     #[test]
     fn basic_auth_is_compared_whole() {
-        let settings = MetricsSettings {
-            address: ":0".into(),
-            basic_auth: Some(Secret::new(b"scraper:secret".to_vec())),
-            tls: None,
-        };
-        assert!(authorized(&settings, &headers("Basic c2NyYXBlcjpzZWNyZXQ=")));
-        assert!(!authorized(&settings, &headers("Basic c2NyYXBlcjpzZWNyZQ==")));
-        assert!(!authorized(&settings, &headers("Bearer c2NyYXBlcjpzZWNyZXQ=")));
-        assert!(!authorized(&settings, &http::HeaderMap::new()));
+        let expected = Secret::new(b"scraper:secret".to_vec());
+        let settings = Some(&expected);
+        assert!(authorized(settings, &headers("Basic c2NyYXBlcjpzZWNyZXQ=")));
+        assert!(!authorized(settings, &headers("Basic c2NyYXBlcjpzZWNyZQ==")));
+        assert!(!authorized(settings, &headers("Bearer c2NyYXBlcjpzZWNyZXQ=")));
+        assert!(!authorized(settings, &http::HeaderMap::new()));
     }
 
     fn scraped(config: &str) -> String {

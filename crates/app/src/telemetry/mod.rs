@@ -1,5 +1,6 @@
 //! How operators see the program: logs, metrics, traces.
 
+pub mod guard;
 pub mod http;
 pub mod log;
 pub mod metrics;

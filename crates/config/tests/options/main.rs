@@ -133,3 +133,39 @@ fn certificate() -> (String, String) {
 fn base64(text: &str) -> String {
     pomerium_crypto::encoding::base64_encode(text.as_bytes())
 }
+
+/// What the schema tells editors is what is read, field by field.
+#[test]
+fn the_schema_names_fields_that_exist() {
+    let schema = pomerium_config::schema();
+    let route = &schema["$defs"]["route"]["properties"];
+    let check = &route["health_checks"]["items"]["properties"];
+    let known = |fields: &serde_json::Value, wrap: &dyn Fn(&str) -> String| {
+        for name in fields.as_object().unwrap().keys() {
+            // A value of the wrong kind: it is complained about because the field is read.
+            let found = load(&routed(&wrap(&format!("{{{name}: [{{a: b}}]}}"))));
+            let named = |error: &Diagnostic| error.key.contains(&format!(".{name}"));
+            assert!(found.errors.iter().any(named), "{name}: {:?}", found.errors);
+        }
+    };
+    known(&route["outlier_detection"]["properties"], &|field| {
+        format!("outlier_detection: {field}")
+    });
+    known(check, &|field| format!("health_checks: [{field}]"));
+    for probe in ["http_health_check", "tcp_health_check", "grpc_health_check"] {
+        known(&check[probe]["properties"], &|field| {
+            format!("health_checks: [{{{probe}: {field}}}]")
+        });
+    }
+    let sans = &schema["properties"]["downstream_mtls"]["properties"]["match_subject_alt_names"]["items"]["properties"];
+    for kind in sans.as_object().unwrap().keys() {
+        let found = load(&format!(
+            "downstream_mtls: {{match_subject_alt_names: [{{{kind}: a}}]}}\n"
+        ));
+        assert_eq!(
+            found.settings().downstream_mtls.as_ref().unwrap().san.len(),
+            1,
+            "{kind}"
+        );
+    }
+}

@@ -119,28 +119,24 @@ pub(super) const METRICS: &[Key] = &[
         "metrics_certificate",
         Kind::Text,
         "Certificate of the metrics listener, base64 of PEM.",
-    )
-    .not_built(),
-    Key::new("metrics_certificate_key", Kind::Text, "Its key, base64 of PEM.").not_built(),
+    ),
+    Key::new("metrics_certificate_key", Kind::Text, "Its key, base64 of PEM."),
     Key::new(
         "metrics_certificate_file",
         Kind::Text,
         "Certificate of the metrics listener, PEM file.",
-    )
-    .not_built(),
-    Key::new("metrics_certificate_key_file", Kind::Text, "Its key, PEM file.").not_built(),
+    ),
+    Key::new("metrics_certificate_key_file", Kind::Text, "Its key, PEM file."),
     Key::new(
         "metrics_client_ca",
         Kind::Text,
         "Client CA of the metrics listener, base64 of PEM.",
-    )
-    .not_built(),
+    ),
     Key::new(
         "metrics_client_ca_file",
         Kind::Text,
         "Client CA of the metrics listener, PEM file.",
-    )
-    .not_built(),
+    ),
 ];
 
 pub(super) const OTEL: &[Key] = &[
