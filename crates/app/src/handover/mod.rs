@@ -1,0 +1,59 @@
+//! One process takes over from another, and nobody who connects notices.
+//!
+//! - [`activation`]: the service manager has opened the sockets (`LISTEN_FDS`).
+//! - [`successor`]: this process starts the program again (`SIGUSR2`), hands it its sockets and its store, and
+//!   finishes what it has begun.
+//! - [`predecessor`]: the other end of that.
+//!
+//! The two talk over a pair of UNIX sockets, one of which is the standard input of the new process, so that
+//! nobody else can take part: first the sockets ([`passing`]), then messages ([`channel`]). The store can be
+//! open in one process only, so it is handed over while the old process serves on from memory; what it has
+//! still to write afterwards goes through the new one ([`relay`]).
+
+pub mod activation;
+pub mod channel;
+pub mod passing;
+pub mod predecessor;
+pub mod relay;
+pub mod successor;
+
+use std::net::TcpListener;
+
+/// Listening sockets that were opened before this process, by what they are for.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// `address`.
+    pub main: Vec<TcpListener>,
+    /// `http_redirect_addr`.
+    pub redirect: Vec<TcpListener>,
+    /// `health_check_addr`.
+    pub health: Vec<TcpListener>,
+    /// `metrics_address`.
+    pub metrics: Vec<TcpListener>,
+}
+
+/// What a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Use {
+    /// `address`.
+    Main,
+    /// `http_redirect_addr`.
+    Redirect,
+    /// `health_check_addr`.
+    Health,
+    /// `metrics_address`.
+    Metrics,
+}
+
+impl Sockets {
+    /// The sockets for one use.
+    pub fn of(&mut self, what: Use) -> &mut Vec<TcpListener> {
+        match what {
+            Use::Main => &mut self.main,
+            Use::Redirect => &mut self.redirect,
+            Use::Health => &mut self.health,
+            Use::Metrics => &mut self.metrics,
+        }
+    }
+}
