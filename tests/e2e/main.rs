@@ -13,5 +13,6 @@ mod routing_cases;
 mod streaming;
 mod tools;
 mod traces;
+mod upgrade;
 mod upstream_faults;
 mod websocket;

@@ -2,14 +2,28 @@
 
 use anyhow::Result;
 use futures_util::{SinkExt, StreamExt};
-use pomerium_testing::{Environment, Route, Upstream};
+use pomerium_testing::{Client, Environment, Route, Upstream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-type Socket = WebSocketStream<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>;
+pub(crate) type Socket = WebSocketStream<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>;
 
 async fn open(env: &Environment) -> Result<Socket> {
+    open_as(env, None).await
+}
+
+/// As the person who is signed in with `client`.
+pub(crate) async fn open_with(env: &Environment, client: &Client) -> Result<Socket> {
+    client.follow(&env.url("ws", "/")).await?;
+    let cookie = client
+        .cookie(&env.url("ws", "/"), "_pomerium")
+        .unwrap_or_default();
+    open_as(env, Some(format!("_pomerium={cookie}"))).await
+}
+
+async fn open_as(env: &Environment, cookie: Option<String>) -> Result<Socket> {
+    pomerium_testing::install_crypto_provider();
     let config = rustls::ClientConfig::builder()
         .with_root_certificates(env.authority().roots()?)
         .with_no_client_auth();
@@ -18,11 +32,14 @@ async fn open(env: &Environment) -> Result<Socket> {
     let stream = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config))
         .connect(name, stream)
         .await?;
-    let request = format!("wss://{}/ws", env.authority_of("ws")).into_client_request()?;
+    let mut request = format!("wss://{}/ws", env.authority_of("ws")).into_client_request()?;
+    if let Some(cookie) = cookie {
+        request.headers_mut().insert("cookie", cookie.parse()?);
+    }
     Ok(client_async(request, stream).await?.0)
 }
 
-async fn echoes(socket: &mut Socket, text: &str) -> Result<()> {
+pub(crate) async fn echoes(socket: &mut Socket, text: &str) -> Result<()> {
     socket.send(Message::text(text)).await?;
     let answer = pomerium_testing::within("an echo", socket.next()).await?;
     assert_eq!(

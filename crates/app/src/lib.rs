@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod commands;
 pub mod demo;
+pub mod handover;
 pub mod health;
 pub mod server;
 pub mod telemetry;

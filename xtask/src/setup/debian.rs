@@ -48,6 +48,14 @@ const FOR_TESTS: &[Program] = &[
     program("curl", "curl", "usr/bin/curl"),
     program("h2load", "nghttp2-client", "usr/bin/h2load"),
     program("openssl", "openssl", "usr/bin/openssl"),
+    service("haproxy", "usr/sbin/haproxy"),
+    // Of systemd, which every Debian has, containers excepted: never started, only unpacked.
+    Program {
+        name: "systemd-socket-activate",
+        package: "systemd",
+        path: "usr/bin/systemd-socket-activate",
+        service: true,
+    },
 ];
 
 const FOR_BENCHES: &[Program] = &[

@@ -21,7 +21,7 @@ use crate::demo::files::{self, Files};
 use crate::demo::plan::{self, Plan, ROUTES, USERS};
 use crate::demo::sample::Sample;
 use crate::server::load::Source;
-use crate::server::{LogOutput, Options, Server};
+use crate::server::{LogOutput, Options, Server, Start};
 
 /// First port tried for the sample application.
 const SAMPLE_PORT: u16 = 8480;
@@ -89,6 +89,7 @@ async fn serve(args: &DemoArgs, dir: PathBuf, authority: &LocalAuthority) -> any
         source: Source::new(Some(&Files::of(&plan.dir).config), &BTreeMap::new()),
         log_output: LogOutput::File(plan.dir.join("access.log")),
         workers: None,
+        start: Start::default(),
     };
     let server = Server::start(options).await?;
     print(&welcome(&plan, &secret, authority));

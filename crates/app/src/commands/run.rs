@@ -6,17 +6,27 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::environment;
+use crate::handover::activation::Activated;
+use crate::handover::predecessor::Predecessor;
+use crate::handover::successor::Relaunch;
 use crate::server::load::Source;
-use crate::server::{LogOutput, Options, Server};
+use crate::server::{LogOutput, Options, Server, Start};
 
 /// Runs until a signal ends it.
 pub fn run(config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    // First of all, while there is one thread: both take what is theirs out of the process.
+    let start = Start {
+        predecessor: Predecessor::from_environment()?,
+        activated: Activated::from_environment()?,
+        relaunch: Some(Relaunch::of_this_process()?),
+    };
     let source = Source::new(config, &environment());
     runtime()?.block_on(async {
         let options = Options {
             source,
             log_output: LogOutput::Stdout,
             workers: None,
+            start,
         };
         Server::start(options).await?.run_until_stopped().await
     })?;

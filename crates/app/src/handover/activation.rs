@@ -41,7 +41,9 @@ impl Activated {
         let mut sockets = Sockets::default();
         let alone = self.0.len() == 1;
         for (name, socket) in self.0 {
-            let address = socket.local_addr().context("LISTEN_FDS: a socket without an address")?;
+            let address = socket
+                .local_addr()
+                .context("LISTEN_FDS: a socket without an address")?;
             let what = by_name(&name).or_else(|| by_port(address.port(), settings));
             let Some(what) = what.or_else(|| alone.then_some(Use::Main)) else {
                 bail!(

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
-use pomerium_api::databroker::{
-    Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions,
-};
+use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
@@ -37,10 +35,7 @@ impl Relay {
     async fn ask(&self, question: Body) -> Result<Records, Error> {
         let gone = || Error::Unavailable("the process that took over has ended".into());
         let (reply, answer) = oneshot::channel();
-        self.questions
-            .send((question, reply))
-            .await
-            .map_err(|_| gone())?;
+        self.questions.send((question, reply)).await.map_err(|_| gone())?;
         match answer.await.map_err(|_| gone())? {
             Body::Answer(records) => Ok(records),
             Body::Failed(Failed { not_found: true, .. }) => Err(Error::NotFound),
@@ -52,7 +47,7 @@ impl Relay {
 
 async fn carry(mut reader: OwnedReadHalf, mut writer: OwnedWriteHalf, mut asked: mpsc::Receiver<Question>) {
     let mut waiting: HashMap<u64, oneshot::Sender<Body>> = HashMap::new();
-    let answers = async_stream(&mut reader);
+    let answers = frames(&mut reader);
     let mut answers = std::pin::pin!(answers);
     let mut next = 0;
     loop {
@@ -76,7 +71,7 @@ async fn carry(mut reader: OwnedReadHalf, mut writer: OwnedWriteHalf, mut asked:
 }
 
 /// The messages that come in. A stream, so that one half read is not lost when something else happens first.
-fn async_stream(reader: &mut OwnedReadHalf) -> impl futures_util::Stream<Item = channel::Frame> {
+fn frames(reader: &mut OwnedReadHalf) -> impl futures_util::Stream<Item = channel::Frame> {
     futures_util::stream::unfold(reader, |reader| async {
         let frame = channel::read(reader).await.ok().flatten()?;
         Some((frame, reader))

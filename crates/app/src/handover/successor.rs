@@ -39,17 +39,16 @@ impl Relaunch {
             .args(&self.arguments)
             .env(VARIABLE, "1")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{} cannot be started", self.program.display()))?;
+        let mut successor = Successor {
+            child: Some(child),
+            channel: None,
+        };
         passing::send(&mut ours, sockets).context("the new process does not take the sockets")?;
         ours.set_nonblocking(true)?;
-        let (reader, writer) = tokio::net::UnixStream::from_std(ours)?.into_split();
-        Ok(Successor {
-            child,
-            reader,
-            writer,
-        })
+        successor.channel = Some(tokio::net::UnixStream::from_std(ours)?.into_split());
+        Ok(successor)
     }
 }
 
@@ -62,25 +61,30 @@ pub enum Wish {
     Nothing,
 }
 
-/// A process that is about to take over. Killed when dropped.
+/// A process that is about to take over. Killed when dropped, unless it was let go.
 #[derive(Debug)]
 pub struct Successor {
-    child: Child,
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    child: Option<Child>,
+    channel: Option<Channel>,
 }
+
+/// Both directions of the channel to it.
+pub type Channel = (OwnedReadHalf, OwnedWriteHalf);
 
 impl Successor {
     /// Waits for its next wish. Errors when it ends instead.
     pub async fn wish(&mut self) -> anyhow::Result<Wish> {
-        match channel::read(&mut self.reader).await {
+        let (Some(child), Some((reader, _))) = (&mut self.child, &mut self.channel) else {
+            bail!("the new process was let go");
+        };
+        match channel::read(reader).await {
             Ok(Some(frame)) => match frame.body {
                 Some(Body::StoreWanted(_)) => Ok(Wish::Store),
                 Some(Body::Ready(_)) => Ok(Wish::Nothing),
                 other => bail!("the new process says {other:?}"),
             },
             Ok(None) | Err(_) => {
-                let status = self.child.wait().await?;
+                let status = child.wait().await?;
                 bail!("the new process ended before it served ({status}); its log says why")
             }
         }
@@ -88,20 +92,36 @@ impl Successor {
 
     /// Tells it that the store is closed here.
     pub async fn store_is_free(&mut self) -> anyhow::Result<()> {
-        Ok(channel::write(&mut self.writer, 0, Body::StoreFree(true)).await?)
+        self.say(Body::StoreFree(true)).await
     }
 
     /// Its process id.
     pub fn id(&self) -> Option<u32> {
-        self.child.id()
+        self.child.as_ref().and_then(Child::id)
     }
 
     /// Leaves it to itself: from here on it outlives this process. Gives back the channel to its store.
-    pub async fn let_go(mut self) -> anyhow::Result<(OwnedReadHalf, OwnedWriteHalf)> {
-        channel::write(&mut self.writer, 0, Body::Taken(true)).await?;
-        let mut child = self.child;
-        // Whoever starts a process has to take note of its end.
-        tokio::spawn(async move { child.wait().await });
-        Ok((self.reader, self.writer))
+    pub async fn let_go(mut self) -> anyhow::Result<Channel> {
+        self.say(Body::Taken(true)).await?;
+        if let Some(mut child) = self.child.take() {
+            // Whoever starts a process has to take note of its end.
+            tokio::spawn(async move { child.wait().await });
+        }
+        self.channel.take().context("the new process was let go")
+    }
+
+    async fn say(&mut self, body: Body) -> anyhow::Result<()> {
+        let (_, writer) = self.channel.as_mut().context("the new process was let go")?;
+        Ok(channel::write(writer, 0, body).await?)
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child
+            && let Err(error) = child.start_kill()
+        {
+            tracing::debug!(%error, "the new process cannot be killed");
+        }
     }
 }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio_util::sync::CancellationToken;
 
 use super::{Health, Probe, Status};
 
 /// Longest status text, characters.
 const STATUS_LIMIT: usize = 80;
 
-/// Follows `health` and reports until the task is dropped. Returns at once when there is no service manager.
-pub async fn run(health: Arc<Health>) {
+/// Follows `health` and reports until `stop`. Returns at once when there is no service manager.
+pub async fn run(health: Arc<Health>, stop: CancellationToken) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
@@ -22,6 +23,7 @@ pub async fn run(health: Arc<Health>) {
         ready = report(&health, ready);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
             () = tick(&mut watchdog) => notify(&[NotifyState::Watchdog]),
         }
     }
@@ -61,6 +63,24 @@ fn report(health: &Health, was_ready: bool) -> bool {
         notify(&[NotifyState::Ready]);
     }
     was_ready || ready
+}
+
+/// A reload or an upgrade begins.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "the time of a reload cannot be told"),
+    }
+}
+
+/// It has ended: well or not, this process serves.
+pub fn reloaded() {
+    notify(&[NotifyState::Ready]);
+}
+
+/// Another process is the main one from here on.
+pub fn main_process(id: u32) {
+    notify(&[NotifyState::MainPid(id)]);
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::observed::Observed;
 use super::store::{self, Broker};
+use crate::handover::predecessor::Conversation;
 use crate::health::{Health, Status};
 use crate::telemetry::guard::Guards;
 use crate::telemetry::metrics::{self, ProcessMetrics};
@@ -46,14 +47,19 @@ pub struct Core {
 
 impl Core {
     /// Opens the store, waits until the records are here, prepares keys and metrics.
-    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+    /// `before` is the process that has the store now, if this one takes over from another.
+    pub async fn start(settings: &Settings, before: Option<&mut Conversation>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = secret(settings.secrets.shared.expose(), "shared_secret")?;
         let registry = metrics::registry(settings)?;
         let process = ProcessMetrics::register(&registry)?;
         let health = Arc::new(Health::default());
         let stop = CancellationToken::new();
-        let mut broker = store::open(&settings.databroker, &shared, Arc::clone(&clock))?;
+        let waiting = before.is_some();
+        if let Some(before) = before {
+            before.ask_for_store().await?;
+        }
+        let mut broker = store::open(&settings.databroker, &shared, Arc::clone(&clock), waiting).await?;
         broker.handle = Arc::new(Observed::new(broker.handle, Arc::clone(&health)));
         health.report("storage.backend", Status::Running);
         let records = SyncedRecords::new(Arc::clone(&broker.handle));

@@ -1,23 +1,46 @@
 //! The listeners for operators: health and metrics, away from the listener for people.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use anyhow::Context;
 use pomerium_config::settings::Settings;
 
 use super::core::Core;
+use crate::handover::Sockets;
 use crate::health;
 use crate::telemetry::guard::Guard;
 use crate::telemetry::{http, metrics};
 
-/// Starts them; they end with the process.
-pub async fn start(settings: &Settings, core: &Core) -> anyhow::Result<()> {
-    start_health(settings, core).await?;
-    start_metrics(settings, core).await
+/// Second handles on the sockets, to be handed to the process that takes over.
+#[derive(Debug)]
+pub struct Operators {
+    /// Health: its setting at the start, and its socket.
+    pub health: (String, TcpListener),
+    /// Metrics, if they are on.
+    pub metrics: Option<(String, TcpListener)>,
 }
 
-async fn start_health(settings: &Settings, core: &Core) -> anyhow::Result<()> {
-    let listener = http::bind(&settings.health_address)
+/// Starts them, on sockets that are open already where there are any; they end with the process.
+pub async fn start(settings: &Settings, core: &Core, sockets: &mut Sockets) -> anyhow::Result<Operators> {
+    let health = start_health(settings, core, sockets.health.pop()).await?;
+    let metrics = start_metrics(settings, core, sockets.metrics.pop()).await?;
+    Ok(Operators {
+        health: (settings.health_address.clone(), health),
+        metrics: settings
+            .metrics
+            .as_ref()
+            .map(|settings| settings.address.clone())
+            .zip(metrics),
+    })
+}
+
+async fn start_health(
+    settings: &Settings,
+    core: &Core,
+    handed: Option<TcpListener>,
+) -> anyhow::Result<TcpListener> {
+    let (listener, handle) = open(&settings.health_address, handed)
         .await
         .with_context(|| format!("health_check_addr: cannot listen on {}", settings.health_address))?;
     let state = Arc::clone(&core.health);
@@ -27,18 +50,19 @@ async fn start_health(settings: &Settings, core: &Core) -> anyhow::Result<()> {
         core.stop.clone(),
         move |request| health::server::answer(&state, request.method(), request.uri().path()),
     ));
-    if !settings.systemd_disabled {
-        tokio::spawn(health::systemd::run(Arc::clone(&core.health)));
-    }
-    Ok(())
+    Ok(handle)
 }
 
-async fn start_metrics(settings: &Settings, core: &Core) -> anyhow::Result<()> {
+async fn start_metrics(
+    settings: &Settings,
+    core: &Core,
+    handed: Option<TcpListener>,
+) -> anyhow::Result<Option<TcpListener>> {
     let Some(settings) = &settings.metrics else {
-        return Ok(());
+        return Ok(None);
     };
     core.metrics_guard.set(Guard::build(settings)?);
-    let listener = http::bind(&settings.address)
+    let (listener, handle) = open(&settings.address, handed)
         .await
         .with_context(|| format!("metrics_address: cannot listen on {}", settings.address))?;
     let (registry, process) = (core.registry.clone(), core.process.clone());
@@ -47,5 +71,18 @@ async fn start_metrics(settings: &Settings, core: &Core) -> anyhow::Result<()> {
     tokio::spawn(http::serve(listener, tls, core.stop.clone(), move |request| {
         metrics::answer(&registry, &process, guards.current().basic_auth.as_ref(), request)
     }));
-    Ok(())
+    Ok(Some(handle))
+}
+
+async fn open(
+    address: &str,
+    handed: Option<TcpListener>,
+) -> std::io::Result<(tokio::net::TcpListener, TcpListener)> {
+    let listener = match handed {
+        Some(listener) => listener,
+        None => http::bind(address).await?.into_std()?,
+    };
+    listener.set_nonblocking(true)?;
+    let handle = listener.try_clone()?;
+    Ok((tokio::net::TcpListener::from_std(listener)?, handle))
 }

@@ -13,6 +13,8 @@ pub mod observed;
 pub mod reload;
 pub mod signals;
 pub mod store;
+mod switch;
+mod upgrade;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -29,13 +31,18 @@ use pomerium_authorize::{AssertionSigner, SessionResolver};
 use pomerium_certs::CertStore;
 use pomerium_config::settings::Settings;
 use pomerium_identity::refresh::{RefreshDeps, RefreshSettings, Refresher};
-use pomerium_proxy::{Dataplane, LogSink, Metrics, Shared, Tracer};
+use pomerium_proxy::{Dataplane, Handed, LogSink, Metrics, Shared, Tracer};
 
 use self::control::Control;
 use self::core::Core;
 use self::generation::Generation;
+use self::listeners::Operators;
 use self::load::Source;
 use self::signals::{Request, Signals};
+use self::upgrade::Outcome;
+use crate::handover::activation::Activated;
+use crate::handover::predecessor::Predecessor;
+use crate::handover::successor::Relaunch;
 use crate::health::{self, Status};
 use crate::telemetry::{log, otel, spans::Spans};
 
@@ -62,6 +69,19 @@ pub struct Options {
     pub log_output: LogOutput,
     /// Worker threads; one per core unless given.
     pub workers: Option<usize>,
+    /// What this process was given by the one before it or by the service manager.
+    pub start: Start,
+}
+
+/// How this process came to be, and how another one takes over from it.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// The process that this one takes over from.
+    pub predecessor: Option<Predecessor>,
+    /// Sockets of the service manager.
+    pub activated: Activated,
+    /// How to start the program again; `None` where it cannot be upgraded in place.
+    pub relaunch: Option<Relaunch>,
 }
 
 /// The running services. Dropping it cuts everything; see [`Server::run_until_stopped`] for the kind way.
@@ -76,6 +96,9 @@ pub struct Server {
     tracing: Option<SdkTracerProvider>,
     settings: Mutex<Arc<Settings>>,
     workers: Option<usize>,
+    operators: Operators,
+    relaunch: Option<Relaunch>,
+    signals: Mutex<Option<Signals>>,
     /// Held while a reload is under way.
     reloading: Mutex<()>,
 }
@@ -88,7 +111,14 @@ impl Server {
         let settings = options.source.load()?;
         log::set_levels(&settings.log);
         tracing::info!(version = crate::VERSION, envoy_version = "none", "cmd/pomerium");
-        let core = Core::start(&settings).await?;
+        let (mut sockets, mut before) = match options.start.predecessor {
+            Some(predecessor) => {
+                let (sockets, before) = predecessor.meet(&settings)?;
+                (sockets, Some(before))
+            }
+            None => (options.start.activated.assign(&settings)?, None),
+        };
+        let core = Core::start(&settings, before.as_mut()).await?;
         let state = Arc::<State>::default();
         let first = Generation::build(settings, &core, Arc::clone(&state), None)?;
         let settings = first.settings;
@@ -98,14 +128,27 @@ impl Server {
         let sink = log_sink(&options.log_output, &metrics)?;
         let (tracing, tracer) = tracer(&settings)?;
         let shared = shared(&core, &control, (metrics, sink.clone()), tracer);
-        let dataplane = Dataplane::start(
+        let handed = Handed {
+            main: std::mem::take(&mut sockets.main),
+            redirect: std::mem::take(&mut sockets.redirect),
+        };
+        let dataplane = Dataplane::start_with(
             &dataplane_options(&settings, options.workers),
+            &handed,
             first.snapshot,
             Arc::clone(&certificates),
             shared,
         )
         .with_context(|| format!("address: cannot listen on {}", settings.listener.address))?;
-        listeners::start(&settings, &core).await?;
+        drop(handed);
+        let signals = Signals::install().context("signals cannot be received")?;
+        let operators = listeners::start(&settings, &core, &mut sockets).await?;
+        if let Some(before) = before {
+            before.ready(Arc::clone(&core.broker.handle)).await?;
+        }
+        if !settings.systemd_disabled {
+            tokio::spawn(health::systemd::run(Arc::clone(&core.health), core.stop.clone()));
+        }
         start_refresh(&settings, &core, &control);
         report_running(&core, &settings, &dataplane);
         let source = options.source;
@@ -120,6 +163,9 @@ impl Server {
             tracing,
             settings: Mutex::new(settings),
             workers: options.workers,
+            operators,
+            relaunch: options.start.relaunch,
+            signals: Mutex::new(Some(signals)),
             reloading: Mutex::new(()),
         };
         let server = Arc::new(server);
@@ -137,22 +183,32 @@ impl Server {
         Arc::clone(&self.settings.lock())
     }
 
-    /// Serves until a signal ends it: the first softly, the second at once.
+    /// Serves until a signal ends it, the first softly, the second at once; or until another process has taken
+    /// over.
     pub async fn run_until_stopped(self: Arc<Self>) -> anyhow::Result<()> {
-        let mut signals = Signals::install().context("signals cannot be received")?;
-        loop {
+        let signals = self.signals.lock().take();
+        let mut signals = signals.context("this server is run already")?;
+        let replaced = loop {
             match signals.next().await {
-                Request::Stop => break,
-                Request::Reload => {
-                    tracing::info!("config: received SIGHUP, reloading config");
-                    let server = Arc::clone(&self);
-                    // Not awaited: a signal to stop must not wait for a slow disk.
-                    tokio::task::spawn_blocking(move || server.reload());
-                }
+                Request::Stop => break false,
+                Request::Reload => self.reload_beside(),
+                Request::Upgrade => match self.upgrade(&mut signals).await {
+                    Ok(Outcome::Replaced) => break true,
+                    Ok(Outcome::Stopped) => break false,
+                    Err(error) => {
+                        let why = format!("{error:#}");
+                        tracing::error!(error = why, "upgrade: it failed; this process goes on");
+                    }
+                },
             }
-        }
+        };
         tracing::info!("cmd/pomerium: exiting");
-        self.core.health.terminate();
+        if replaced {
+            // Health, metrics, refresh and the word to the service manager are the other process's now.
+            self.core.stop.cancel();
+        } else {
+            self.core.health.terminate();
+        }
         tokio::select! {
             emptied = self.dataplane.drain(GRACE) => if !emptied {
                 tracing::warn!("connections that did not end within the grace period are cut");
@@ -161,6 +217,22 @@ impl Server {
         }
         self.stop().await;
         Ok(())
+    }
+
+    /// Reloads without waiting for it: a signal to stop must not wait for a slow disk.
+    fn reload_beside(self: &Arc<Self>) {
+        tracing::info!("config: received SIGHUP, reloading config");
+        let server = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let told = !server.settings().systemd_disabled;
+            if told {
+                health::systemd::reloading();
+            }
+            server.reload();
+            if told {
+                health::systemd::reloaded();
+            }
+        });
     }
 
     /// Stops everything at once; acknowledged records and written log lines are kept.
@@ -185,7 +257,7 @@ impl Server {
 
 /// Waits for another signal to stop; a configuration that changes meanwhile is of no use any more.
 async fn second_stop(signals: &mut Signals) {
-    while signals.next().await == Request::Reload {
+    while signals.next().await != Request::Stop {
         tracing::info!("config: not reloaded, the program is stopping");
     }
 }

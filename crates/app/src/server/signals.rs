@@ -1,4 +1,4 @@
-//! Signals: stop softly, stop at once, reload.
+//! Signals: stop softly, stop at once, reload, upgrade.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -9,13 +9,17 @@ pub enum Request {
     Stop,
     /// `SIGHUP`: read the configuration again.
     Reload,
+    /// `SIGUSR2`: let the program that lies at our path now take over.
+    Upgrade,
 }
 
 /// The signals of this process.
+#[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -25,6 +29,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -34,6 +39,7 @@ impl Signals {
             _ = self.terminate.recv() => Request::Stop,
             _ = self.interrupt.recv() => Request::Stop,
             _ = self.hangup.recv() => Request::Reload,
+            _ = self.user.recv() => Request::Upgrade,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::state::{ConnLimits, ConnState, Verdict};
 use crate::lifecycle::Phase;
@@ -25,6 +25,8 @@ pub(super) struct Driver<C> {
     limits: ConnLimits,
     timer: Option<Pin<Box<Sleep>>>,
     finishing: bool,
+    /// Until when a connection that has not spoken yet may begin, once the process drains.
+    last_call: Option<Pin<Box<Sleep>>>,
 }
 
 impl<C: Graceful> Driver<C> {
@@ -36,6 +38,7 @@ impl<C: Graceful> Driver<C> {
             limits,
             timer: None,
             finishing: false,
+            last_call: None,
         };
         if let Verdict::Wait(at) = this.state.verdict(&limits) {
             this.timer = Some(Box::pin(sleep_until(at)));
@@ -47,6 +50,12 @@ impl<C: Graceful> Driver<C> {
         if !std::mem::replace(&mut self.finishing, true) {
             self.connection.as_mut().graceful();
         }
+    }
+
+    /// A client that has just connected may have its first request on the way: it gets a moment.
+    fn poll_last_call(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let last_call = self.last_call.get_or_insert_with(|| Box::pin(sleep(LAST_CALL)));
+        last_call.as_mut().poll(cx)
     }
 
     /// Ready when the connection is to be cut.
@@ -76,6 +85,8 @@ impl<C: Graceful> Driver<C> {
 
 const MINIMUM: std::time::Duration = std::time::Duration::from_millis(10);
 const CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a connection that has not spoken yet may do so once the process drains.
+pub(super) const LAST_CALL: std::time::Duration = std::time::Duration::from_secs(2);
 
 impl<C: Graceful> Future for Driver<C> {
     type Output = ();
@@ -95,7 +106,7 @@ impl<C: Graceful> Future for Driver<C> {
                 }
                 Poll::Ready(())
             }
-            Poll::Pending if this.finishing && this.state.is_fresh() => Poll::Ready(()),
+            Poll::Pending if this.finishing && this.state.is_fresh() => this.poll_last_call(cx),
             Poll::Pending => this.poll_clock(cx),
         }
     }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::Conn;
-use super::driver::{Driver, Graceful};
+use super::driver::{Driver, Graceful, LAST_CALL};
 use super::io::{ServerStream, Transport};
 use super::service::Requests;
 use super::state::{ConnLimits, ConnState};
@@ -134,11 +134,17 @@ async fn serve_plain(
                     Ok(Ok(h2)) => h2,
                     _ => return,
                 },
-                () = worker.lifecycle.draining.cancelled() => return,
+                () = last_call(&worker) => return,
             }
         }
     };
     serve(worker, Transport::Plain(socket), h2, addresses, false).await;
+}
+
+/// Some time after the process has begun to drain.
+async fn last_call(worker: &Worker) {
+    worker.lifecycle.draining.cancelled().await;
+    tokio::time::sleep(LAST_CALL).await;
 }
 
 /// Whether the client opens with the HTTP/2 preface. `PRI` is no method of HTTP/1.1, so its four first
