@@ -7,12 +7,16 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program")]
 
 mod authorizer;
+mod bodies;
 mod compare;
 mod load;
 mod process;
+mod reloads;
 mod report;
 mod rivals;
 mod routes;
+mod soak;
+mod sockets;
 mod startup;
 mod statistics;
 mod upstream;
@@ -20,7 +24,7 @@ mod upstream;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Measures Pomerium beside nginx, haproxy and Envoy.
 #[derive(Debug, Parser)]
@@ -36,16 +40,42 @@ struct Cli {
     /// Only these rows, by a part of their name
     #[arg(long)]
     only: Vec<String>,
-    /// Leave out the parts about start-up and numbers of routes
-    #[arg(long)]
-    comparison_only: bool,
+    /// Only these parts; all unless given
+    #[arg(long, value_enum)]
+    part: Vec<Part>,
     /// Replace the measured section of this file
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
 }
 
+/// A section of the figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// CPU per request and memory beside the others
+    Comparison,
+    /// Large bodies beside nginx
+    Bodies,
+    /// Start-up and idle memory
+    Startup,
+    /// Numbers of routes
+    Routes,
+    /// Idle WebSockets
+    Sockets,
+    /// Reloads under load
+    Reloads,
+}
+
 #[derive(Debug, Subcommand)]
 enum Role {
+    /// Mixed load for a while; fails when a request fails or memory grows
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+    },
+    /// Holds WebSockets open
+    #[command(hide = true)]
+    Holder(sockets::Holder),
     /// Answers 100 bytes to everything
     #[command(hide = true)]
     Upstream,
@@ -53,6 +83,11 @@ enum Role {
     #[command(hide = true)]
     Authorizer,
 }
+
+/// Idle WebSockets of the measurement.
+const SOCKETS: usize = 8_000;
+/// Reloads of the measurement.
+const RELOADS: usize = 1_000;
 
 /// What a run is made of.
 #[derive(Debug, Clone, Copy)]
@@ -67,14 +102,21 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     let mut runtime = match cli.role {
         // The other ends of the wire use one thread, so that the proxy has the other core.
-        Some(_) => tokio::runtime::Builder::new_current_thread(),
-        None => tokio::runtime::Builder::new_multi_thread(),
+        Some(Role::Upstream | Role::Authorizer | Role::Holder(_)) => {
+            tokio::runtime::Builder::new_current_thread()
+        }
+        Some(Role::Soak { .. }) | None => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = runtime.enable_all().build()?;
     runtime.block_on(async {
-        match cli.role {
+        match &cli.role {
             Some(Role::Upstream) => upstream::serve().await,
             Some(Role::Authorizer) => authorizer::serve().await,
+            Some(Role::Holder(holder)) => sockets::hold(holder.clone()).await,
+            Some(Role::Soak { minutes }) => tokio::select! {
+                result = Box::pin(soak::run(*minutes)) => result,
+                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            },
             // What was started ends with what started it, also when someone loses patience.
             None => tokio::select! {
                 result = Box::pin(measure(&cli)) => result,
@@ -89,10 +131,25 @@ async fn measure(cli: &Cli) -> Result<()> {
         requests: cli.requests,
         runs: cli.runs,
     };
-    let mut text = compare::run(size, &cli.only).await?;
-    if !cli.comparison_only {
-        text.push_str(&startup::run(size).await?);
-        text.push_str(&routes::run(size).await?);
+    let wanted = |part| cli.part.is_empty() || cli.part.contains(&part);
+    let mut text = String::new();
+    if wanted(Part::Comparison) {
+        text.push_str(&Box::pin(compare::run(size, &cli.only)).await?);
+    }
+    if wanted(Part::Bodies) {
+        text.push_str(&Box::pin(bodies::run(size)).await?);
+    }
+    if wanted(Part::Startup) {
+        text.push_str(&Box::pin(startup::run(size)).await?);
+    }
+    if wanted(Part::Routes) {
+        text.push_str(&Box::pin(routes::run(size)).await?);
+    }
+    if wanted(Part::Sockets) {
+        text.push_str(&Box::pin(sockets::run(SOCKETS)).await?);
+    }
+    if wanted(Part::Reloads) {
+        text.push_str(&Box::pin(reloads::run(RELOADS)).await?);
     }
     println!("{text}");
     if let Some(file) = &cli.write {

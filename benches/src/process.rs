@@ -26,6 +26,32 @@ pub fn resident(root: u32) -> Result<u64> {
         .sum())
 }
 
+/// Begins a new measure of [`peak`].
+pub fn forget_peak(root: u32) -> Result<()> {
+    for process in family(root)? {
+        fs::write(format!("/proc/{process}/clear_refs"), "5")
+            .context("the peak of memory cannot be reset")?;
+    }
+    Ok(())
+}
+
+/// The most resident memory of a process and its living children since [`forget_peak`], in bytes, pages they
+/// share counted once for each.
+pub fn peak(root: u32) -> Result<u64> {
+    Ok(family(root)?
+        .into_iter()
+        .filter_map(|process| status(process, "VmHWM:"))
+        .sum())
+}
+
+/// A field of /proc/<pid>/status, in bytes.
+fn status(process: u32, field: &str) -> Option<u64> {
+    kilobytes(
+        &fs::read_to_string(format!("/proc/{process}/status")).ok()?,
+        field,
+    )
+}
+
 fn family(root: u32) -> Result<Vec<u32>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc").context("/proc: this benchmark needs Linux")? {
@@ -59,7 +85,13 @@ fn ticks(process: u32) -> Option<u64> {
 }
 
 fn memory(process: u32, field: &str) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+    kilobytes(
+        &fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?,
+        field,
+    )
+}
+
+fn kilobytes(text: &str, field: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.starts_with(field))?;
     line.split_whitespace()
         .nth(1)?
