@@ -17,9 +17,17 @@ pub(super) trait Graceful: Future<Output = hyper::Result<()>> {
     fn graceful(self: Pin<&mut Self>);
 }
 
+/// How a connection came to its end.
+pub(super) enum Ended<C> {
+    /// It is closed, or has become something else.
+    Closed,
+    /// A request head needs a parser with more room; nothing else is under way.
+    NeedsWide(Box<C>),
+}
+
 /// The future of one connection.
 pub(super) struct Driver<C> {
-    connection: Pin<Box<C>>,
+    connection: Option<Box<C>>,
     state: Arc<ConnState>,
     worker: Arc<Worker>,
     limits: ConnLimits,
@@ -29,10 +37,10 @@ pub(super) struct Driver<C> {
     last_call: Option<Pin<Box<Sleep>>>,
 }
 
-impl<C: Graceful> Driver<C> {
+impl<C: Graceful + Unpin> Driver<C> {
     pub(super) fn new(connection: C, state: Arc<ConnState>, worker: Arc<Worker>, limits: ConnLimits) -> Self {
         let mut this = Self {
-            connection: Box::pin(connection),
+            connection: Some(Box::new(connection)),
             state,
             worker,
             limits,
@@ -47,8 +55,10 @@ impl<C: Graceful> Driver<C> {
     }
 
     fn finish(&mut self) {
-        if !std::mem::replace(&mut self.finishing, true) {
-            self.connection.as_mut().graceful();
+        if !std::mem::replace(&mut self.finishing, true)
+            && let Some(connection) = &mut self.connection
+        {
+            Pin::new(&mut **connection).graceful();
         }
     }
 
@@ -88,26 +98,42 @@ const CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long a connection that has not spoken yet may do so once the process drains.
 pub(super) const LAST_CALL: std::time::Duration = std::time::Duration::from_secs(2);
 
-impl<C: Graceful> Future for Driver<C> {
-    type Output = ();
+impl<C: Graceful + Unpin> Driver<C> {
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Ended<C>> {
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(Ended::Closed);
+        };
+        if let Poll::Ready(result) = Pin::new(&mut **connection).poll(cx) {
+            if let Err(error) = result {
+                tracing::debug!(%error, "downstream connection ended");
+            }
+            return Poll::Ready(Ended::Closed);
+        }
+        if self.state.waits_for_wide() && self.state.is_flushed() {
+            let connection = self.connection.take();
+            return Poll::Ready(connection.map_or(Ended::Closed, Ended::NeedsWide));
+        }
+        Poll::Pending
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+impl<C: Graceful + Unpin> Future for Driver<C> {
+    type Output = Ended<C>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<C>> {
         let this = &mut *self;
         this.state.driver.register(cx.waker());
         match this.worker.lifecycle.phase() {
             Phase::Running => {}
             Phase::Draining => this.finish(),
-            Phase::Stopped => return Poll::Ready(()),
+            Phase::Stopped => return Poll::Ready(Ended::Closed),
         }
-        match this.connection.as_mut().poll(cx) {
-            Poll::Ready(result) => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "downstream connection ended");
-                }
-                Poll::Ready(())
+        match this.poll_connection(cx) {
+            Poll::Ready(ended) => Poll::Ready(ended),
+            Poll::Pending if this.finishing && this.state.is_fresh() => {
+                this.poll_last_call(cx).map(|()| Ended::Closed)
             }
-            Poll::Pending if this.finishing && this.state.is_fresh() => this.poll_last_call(cx),
-            Poll::Pending => this.poll_clock(cx),
+            Poll::Pending => this.poll_clock(cx).map(|()| Ended::Closed),
         }
     }
 }

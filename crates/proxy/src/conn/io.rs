@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -24,6 +25,29 @@ pub enum Transport {
 pub struct ServerStream {
     pub(super) transport: Transport,
     pub(super) state: Arc<ConnState>,
+    /// Read before, and not yet handed out.
+    held: Bytes,
+}
+
+impl ServerStream {
+    pub(super) fn new(transport: Transport, state: Arc<ConnState>) -> Self {
+        Self {
+            transport,
+            state,
+            held: Bytes::new(),
+        }
+    }
+
+    /// Bytes that are handed out before what was held back.
+    pub(super) fn put_back(&mut self, before: &[u8]) {
+        self.held = [before, &self.held].concat().into();
+    }
+
+    fn hand_out(&mut self, buf: &mut ReadBuf<'_>) {
+        let size = self.held.len().min(buf.remaining());
+        buf.put_slice(&self.held[..size]);
+        self.held.advance(size);
+    }
 }
 
 impl AsyncRead for ServerStream {
@@ -32,6 +56,13 @@ impl AsyncRead for ServerStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.state.waits_for_wide() {
+            return Poll::Pending;
+        }
+        if !self.held.is_empty() {
+            self.hand_out(buf);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -39,6 +70,11 @@ impl AsyncRead for ServerStream {
         };
         if buf.filled().len() > before {
             self.state.received();
+            if self.state.is_too_wide(&buf.filled()[before..]) {
+                self.held = Bytes::copy_from_slice(&buf.filled()[before..]);
+                buf.set_filled(before);
+                return Poll::Pending;
+            }
         }
         polled
     }

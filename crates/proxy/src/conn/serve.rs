@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::Conn;
-use super::driver::{Driver, Graceful, LAST_CALL};
+use super::driver::{Driver, Ended, Graceful, LAST_CALL};
 use super::io::{ServerStream, Transport};
 use super::service::Requests;
 use super::state::{ConnLimits, ConnState};
@@ -185,27 +185,41 @@ async fn serve(
         state: state.clone(),
         worker: worker.clone(),
     };
-    let stream = TokioIo::new(ServerStream {
-        transport,
-        state: state.clone(),
-    });
+    let stream = ServerStream::new(transport, state.clone());
     if h2 {
         state.is_multiplexed();
-        let connection = http2_builder().serve_connection(stream, Requests(conn));
+        let connection = http2_builder().serve_connection(TokioIo::new(stream), Requests(conn));
         Driver::new(connection, state, worker, limits).await;
     } else {
-        let connection = http1_builder()
-            .serve_connection(stream, Requests(conn))
-            .with_upgrades();
-        Driver::new(connection, state, worker, limits).await;
+        serve_http1(stream, conn, limits).await;
     }
+}
+
+/// Nearly every request fits the parser that allocates nothing. At the first head that does not, the
+/// connection goes on with one that does, from the first byte of that head.
+async fn serve_http1(stream: ServerStream, conn: Conn, limits: ConnLimits) {
+    let (state, worker) = (conn.state.clone(), conn.worker.clone());
+    let narrow = http1_builder()
+        .serve_connection(TokioIo::new(stream), Requests(conn.clone()))
+        .with_upgrades();
+    let Ended::NeedsWide(narrow) = Driver::new(narrow, state.clone(), worker.clone(), limits).await else {
+        return;
+    };
+    let Some(parts) = narrow.into_parts() else { return };
+    let mut stream = parts.io.into_inner();
+    stream.put_back(&parts.read_buf);
+    state.is_wide();
+    let wide = http1_builder()
+        .max_headers(MAX_FIELDS)
+        .serve_connection(TokioIo::new(stream), Requests(conn))
+        .with_upgrades();
+    Driver::new(wide, state, worker, limits).await;
 }
 
 fn http1_builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .preserve_header_case(true)
-        .max_headers(MAX_FIELDS)
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_HEAD + 16 * 1024);
     builder

@@ -19,8 +19,23 @@ pub(crate) struct ConnState {
     idle_since: AtomicU64,
     head_since: AtomicU64,
     blocked_since: AtomicU64,
+    width: Width,
     /// Wakes the driver when the process drains or stops.
     pub(super) driver: AtomicWaker,
+}
+
+/// Lines of a request head that the library parses without an allocation: 100 fields with the request line.
+const NARROW_LINES: usize = 100;
+
+/// How many lines the request heads of an HTTP/1.1 connection have.
+#[derive(Debug, Default)]
+struct Width {
+    /// Of the head that is arriving.
+    lines: AtomicUsize,
+    /// The head is too wide for the parser in use: what came is held back until there is another.
+    waits: AtomicBool,
+    /// The parser in use takes every head.
+    wide: AtomicBool,
 }
 
 /// Limits of a connection; `None` is off.
@@ -57,6 +72,7 @@ impl ConnState {
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
+            width: Width::default(),
             driver: AtomicWaker::new(),
         })
     }
@@ -97,6 +113,7 @@ impl ConnState {
         self.running.fetch_add(1, Ordering::Relaxed);
         self.served.store(true, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
+        self.width.lines.store(0, Ordering::Relaxed);
         Guard(self.clone())
     }
 
@@ -105,6 +122,39 @@ impl ConnState {
         !self.served.load(Ordering::Relaxed)
             && self.head_since.load(Ordering::Relaxed) == 0
             && !self.multiplexed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a head has more lines with these bytes than the parser in use has room for. From then on the
+    /// connection waits for another parser.
+    pub(super) fn is_too_wide(&self, received: &[u8]) -> bool {
+        let counts = self.running.load(Ordering::Relaxed) == 0
+            && !self.multiplexed.load(Ordering::Relaxed)
+            && !self.width.wide.load(Ordering::Relaxed);
+        if !counts {
+            return false;
+        }
+        let more = received.iter().filter(|byte| **byte == b'\n').count();
+        let lines = self.width.lines.load(Ordering::Relaxed) + more;
+        self.width.lines.store(lines, Ordering::Relaxed);
+        let too_wide = lines > NARROW_LINES;
+        self.width.waits.store(too_wide, Ordering::Relaxed);
+        too_wide
+    }
+
+    /// Whether the connection waits for a parser of wide heads.
+    pub(super) fn waits_for_wide(&self) -> bool {
+        self.width.waits.load(Ordering::Relaxed)
+    }
+
+    /// Whether everything that was written has left, as far as is known.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.blocked_since.load(Ordering::Relaxed) == 0
+    }
+
+    /// The parser in use takes heads of every allowed size.
+    pub(super) fn is_wide(&self) {
+        self.width.wide.store(true, Ordering::Relaxed);
+        self.width.waits.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn wake(&self) {

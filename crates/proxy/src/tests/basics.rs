@@ -204,3 +204,50 @@ async fn the_redirect_listener_sends_everybody_to_https() {
         "{reply}"
     );
 }
+
+#[tokio::test]
+async fn heads_of_many_fields_pass_between_ordinary_ones_on_one_connection() {
+    let upstream = mirror().await;
+    let proxy = Proxy::start(&settings("", &public(upstream, ""))).await;
+    let mut client = proxy.connect().await;
+    for fields in [0, 90, 300, 0, 980, 1] {
+        let many: String = (0..fields).map(|n| format!("X-Field-{n}: {n}\r\n")).collect();
+        let (first, second) = many.split_at(many.len() / 2);
+        client
+            .send(&format!(
+                "GET /{fields} HTTP/1.1\r\nHost: app.example.com\r\n{first}"
+            ))
+            .await;
+        client.send(&format!("{second}\r\n")).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 200, "{fields}");
+        let seen = answer.text();
+        assert!(seen.starts_with(&format!("GET /{fields} HTTP/1.1")), "{seen}");
+        assert_eq!(seen.matches("X-Field-").count(), fields);
+    }
+    let too_many: String = (0..1001).map(|n| format!("X-Field-{n}: {n}\r\n")).collect();
+    let request = format!("GET / HTTP/1.1\r\nHost: app.example.com\r\n{too_many}\r\n");
+    client.send(&request).await;
+    assert_eq!(client.answer().await.status, 431);
+}
+
+#[tokio::test]
+async fn a_wide_head_right_behind_an_ordinary_request_is_answered_in_its_turn() {
+    let upstream = mirror().await;
+    let proxy = Proxy::start(&settings("", &public(upstream, ""))).await;
+    let mut client = proxy.connect().await;
+    let many: String = (0..95).map(|n| format!("X-Field-{n}: {n}\r\n")).collect();
+    let both = format!(
+        "GET /first HTTP/1.1\r\nHost: app.example.com\r\n\r\nGET /second HTTP/1.1\r\nHost: app.example.com\r\n{many}\r\n"
+    );
+    client.send(&both).await;
+    for path in ["/first", "/second"] {
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 200);
+        assert!(
+            answer.text().starts_with(&format!("GET {path} ")),
+            "{}",
+            answer.text()
+        );
+    }
+}
