@@ -6,11 +6,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Cargo tells at run time: a build folder shared by clones shares this program as well.
     let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo did not say where the package is")?;
     let root = std::path::Path::new(&package).join("../../proto");
-    let files = ["session.proto", "user.proto", "databroker.proto"];
     println!("cargo:rerun-if-changed={}", root.display());
-    let descriptors = protox::compile(files, [&root])?;
+    let typed = protox::compile(["session.proto", "user.proto", "databroker.proto"], [&root])?;
     // Through bytes, because the two crates may use different versions of the descriptor type.
-    let set = prost_types::FileDescriptorSet::decode(descriptors.encode_to_vec().as_slice())?;
+    let set = prost_types::FileDescriptorSet::decode(typed.encode_to_vec().as_slice())?;
     prost_build::Config::new().bytes(["."]).compile_fds(set)?;
+    // Configuration is read by description: its hundred fields are the options of a file, by name.
+    let described = protox::compile(["config.proto"], [&root])?.encode_to_vec();
+    let out = std::env::var_os("OUT_DIR").ok_or("cargo did not say where output goes")?;
+    std::fs::write(std::path::Path::new(&out).join("config.bin"), described)?;
     Ok(())
 }

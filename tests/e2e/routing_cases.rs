@@ -5,12 +5,6 @@ use pomerium_testing::{routing, tools};
 
 /// Cases whose parts are not built, and the one page that is deliberately another.
 const NOT_YET: &[&str] = &[
-    // Routes from the databroker.
-    "databroker-longer-prefix-first",
-    "databroker-path-before-prefix",
-    "databroker-regex-priority",
-    // Expects page data for scripts; our pages are rendered by the server.
-    "error-404-star",
     // Tunnels.
     "tcp-connect",
     "tcp-connect-other-port",
@@ -24,7 +18,7 @@ const NOT_YET: &[&str] = &[
 #[tokio::test]
 async fn every_case_holds_but_the_named_ones() -> Result<()> {
     let file = tools::root().join("tests/cases/routing.json");
-    let outcomes = Box::pin(routing::run(&file, "")).await?;
+    let outcomes = Box::pin(routing::run(&file, "", pomerium_tests::records::seed)).await?;
     assert!(outcomes.len() > 100, "only {} cases were found", outcomes.len());
     let counted = outcomes.iter().filter(|outcome| !outcome.unsure);
     let (passed, failed): (Vec<_>, Vec<_>) = counted.partition(|outcome| outcome.differences.is_empty());

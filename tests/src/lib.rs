@@ -11,6 +11,8 @@
     reason = "everything here fails when the set-up fails"
 )]
 
+pub mod records;
+
 use anyhow::{Result, ensure};
 use pomerium_testing::{
     Account, Client, Environment, EnvironmentBuilder, OidcProvider, Reply, Route, ScriptedIdp, SignIn,

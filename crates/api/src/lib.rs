@@ -2,6 +2,7 @@
 //! clients, and the clock. Start at [`databroker`]. No decisions are made here.
 
 pub mod clock;
+pub mod config_records;
 pub mod databroker;
 pub mod records;
 pub mod synced;

@@ -1,9 +1,11 @@
-//! Sessions, users and service accounts, decoded and kept in step with the databroker.
+//! Sessions, users and service accounts, decoded and kept in step with the databroker; configuration records
+//! beside them, as they are.
 //!
 //! Reads take no lock and do no I/O: they are on the path of each request. [`SyncedRecords::run`] is the
 //! only writer besides [`SyncedRecords::fetch_session`], which covers the moment between the write of a
 //! session and its arrival here. What the records mean (expiry, rights) is not judged here.
 
+mod documents;
 mod flight;
 mod table;
 
@@ -15,9 +17,11 @@ use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::config_records;
 use crate::databroker::{Databroker, Error, Latest, Record, RecordStream, Versions};
 use crate::pb;
 use crate::records::RecordMessage;
+use documents::Documents;
 use flight::Flights;
 use table::Table;
 pub use table::{Entry, ServiceAccountEntry, SessionEntry, UserEntry};
@@ -33,6 +37,7 @@ pub struct SyncedRecords {
     sessions: Table<SessionEntry>,
     users: Table<UserEntry>,
     accounts: Table<ServiceAccountEntry>,
+    documents: Documents,
     /// How far the tables have followed the change log; its lock makes writers take turns, so that a
     /// fetched record can never come back after its tombstone.
     position: Mutex<Option<Versions>>,
@@ -49,6 +54,7 @@ impl SyncedRecords {
             sessions: Table::new(),
             users: Table::new(),
             accounts: Table::new(),
+            documents: Documents::default(),
             position: Mutex::new(None),
             ready: watch::Sender::new(false),
             generation: watch::Sender::new(0),
@@ -89,6 +95,16 @@ impl SyncedRecords {
     /// The service account with this id, as last seen.
     pub fn service_account(&self, id: &str) -> Option<Arc<ServiceAccountEntry>> {
         self.accounts.get(id)
+    }
+
+    /// The configuration records, by type and id.
+    pub fn config_records(&self) -> Vec<Arc<Record>> {
+        self.documents.all()
+    }
+
+    /// Wakes whenever a configuration record comes, changes or goes.
+    pub fn config_changes(&self) -> watch::Receiver<u64> {
+        self.documents.changes()
     }
 
     /// How far the change log has been followed; `None` before the first complete read.
@@ -236,6 +252,7 @@ impl SyncedRecords {
         let expected = self.broker.versions().await?;
         let mut stream = self.broker.sync_latest("").await?;
         let (mut sessions, mut users, mut accounts) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let mut documents = HashSet::new();
         while let Some(next) = stream.next().await {
             match next? {
                 Latest::Versions(at) if at.server_version != expected.server_version => {
@@ -246,6 +263,7 @@ impl SyncedRecords {
                     self.sessions.keep_only(&sessions, at);
                     self.users.keep_only(&users, at);
                     self.accounts.keep_only(&accounts, at);
+                    self.documents.keep_only(&documents);
                     *position = Some(at);
                     drop(position);
                     self.changed();
@@ -254,6 +272,12 @@ impl SyncedRecords {
                 }
                 Latest::Record(record) => {
                     let seen = match record.r#type.as_str() {
+                        kind if kind.starts_with(config_records::PREFIX) => {
+                            documents.insert((record.r#type.clone(), record.id.clone()));
+                            let _writing = self.position.lock();
+                            self.apply_to_table(expected.server_version, &record);
+                            continue;
+                        }
                         pb::session::Session::TYPE => &mut sessions,
                         pb::user::User::TYPE => &mut users,
                         pb::user::ServiceAccount::TYPE => &mut accounts,
@@ -288,6 +312,10 @@ impl SyncedRecords {
             pb::session::Session::TYPE => self.sessions.apply(server_version, record),
             pb::user::User::TYPE => self.users.apply(server_version, record),
             pb::user::ServiceAccount::TYPE => self.accounts.apply(server_version, record),
+            kind if kind.starts_with(config_records::PREFIX) => {
+                self.documents.apply(record);
+                Ok(())
+            }
             _ => Ok(()),
         };
         if let Err(error) = applied {

@@ -13,6 +13,8 @@ pub enum Origin {
     File,
     /// In an environment variable of this name.
     Env(&'static str),
+    /// In a record of the databroker.
+    Record,
     /// Nowhere: a built-in default, or a key that is missing.
     #[default]
     Default,

@@ -6,6 +6,7 @@
 pub mod conformance;
 pub mod diagnostic;
 mod loader;
+pub mod records;
 mod schema;
 pub mod settings;
 pub mod spec;

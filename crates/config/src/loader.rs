@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal};
+use crate::records::{RecordProblem, Records};
 use crate::settings::Settings;
 use crate::settings::resolve::{self, Cx};
 use crate::spec::Sink;
@@ -26,6 +27,8 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// What this version cannot honour: the start must be refused while there is any.
     pub refusals: Vec<Refusal>,
+    /// Records that are left out; the rest is in force.
+    pub record_problems: Vec<RecordProblem>,
 }
 
 /// All that one load found out, before it is judged.
@@ -33,6 +36,7 @@ pub(crate) struct Outcome {
     pub values: Option<Values>,
     pub settings: Option<Settings>,
     pub sink: Sink,
+    pub record_problems: Vec<RecordProblem>,
 }
 
 impl Loader {
@@ -62,7 +66,21 @@ impl Loader {
     /// # Errors
     /// Everything that is wrong, in one go.
     pub fn load(&self) -> Result<Loaded, LoadErrors> {
-        let Outcome { settings, sink, .. } = self.run();
+        self.load_with(&Records::default())
+    }
+
+    /// As [`Self::load`], with the routes of `records` after those of the file. A record that is wrong does
+    /// not stop the rest; see [`Loaded::record_problems`].
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(&self, records: &Records) -> Result<Loaded, LoadErrors> {
+        let Outcome {
+            settings,
+            sink,
+            record_problems,
+            ..
+        } = self.run(records);
         let Sink {
             file,
             mut errors,
@@ -76,6 +94,7 @@ impl Loader {
                 settings,
                 warnings,
                 refusals,
+                record_problems,
             }),
             settings => {
                 errors.sort_by_key(|error| (error.stage, order(error.place)));
@@ -93,7 +112,7 @@ impl Loader {
         }
     }
 
-    pub(crate) fn run(&self) -> Outcome {
+    pub(crate) fn run(&self, records: &Records) -> Outcome {
         let mut sink = Sink::new(self.path.clone());
         let values = source::read(self.path.as_deref(), &self.env, &mut sink);
         let mut cx = Cx {
@@ -101,6 +120,8 @@ impl Loader {
             env: &self.env,
             watched: Vec::new(),
             dry_run: self.dry_run,
+            records,
+            record_problems: records.problems.clone(),
         };
         let settings = values
             .as_ref()
@@ -109,6 +130,7 @@ impl Loader {
             values,
             settings,
             sink: cx.sink,
+            record_problems: cx.record_problems,
         }
     }
 }

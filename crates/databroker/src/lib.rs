@@ -21,3 +21,6 @@ pub use file::{FileStore, OpenError};
 pub use memory::MemoryStore;
 pub use server::{RETENTION, Server};
 pub use store::Store;
+
+/// What the key of sealed values at rest is derived for, from the shared secret.
+pub const AT_REST: &str = "databroker-at-rest";

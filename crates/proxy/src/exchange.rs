@@ -128,6 +128,12 @@ impl Exchange {
         self.request.as_ref().map_or("", |request| request.host())
     }
 
+    /// The address that makes the same request again, where asking twice does no harm.
+    pub(crate) fn again(&self) -> Option<String> {
+        let request = self.request.as_ref()?;
+        request.method.is_safe().then(|| request.path_and_query())
+    }
+
     pub(crate) fn add_bytes(&mut self, bytes: usize) {
         self.size += bytes as u64;
     }

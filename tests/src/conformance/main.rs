@@ -62,7 +62,9 @@ async fn main() -> Result<ExitCode> {
         match cli.kind {
             Kind::Config => verdicts.extend(run_config(&text)?),
             Kind::Ppl => verdicts.extend(ppl::run(&text)?),
-            Kind::Routing => verdicts.extend(run_routing(routing::run(file, &cli.filter).await?)),
+            Kind::Routing => verdicts.extend(run_routing(
+                routing::run(file, &cli.filter, pomerium_tests::records::seed).await?,
+            )),
         }
     }
     verdicts.retain(|verdict| verdict.name.contains(&cli.filter));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::bail;
+use pomerium_config::records::{RecordProblem, Records};
 use pomerium_config::settings::Settings;
 use pomerium_config::{Diagnostic, Loader, Refusal, Sort};
 
@@ -27,7 +28,12 @@ impl Source {
     /// Every error and warning is logged with file, line and remedy; the error returned sums them up. A value whose
     /// effect is not built yet is an error here, at the start and at a reload alike.
     pub fn load(&self) -> anyhow::Result<Settings> {
-        let loaded = match self.0.load() {
+        Ok(self.load_with(&Records::default())?.0)
+    }
+
+    /// As [`Self::load`], with the routes of `records`; those that are left out come along.
+    pub fn load_with(&self, records: &Records) -> anyhow::Result<(Settings, Vec<RecordProblem>)> {
+        let loaded = match self.0.load_with(records) {
             Ok(loaded) => loaded,
             Err(errors) => {
                 errors.warnings.iter().for_each(log_warning);
@@ -37,7 +43,7 @@ impl Source {
         };
         loaded.warnings.iter().for_each(log_warning);
         if loaded.refusals.is_empty() {
-            return Ok(loaded.settings);
+            return Ok((loaded.settings, loaded.record_problems));
         }
         loaded.refusals.iter().for_each(log_refusal);
         bail!(

@@ -10,6 +10,7 @@ pub mod generation;
 pub mod listeners;
 pub mod load;
 pub mod observed;
+pub mod records;
 pub mod reload;
 pub mod signals;
 pub mod store;
@@ -119,6 +120,8 @@ impl Server {
             None => (options.start.activated.assign(&settings)?, None),
         };
         let core = Core::start(&settings, before.as_mut()).await?;
+        let changes = core.records.config_changes();
+        let settings = with_records(settings, &options.source, &core)?;
         let state = Arc::<State>::default();
         let first = Generation::build(settings, &core, Arc::clone(&state), None)?;
         let settings = first.settings;
@@ -170,6 +173,7 @@ impl Server {
         };
         let server = Arc::new(server);
         reload::watch(&server);
+        records::follow(&server, changes);
         Ok(server)
     }
 
@@ -253,6 +257,17 @@ impl Server {
             tracing::error!("stopping failed half-way");
         }
     }
+}
+
+/// Adds the routes of the records, which can be read only now.
+fn with_records(settings: Settings, source: &Source, core: &Core) -> anyhow::Result<Settings> {
+    let records = records::read(&core.records);
+    if records.is_empty() {
+        return Ok(settings);
+    }
+    let (settings, problems) = source.load_with(&records)?;
+    records::report(core, &problems);
+    Ok(settings)
 }
 
 /// Waits for another signal to stop; a configuration that changes meanwhile is of no use any more.

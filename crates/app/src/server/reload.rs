@@ -9,7 +9,7 @@ use pomerium_config::settings::Settings;
 use pomerium_config::watch::Watcher;
 
 use super::generation::Generation;
-use super::{Server, dataplane_options};
+use super::{Server, dataplane_options, records};
 use crate::telemetry::guard::Guard;
 use crate::telemetry::log;
 
@@ -29,6 +29,7 @@ impl Server {
             .reloaded(result.is_ok(), self.core.clock.now().as_second());
         match result {
             Ok(()) => {
+                self.core.health.recover("config.databroker.build");
                 tracing::info!(
                     routes = self.settings().routes.len(),
                     "config: loaded configuration"
@@ -50,7 +51,8 @@ impl Server {
     }
 
     fn try_reload(&self) -> anyhow::Result<()> {
-        let mut settings = self.source.load()?;
+        let records = records::read(&self.core.records);
+        let (mut settings, problems) = self.source.load_with(&records)?;
         let previous = self.settings();
         warn_about_restart(&previous, &settings);
         keep_keys(&previous, &mut settings)?;
@@ -77,6 +79,7 @@ impl Server {
             .routes
             .set(i64::try_from(next.settings.routes.len()).unwrap_or(i64::MAX));
         *self.settings.lock() = next.settings;
+        records::report(&self.core, &problems);
         Ok(())
     }
 }

@@ -9,14 +9,11 @@ use pomerium_api::clock::Clock;
 use pomerium_api::databroker::Databroker;
 use pomerium_config::settings::DatabrokerSettings;
 use pomerium_crypto::kdf;
-use pomerium_databroker::{FileStore, MemoryStore, OpenError, Server, Store};
+use pomerium_databroker::{AT_REST, FileStore, MemoryStore, OpenError, Server, Store};
 use tokio::sync::OwnedRwLockWriteGuard;
 
 use super::switch::{Source, Switch};
 use crate::handover::relay::Relay;
-
-/// What the key of sealed values is derived for.
-const AT_REST: &str = "databroker-at-rest";
 
 /// How long a new process waits until the old one has closed the store.
 const CLOSING: Duration = Duration::from_secs(10);

@@ -38,6 +38,10 @@ pub struct ProcessMetrics {
     pub reloads: IntCounterVec,
     /// Routes in force.
     pub routes: IntGauge,
+    /// Version of the newest configuration record.
+    pub record_version: IntGauge,
+    /// Configuration records that cannot be used.
+    pub record_errors: IntGauge,
     resident: IntGauge,
 }
 
@@ -71,8 +75,25 @@ impl ProcessMetrics {
                 counter
             },
             routes: gauge(registry, "pomerium_policy_count_total", "Routes in force.")?,
+            record_version: gauge(
+                registry,
+                "pomerium_config_db_version",
+                "Version of the newest configuration record of the databroker.",
+            )?,
+            record_errors: gauge(
+                registry,
+                "pomerium_config_db_errors",
+                "Mistakes in configuration records of the databroker that keep them from being used.",
+            )?,
             resident: gauge(registry, "process_resident_memory_bytes", "Resident memory.")?,
         })
+    }
+
+    /// Configuration records were read: the newest version, and how many mistakes are in them.
+    pub fn records(&self, version: u64, errors: usize) {
+        self.record_version
+            .set(i64::try_from(version).unwrap_or(i64::MAX));
+        self.record_errors.set(i64::try_from(errors).unwrap_or(i64::MAX));
     }
 
     /// A configuration was taken or refused.

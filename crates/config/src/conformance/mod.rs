@@ -149,7 +149,7 @@ pub fn run(text: &str) -> Result<Report, RunError> {
 
 fn judge(case: &Case, scratch: &Scratch) -> Result<CaseOutcome, RunError> {
     let (path, env) = prepare(case, scratch.path())?;
-    let outcome = Loader::new(path.as_deref(), &env).run();
+    let outcome = Loader::new(path.as_deref(), &env).run(&crate::records::Records::default());
     let mut differences = Vec::new();
     match case.expect {
         Expect::Ok => expect_ok(case, &outcome, &mut differences),

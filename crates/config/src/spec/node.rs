@@ -59,6 +59,35 @@ impl Node {
         )
     }
 
+    /// A tree of JSON, all of it at one place.
+    pub fn from_json(json: &serde_json::Value, place: Place) -> Self {
+        use serde_json::Value as Json;
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(b) => Value::Bool(*b),
+            Json::Number(n) => match (n.as_i64(), n.as_u64()) {
+                (Some(n), _) => Value::Int(n.into()),
+                (None, Some(n)) => Value::Int(n.into()),
+                (None, None) => Value::Float(n.as_f64().unwrap_or_default()),
+            },
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Array(items) => {
+                Value::List(items.iter().map(|item| Self::from_json(item, place)).collect())
+            }
+            Json::Object(entries) => Value::Map(
+                entries
+                    .iter()
+                    .map(|(key, value)| Entry {
+                        key: key.clone(),
+                        place,
+                        node: Self::from_json(value, place),
+                    })
+                    .collect(),
+            ),
+        };
+        Self::new(value, place)
+    }
+
     /// Whether the key counts as unset.
     pub fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)

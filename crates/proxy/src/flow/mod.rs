@@ -67,7 +67,11 @@ pub(crate) fn begin(conn: &Conn, request: Request<impl Into<ClientBody>>) -> Res
             conn.worker.shared.metrics.refused_requests.inc();
             exchange.unreadable(request_id());
             let head = parts.method == http::Method::HEAD;
-            return Err(Box::new(reply::refusal(exchange, &refusal, head)));
+            return Err(Box::new(reply::refusal(
+                exchange,
+                &refusal,
+                (head, &parts.headers),
+            )));
         }
     };
     exchange.judged(&request, &parts.headers);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use pomerium_config::settings::Settings;
 use pomerium_web::canonical::Refusal;
 use pomerium_web::negotiate::{self, ClientKind};
@@ -190,7 +190,11 @@ impl Pages {
 }
 
 /// The answer to a request that is not served as it is (spec proxy.md 1.8, 14).
-pub(super) fn refusal(mut exchange: Box<Exchange>, refusal: &Refusal, head: bool) -> Reply {
+pub(super) fn refusal(
+    mut exchange: Box<Exchange>,
+    refusal: &Refusal,
+    (head, headers): (bool, &HeaderMap),
+) -> Reply {
     exchange.answered(refusal.status, refusal.detail);
     if let Some(location) = &refusal.redirect {
         let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::TEMPORARY_REDIRECT);
@@ -203,14 +207,7 @@ pub(super) fn refusal(mut exchange: Box<Exchange>, refusal: &Refusal, head: bool
             },
         );
     }
-    // A client whose request cannot be read gets a few plain words: its `Accept` cannot be trusted either.
-    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
-    let words = format!(
-        "{}: {}\n",
-        status.canonical_reason().unwrap_or("Bad Request"),
-        refusal.detail
-    );
-    let response = body::response(status, "text/plain; charset=UTF-8", words);
+    let response = refusal_page(&exchange, refusal, headers).unwrap_or_else(|| plain_refusal(refusal));
     let old = exchange.version() == Version::HTTP_10;
     let mut reply = finish(
         exchange,
@@ -225,6 +222,33 @@ pub(super) fn refusal(mut exchange: Box<Exchange>, refusal: &Refusal, head: bool
         *reply.version_mut() = Version::HTTP_10;
     }
     reply
+}
+
+/// A page, where a person sees the answer and can do something about it: with too many cookies, or an old
+/// program.
+fn refusal_page(
+    exchange: &Exchange,
+    refusal: &Refusal,
+    headers: &HeaderMap,
+) -> Option<pomerium_web::Response> {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok())?;
+    if !matches!(refusal.status, 413 | 426 | 431) || !accept.contains("text/html") {
+        return None;
+    }
+    let frame = Frame::new(&exchange.snapshot.pages.site, exchange.request_id());
+    Some(error_reply::reply(
+        ClientKind::Html,
+        &problem::Problem::refused(refusal),
+        &frame,
+    ))
+}
+
+/// A few plain words: how a client that cannot be read would like its answer cannot be trusted either.
+fn plain_refusal(refusal: &Refusal) -> pomerium_web::Response {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let reason = status.canonical_reason().unwrap_or("Bad Request");
+    let words = format!("{reason}: {}\n", refusal.detail);
+    body::response(status, "text/plain; charset=UTF-8", words)
 }
 
 /// The answer to a request that cannot be served.
@@ -250,7 +274,13 @@ pub(super) fn problem(mut flow: Box<Flow>, problem: Problem) -> Reply {
 /// The same, when the request is gone.
 pub(super) fn make(mut exchange: Box<Exchange>, kind: ClientKind, problem: Problem) -> Reply {
     let snapshot = exchange.snapshot.clone();
-    let words = problem.describe(exchange.host());
+    let mut words = problem.describe(exchange.host());
+    if let Some(again) = exchange
+        .again()
+        .filter(|_| words.status >= 500 || words.retry_after.is_some())
+    {
+        words = words.retry(again);
+    }
     exchange.answered(words.status, problem.details());
     let mut response = error_reply::reply(
         kind,

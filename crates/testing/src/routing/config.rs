@@ -20,7 +20,9 @@ pub(super) struct Place<'a> {
 
 impl Place<'_> {
     /// The case's options and `routes`, with what every configuration needs.
-    pub(super) fn config(&self, case: &Case, routes: &[Map<String, Value>]) -> Result<Value> {
+    ///
+    /// Routes that stand in records come back beside it.
+    pub(super) fn config(&self, case: &Case, routes: &[Map<String, Value>]) -> Result<(Value, Vec<Value>)> {
         let mut config = case.options.clone();
         add(
             &mut config,
@@ -34,14 +36,14 @@ impl Place<'_> {
             }),
         );
         self.certificates(&mut config)?;
-        let mut lists: [Vec<Value>; 2] = Default::default();
+        let mut lists: [Vec<Value>; 3] = Default::default();
         let mut protected = false;
         for (index, route) in routes.iter().enumerate() {
             let (list, route, public) = numbered(index, route)?;
             protected |= !public;
             lists[list].push(route);
         }
-        let [policy, routes] = lists;
+        let [policy, routes, records] = lists;
         config.insert("routes".into(), routes.into());
         if !policy.is_empty() {
             config.insert("policy".into(), policy.into());
@@ -58,7 +60,7 @@ impl Place<'_> {
                 }),
             );
         }
-        Ok(config.into())
+        Ok((config.into(), records))
     }
 
     fn certificates(&self, config: &mut Map<String, Value>) -> Result<()> {
@@ -90,10 +92,8 @@ fn numbered(index: usize, route: &Map<String, Value>) -> Result<(usize, Value, b
     let list = match route.remove("list").as_ref().map(Value::as_str) {
         None | Some(Some("routes")) => 1,
         Some(Some("policy")) => 0,
-        Some(list) => bail!(
-            "routes from the {} cannot be given in a file",
-            list.unwrap_or("?")
-        ),
+        Some(Some("databroker")) => 2,
+        Some(list) => bail!("there is no list of routes called {}", list.unwrap_or("?")),
     };
     route.insert("name".into(), format!("route-{index}").into());
     let public = route

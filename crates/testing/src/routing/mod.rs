@@ -11,9 +11,10 @@ mod config;
 mod judge;
 mod stage;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
@@ -21,6 +22,10 @@ use case::Case;
 
 /// Cases that run at the same time.
 const AT_ONCE: usize = 4;
+
+/// Puts routes into the databroker of a data folder (the first argument), before the program starts on it.
+/// No room is linked in here, so whoever runs the cases brings this along.
+pub type Seed = fn(PathBuf, Vec<Value>) -> BoxFuture<'static, Result<()>>;
 
 /// What came of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +42,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// The file cannot be read. A case that cannot be run at all is a failed case.
-pub async fn run(file: &Path, filter: &str) -> Result<Vec<Outcome>> {
+pub async fn run(file: &Path, filter: &str, seed: Seed) -> Result<Vec<Outcome>> {
     let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let document: Value =
         serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", file.display()))?;
@@ -48,15 +53,15 @@ pub async fn run(file: &Path, filter: &str) -> Result<Vec<Outcome>> {
     let chosen = cases
         .into_iter()
         .filter(|case| case["name"].as_str().unwrap_or_default().contains(filter))
-        .map(|case| async move { run_case(&case).await });
+        .map(|case| async move { run_case(&case, seed).await });
     // In the order of the file, whatever ends first.
     Ok(stream::iter(chosen).buffered(AT_ONCE).collect().await)
 }
 
-async fn run_case(value: &Value) -> Outcome {
+async fn run_case(value: &Value, seed: Seed) -> Outcome {
     let name = value["name"].as_str().unwrap_or("(no name)").to_owned();
     let unsure = value["unsure"].as_bool().unwrap_or(false);
-    let differences = match try_case(value).await {
+    let differences = match try_case(value, seed).await {
         Ok(differences) => differences,
         Err(error) => vec![format!("{error:#}")],
     };
@@ -67,10 +72,10 @@ async fn run_case(value: &Value) -> Outcome {
     }
 }
 
-async fn try_case(value: &Value) -> Result<Vec<String>> {
+async fn try_case(value: &Value, seed: Seed) -> Result<Vec<String>> {
     // A field that is not known here would be an expectation that nobody checks.
     let case: Case =
         serde_json::from_value(value.clone()).context("the runner does not know this case's form")?;
-    let seen = Box::pin(stage::play(&case)).await?;
+    let seen = Box::pin(stage::play(&case, seed)).await?;
     Ok(judge::differences(&case, &seen))
 }

@@ -34,7 +34,7 @@ struct Stub {
     authority: String,
 }
 
-pub(super) async fn play(case: &Case) -> Result<Seen> {
+pub(super) async fn play(case: &Case, seed: super::Seed) -> Result<Seen> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new()?;
     let (port, health) = (lease()?, lease()?);
@@ -47,7 +47,10 @@ pub(super) async fn play(case: &Case) -> Result<Seen> {
         health: health.number(),
         issuer: &idp.issuer(),
     };
-    let config = place.config(case, &routes)?;
+    let (config, records) = place.config(case, &routes)?;
+    if !records.is_empty() {
+        seed(folder.path().join("data"), records).await?;
+    }
     write_config(folder.path(), &config)?;
     let server = Server::start(folder.path(), health.number(), &[]).await?;
     let mark = server.output().mark();

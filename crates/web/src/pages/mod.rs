@@ -7,6 +7,7 @@ mod account;
 mod assets;
 mod branding;
 mod color;
+mod data;
 mod links;
 mod portal;
 mod simple;
@@ -180,6 +181,7 @@ struct ErrorPage<'a> {
     t: &'a Texts,
     problem: &'a Problem,
     notice: Vec<Vec<Span<'a>>>,
+    data: String,
 }
 
 /// A refusal as a page, in the status it has.
@@ -196,6 +198,7 @@ pub fn error(problem: &Problem, frame: &Frame<'_>) -> Response {
         t: &frame.site.texts,
         problem,
         notice,
+        data: data::of(problem, frame),
     };
     render(&page, problem.status_code(), Forms::Here)
 }

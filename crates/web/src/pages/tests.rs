@@ -197,8 +197,13 @@ fn every_page_has_the_same_strict_headers_and_no_inline_code() {
         assert_eq!(headers["x-pomerium-intercepted-response"], "true", "{name}");
         let html = html(response);
         assert!(!html.contains("style=\"") && !html.contains("<style"), "{name}");
+        // The data block of an error page is data: no browser runs it.
+        let data = html
+            .matches("<script type=\"application/json\" id=\"POMERIUM_DATA\">")
+            .count();
+        assert_eq!(data, usize::from(name == "error"), "{name}");
         assert!(
-            !html.contains(" onclick") && html.matches("<script").count() == 1,
+            !html.contains(" onclick") && html.matches("<script").count() == 1 + data,
             "{name}"
         );
         assert_eq!(html.matches("<h1").count(), 1, "{name}");

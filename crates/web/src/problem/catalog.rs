@@ -6,6 +6,7 @@ use crate::canonical::Refusal;
 
 const ASK_OWNER: &str = "Ask the owner of the application or your administrator for access.";
 const NOT_YOU: &str = "Nothing is wrong with your device or your account.";
+const AGAIN: &str = "Try again in a moment. If it goes on, send your administrator the request number at the foot of this page.";
 const REPORT: &str = "If it goes on, send your administrator the request number at the foot of this page.";
 
 /// Decisions about access.
@@ -74,6 +75,28 @@ impl Problem {
 
 /// Requests that are not served as they are.
 impl Problem {
+    /// A client certificate came and is not accepted (495).
+    pub fn client_certificate_refused() -> Self {
+        let what = "The certificate that this device sent is not accepted here.";
+        Self::new(495, "certificate-refused", "This certificate is not accepted", what)
+            .with_reason("the client certificate is not valid for this page")
+            .whose("It has ended, was withdrawn, or was made by somebody this application does not trust.")
+            .next("Close the browser, open it again and choose another certificate, or ask your administrator for a new one.")
+            .decision()
+    }
+
+    /// The connection was opened for another host, which asks for other client certificates (421). Browsers
+    /// open a new one by themselves.
+    pub fn misdirected(host: &str) -> Self {
+        let what = format!(
+            "This connection was opened for another address, and {host} asks devices for something else."
+        );
+        Self::new(421, "wrong-connection", "Please load this page again", what)
+            .with_reason("Misdirected Request")
+            .next("Load the page again. A program that keeps connections has to open one for this address.")
+            .local("", "misdirected_request")
+    }
+
     /// No route for this host and path.
     pub fn not_found(host: &str) -> Self {
         let what = format!("There is nothing at this address on {host}.");
@@ -174,8 +197,15 @@ impl Problem {
         )
         .with_reason("Service Unavailable")
         .whose(NOT_YOU)
-        .next(REPORT)
+        .next(AGAIN)
+        .operator(match flag {
+            "UF" => "The proxy could not connect. Is the program at the route's `to` running, is its port right, and does its certificate hold?",
+            "UC" | "UR" => "The connection was closed before there was an answer. The log of the application says why.",
+            "UH" => "No destination of the route can be used: its name has no address, or every one failed its health checks.",
+            _ => "",
+        })
         .local(flag, details)
+        .later(5)
     }
 
     /// The application took too long.
@@ -188,7 +218,8 @@ impl Problem {
         )
         .with_reason("Gateway Timeout")
         .whose(NOT_YOU)
-        .next(REPORT)
+        .next(AGAIN)
+        .operator("If this address may take longer, raise `timeout` (the whole answer) or `idle_timeout` (pauses in it) of the route; 0 is off.")
         .local(flag, details)
     }
 
@@ -219,6 +250,9 @@ impl Problem {
         .with_reason("Bad Gateway")
         .whose(NOT_YOU)
         .next(REPORT)
+        .operator(
+            "Does the application speak the protocol of the route's `to` (http, https, h2c) at this port?",
+        )
         .local("UPE", details)
     }
 
@@ -233,7 +267,9 @@ impl Problem {
         .with_reason("Service Unavailable")
         .whose(NOT_YOU)
         .next("Try again in a moment.")
+        .operator("A limit of `circuit_breaker_thresholds` is reached; the metrics say which.")
         .local("UO", "upstream_reset_before_response_started{overflow}")
+        .later(1)
     }
 
     /// Access could not be decided: no answer is a no.
@@ -246,8 +282,9 @@ impl Problem {
         )
         .with_reason("Service Unavailable")
         .whose(NOT_YOU)
-        .next(REPORT)
+        .next(AGAIN)
         .decision()
+        .later(5)
     }
 
     /// A fault of ours.
@@ -333,7 +370,8 @@ impl Problem {
             "The service where you sign in is not answering.",
         )
         .whose(NOT_YOU)
-        .next(REPORT)
+        .next(AGAIN)
+        .later(30)
     }
 
     /// A link of ours whose signature or date does not hold.
@@ -367,6 +405,9 @@ mod tests {
             Problem::bad_credentials(),
             Problem::device_not_authorized(),
             Problem::client_certificate(),
+            Problem::client_certificate_refused(),
+            Problem::misdirected("app.example.com"),
+            Problem::too_many_requests(3),
             Problem::not_found("app.example.com"),
             Problem::route_unknown("app.example.com"),
             Problem::body_too_large(),
@@ -388,7 +429,41 @@ mod tests {
             Problem::sign_in_not_accepted(),
             Problem::provider_down(),
             Problem::bad_link(),
+            refused(400),
+            refused(426),
+            refused(431),
         ]
+    }
+
+    fn refused(status: u16) -> Problem {
+        Problem::refused(&Refusal {
+            status,
+            detail: "a reason",
+            redirect: None,
+            close: true,
+        })
+    }
+
+    /// The table is part of the promise: people search for a code, and scripts match it.
+    #[test]
+    fn every_code_is_explained_in_the_documentation() {
+        let page = include_str!("../../../../docs/errors.md");
+        let source = include_str!("catalog.rs").split("#[cfg(test)]").next().unwrap();
+        let known: Vec<&str> = all().iter().map(|problem| problem.code).collect();
+        for code in &known {
+            let row = page
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{code}` |")));
+            let cells = row.map(|row| row.split('|').filter(|cell| !cell.trim().is_empty()).count());
+            assert_eq!(cells, Some(4), "{code}: code, status, cause, remedy");
+        }
+        // A refusal that is missing from `all` would escape the check.
+        let quoted = source.split('"').skip(1).step_by(2);
+        let codes = quoted
+            .filter(|text| text.contains('-') && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+        for code in codes {
+            assert!(known.contains(&code), "{code} is not in the list of this test");
+        }
     }
 
     #[test]

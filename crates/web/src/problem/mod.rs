@@ -30,6 +30,8 @@ pub struct Problem {
     pub whose: Text,
     /// What to do next; may be empty.
     pub next: Text,
+    /// Where the administrator looks for the cause; may be empty.
+    pub operator: Text,
     /// Links; the first is the main one.
     pub actions: Vec<Action>,
     /// What the rules said, where the route or the reader's role allows telling.
@@ -121,6 +123,7 @@ impl Problem {
             what: what.into(),
             whose: "".into(),
             next: "".into(),
+            operator: "".into(),
             actions: Vec::new(),
             details: Vec::new(),
             login_url: None,
@@ -148,6 +151,28 @@ impl Problem {
     pub fn next(mut self, next: impl Into<Text>) -> Self {
         self.next = next.into();
         self
+    }
+
+    /// Where the administrator looks.
+    #[must_use]
+    pub fn operator(mut self, operator: impl Into<Text>) -> Self {
+        self.operator = operator.into();
+        self
+    }
+
+    /// When trying again makes sense, seconds from now.
+    #[must_use]
+    pub fn later(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Flag and details of the access log, for failures of the data plane.
+    pub fn log_entry(&self) -> Option<(&'static str, &str)> {
+        match &self.origin {
+            Origin::Proxy { flag, details } if self.status >= 500 => Some((flag, details)),
+            _ => None,
+        }
     }
 
     /// One more link.

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use super::Settings;
+use crate::records::{RecordProblem, Records};
 use crate::spec::source::Environment;
 use crate::spec::values::Values;
 use crate::spec::{Sink, services};
@@ -47,6 +48,10 @@ pub(crate) struct Cx<'a> {
     pub watched: Vec<PathBuf>,
     /// Nothing is written to disk.
     pub dry_run: bool,
+    /// Routes that come from records.
+    pub records: &'a Records,
+    /// Which of them are left out.
+    pub record_problems: Vec<RecordProblem>,
 }
 
 impl Cx<'_> {

@@ -41,6 +41,33 @@ pub(super) fn run(
     sign_in(values, given(), authenticate, routes, cx);
 }
 
+/// The same for a route of a record.
+pub(super) fn of_record(
+    route: &Values,
+    settings: &RouteSettings,
+    global: &Values,
+    signs_in: bool,
+    cx: &mut Cx<'_>,
+) {
+    // The one option that counts for records only.
+    level(
+        ROUTE.iter().filter(|key| key.name != "regex_priority_order"),
+        route,
+        cx,
+    );
+    route_kind(route, cx);
+    let people = settings.kind != RouteKind::Ssh && needs_people(route, &settings.policy);
+    if people && !signs_in && global.some_text("idp_provider").is_none() {
+        let why = "it needs people to sign in, but no identity provider is configured";
+        cx.sink.refuse(
+            route.place,
+            route.path.clone(),
+            why,
+            "set `idp_provider`, or open the route",
+        );
+    }
+}
+
 /// Options of one level, nested ones included.
 fn level(table: impl Iterator<Item = &'static Key>, values: &Values, cx: &mut Cx<'_>) {
     for key in table {

@@ -16,6 +16,7 @@ mod access;
 mod action;
 pub(crate) mod from;
 mod id;
+mod records;
 mod rewrite;
 mod tls;
 
@@ -67,6 +68,7 @@ pub(super) fn resolve(
         }
         routes.push(Arc::new(settings));
     }
+    records::append(&mut routes, &inherited, cx);
     routes
 }
 

@@ -1,0 +1,186 @@
+//! Routes from records of the databroker: read at the start, followed while the program runs.
+
+use std::sync::{Arc, Weak};
+
+use pomerium_api::config_records;
+use pomerium_api::databroker::Record;
+use pomerium_api::synced::SyncedRecords;
+use pomerium_config::records::{Document, RecordProblem, Records};
+use tokio::sync::watch;
+
+use super::Server;
+use super::core::Core;
+
+/// The configuration records as they are now.
+pub fn read(records: &SyncedRecords) -> Records {
+    Records::read(records.config_records().iter().map(|record| document(record)))
+}
+
+fn document(record: &Record) -> Document {
+    let kind = record.r#type.strip_prefix(config_records::PREFIX);
+    Document {
+        kind: kind.unwrap_or(&record.r#type).to_owned(),
+        id: record.id.clone(),
+        message: config_records::to_json(record).map_err(|error| error.to_string()),
+    }
+}
+
+/// Says which records are left out. The rest is in force, so this process stays ready: one bad record must
+/// not take every route down.
+pub fn report(core: &Core, problems: &[RecordProblem]) {
+    for problem in problems {
+        tracing::error!(
+            record = problem.record,
+            error = problem.message,
+            "databroker: a configuration record cannot be used"
+        );
+    }
+    let newest = core
+        .records
+        .config_records()
+        .iter()
+        .map(|record| record.version)
+        .max();
+    core.process.records(newest.unwrap_or(0), problems.len());
+}
+
+/// Reloads whenever a configuration record changes, for as long as the server runs. `changes` was taken
+/// before the records were first read.
+pub fn follow(server: &Arc<Server>, changes: watch::Receiver<u64>) {
+    tokio::spawn(reload_on(
+        Arc::downgrade(server),
+        changes,
+        server.core.stop.clone(),
+    ));
+}
+
+async fn reload_on(
+    server: Weak<Server>,
+    mut changes: watch::Receiver<u64>,
+    stop: tokio_util::sync::CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+        let Some(server) = server.upgrade() else { return };
+        tracing::info!("databroker: configuration records changed, reconfiguring...");
+        if tokio::task::spawn_blocking(move || server.reload())
+            .await
+            .is_err()
+        {
+            tracing::error!("databroker: reading the configuration records failed half-way");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use pomerium_api::databroker::Record;
+    use pomerium_config::settings::Action;
+    use serde_json::json;
+
+    use super::super::load::Source;
+    use super::super::{LogOutput, Options};
+    use super::*;
+
+    /// An address that nobody listened on a moment ago.
+    fn free_address() -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    }
+
+    async fn start(folder: &std::path::Path) -> Arc<Server> {
+        let file = folder.join("config.json");
+        let config = json!({
+            "address": "127.0.0.1:0", "health_check_addr": free_address(), "insecure_server": true,
+            "databroker_storage_type": "memory", "data_dir": folder.join("data"),
+            "routes": [{
+                "from": "https://file.example.com", "allow_public_unauthenticated_access": true,
+                "response": {"status": 200},
+            }],
+        });
+        std::fs::write(&file, config.to_string()).unwrap();
+        let options = Options {
+            source: Source::new(Some(&file), &BTreeMap::new()),
+            log_output: LogOutput::File(folder.join("log.txt")),
+            workers: Some(1),
+        };
+        Server::start(options).await.unwrap()
+    }
+
+    fn route(id: &str, mut more: serde_json::Value) -> Record {
+        more["from"] = format!("https://{id}.example.com").into();
+        config_records::from_json("Route", id, &more).unwrap()
+    }
+
+    async fn until(server: &Server, what: impl Fn(&[String]) -> bool) {
+        let seen = || -> Vec<String> {
+            server
+                .settings()
+                .routes
+                .iter()
+                .map(|route| route.from.clone())
+                .collect()
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), async {
+            while !what(&seen()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{:?}", seen());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_record_comes_changes_and_goes_without_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = start(folder.path()).await;
+        let open = json!({"allow_public_unauthenticated_access": true, "response": {"status": 201}});
+        let broker = Arc::clone(&server.core.broker.handle);
+        broker.put(vec![route("one", open.clone())]).await.unwrap();
+        let one = "https://one.example.com".to_owned();
+        until(&server, |seen| seen.contains(&one)).await;
+        assert_eq!(server.settings().routes[0].from, "https://file.example.com");
+        assert_eq!(server.settings().routes[1].id, "one");
+
+        // A bad one is said to be bad; its place lets nobody in, and the others stay.
+        let bad = route("two", json!({"to": ["gopher://x"], "prefix": "/a"}));
+        broker.put(vec![bad]).await.unwrap();
+        let two = "https://two.example.com".to_owned();
+        until(&server, |seen| seen.contains(&one) && seen.contains(&two)).await;
+        let settings = server.settings();
+        let closed = settings.routes.iter().find(|route| route.from == two).unwrap();
+        assert!(matches!(closed.action, Action::Respond { status: 503, .. }));
+        assert!(
+            closed.policy.needs_identity() || !closed.policy.is_empty(),
+            "nobody may"
+        );
+        assert_eq!(server.core.process.record_errors.get(), 1);
+        assert!(
+            server.core.health.reported()["config.databroker.build"]
+                .error
+                .is_none()
+        );
+
+        let mut gone = route("one", open);
+        gone.deleted_at = Some(pomerium_api::records::to_proto_time(server.core.clock.now()));
+        broker
+            .put(vec![
+                gone,
+                route(
+                    "two",
+                    json!({"response": {"status": 204}, "allow_public_unauthenticated_access": true}),
+                ),
+            ])
+            .await
+            .unwrap();
+        until(&server, |seen| !seen.contains(&one)).await;
+        assert_eq!(server.core.process.record_errors.get(), 0);
+        assert!(server.core.process.record_version.get() >= 4);
+        server.stop().await;
+    }
+}
