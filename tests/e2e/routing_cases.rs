@@ -1,9 +1,9 @@
-//! The routing cases through the real program; what cannot hold yet is listed by name.
+//! The routing cases, the given ones and ours, through the real program; what cannot hold yet is listed by name.
 
 use anyhow::Result;
 use pomerium_testing::{routing, tools};
 
-/// Cases whose parts are not built, and the one page that is deliberately another.
+/// Cases whose parts are not built.
 const NOT_YET: &[&str] = &[
     // Tunnels.
     "tcp-connect",
@@ -17,9 +17,18 @@ const NOT_YET: &[&str] = &[
 
 #[tokio::test]
 async fn every_case_holds_but_the_named_ones() -> Result<()> {
-    let file = tools::root().join("tests/cases/routing.json");
-    let outcomes = Box::pin(routing::run(&file, "", pomerium_tests::records::seed)).await?;
-    assert!(outcomes.len() > 100, "only {} cases were found", outcomes.len());
+    let mut outcomes = Vec::new();
+    for (file, least) in [("routing.json", 100), ("routing-more.json", 140)] {
+        let file = tools::root().join("tests/cases").join(file);
+        let found = Box::pin(routing::run(&file, "", pomerium_tests::records::seed)).await?;
+        assert!(
+            found.len() > least,
+            "only {} cases in {}",
+            found.len(),
+            file.display()
+        );
+        outcomes.extend(found);
+    }
     let counted = outcomes.iter().filter(|outcome| !outcome.unsure);
     let (passed, failed): (Vec<_>, Vec<_>) = counted.partition(|outcome| outcome.differences.is_empty());
     let listed = |name: &str| NOT_YET.contains(&name);

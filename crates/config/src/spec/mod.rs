@@ -11,6 +11,7 @@ pub mod go_url;
 pub mod keys;
 pub mod node;
 pub mod policy;
+pub mod re2;
 mod scalar;
 pub mod services;
 mod sink;

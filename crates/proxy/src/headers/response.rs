@@ -22,9 +22,11 @@ pub(crate) fn apply(headers: &mut HeaderMap, route: &Route, request_id: &str) {
         let Some(rest) = value.as_bytes().strip_prefix(rule.prefix.as_bytes()) else {
             continue;
         };
-        let rewritten = [rule.value.as_bytes(), rest].concat();
-        if let Ok(rewritten) = HeaderValue::from_bytes(&rewritten) {
-            headers.insert(rule.header.clone(), rewritten);
+        // The first value counts; further ones (of `Set-Cookie`, say) stay as they are.
+        if let Ok(rewritten) = HeaderValue::from_bytes(&[rule.value.as_bytes(), rest].concat())
+            && let Some(first) = headers.get_mut(&rule.header)
+        {
+            *first = rewritten;
         }
     }
     route.set_response_headers(headers);

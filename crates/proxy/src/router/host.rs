@@ -32,6 +32,13 @@ pub(super) fn declare(hosts: &mut Hosts, wanted: &HostMatch) {
     }
 }
 
+/// Makes sure that a `tls_downstream_server_name` exists as a host. It has no routes of its own: only
+/// internal paths answer there.
+pub(super) fn declare_server_name(hosts: &mut Hosts, name: &str, any_port: bool) {
+    let host = hosts.entry(name.to_lowercase().into_boxed_str()).or_default();
+    host.any_port |= any_port && split_authority(name).1.is_none();
+}
+
 /// Puts a route into every host that exists under one of its domains.
 pub(super) fn join(hosts: &mut Hosts, wanted: &HostMatch, index: usize) {
     let HostMatch::Exact { domains, .. } = wanted else {

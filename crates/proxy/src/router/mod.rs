@@ -72,6 +72,12 @@ impl RouteTable {
         for route in routes {
             host::declare(&mut hosts, &route.hosts);
         }
+        for name in routes
+            .iter()
+            .filter_map(|route| route.downstream_server_name.as_deref())
+        {
+            host::declare_server_name(&mut hosts, name, any_port);
+        }
         for origin in authenticate {
             host::declare_authenticate(&mut hosts, origin, any_port);
         }

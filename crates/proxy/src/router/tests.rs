@@ -35,6 +35,23 @@ fn an_explicit_port_shadows_the_any_port_host_for_that_port() {
 }
 
 #[test]
+fn a_downstream_server_name_is_a_host_with_internal_paths_only() {
+    let named = "    tls_downstream_server_name: B.example.com\n";
+    let table = table(
+        "",
+        &[("https://a.example.com", named), ("https://*.example.com", "")],
+    );
+    assert_eq!(table.find("a.example.com", "/"), Match::Route(0));
+    assert_eq!(table.find("b.example.com", "/"), Match::None);
+    assert_eq!(table.find("b.example.com:8443", "/x"), Match::None);
+    assert_eq!(table.find("c.example.com", "/"), Match::Route(1));
+    assert_eq!(
+        table.find("b.example.com", "/ping"),
+        Match::Internal(InternalPath::Health, None)
+    );
+}
+
+#[test]
 fn a_default_port_route_joins_an_explicit_host() {
     let table = table(
         "",

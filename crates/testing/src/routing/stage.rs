@@ -66,23 +66,32 @@ pub(super) async fn play(case: &Case, seed: super::Seed) -> Result<Seen> {
     Ok(Seen { upstream, reply, log })
 }
 
-/// A stub for each upstream, and the routes with the stubs in place of the upstreams.
-async fn stubs(case: &Case, authority: &Authority) -> Result<(Vec<Option<Stub>>, Vec<Map<String, Value>>)> {
+/// A stub for each upstream (`to` may be a list), and the routes with the stubs in place of the upstreams.
+async fn stubs(case: &Case, authority: &Authority) -> Result<(Vec<(usize, Stub)>, Vec<Map<String, Value>>)> {
     let (mut stubs, mut routes) = (Vec::new(), Vec::new());
-    for route in &case.routes {
+    for (index, route) in case.routes.iter().enumerate() {
         let mut route = route.clone();
-        let to = route.get("to").and_then(Value::as_str).map(str::to_owned);
-        let stub = match to {
-            // Nobody listens there, and that is the point of the case.
-            Some(to) if to.contains("//127.0.0.1:1") => None,
-            Some(to) => {
-                let (stub, url) = stub(&to, case, authority).await?;
-                route.insert("to".into(), url.into());
-                Some(stub)
+        if let Some(to) = route.get_mut("to") {
+            let urls = match to {
+                Value::Array(urls) => urls.iter_mut().collect(),
+                one => vec![one],
+            };
+            for url in urls {
+                let given = url.as_str().unwrap_or_default().to_owned();
+                // Nobody listens there, and that is the point of the case.
+                if given.contains("//127.0.0.1:1") || given.is_empty() {
+                    continue;
+                }
+                let (address, weight) = given
+                    .split_once(',')
+                    .map_or((&*given, None), |(to, n)| (to, Some(n)));
+                let (stub, here) = stub(address, case, authority).await?;
+                *url = weight
+                    .map_or(here.clone(), |weight| format!("{here},{weight}"))
+                    .into();
+                stubs.push((index, stub));
             }
-            None => None,
-        };
-        stubs.push(stub);
+        }
         routes.push(route);
     }
     Ok((stubs, routes))
@@ -200,9 +209,8 @@ async fn ask_http2(request: &Request, address: SocketAddr) -> Result<RawReply> {
 }
 
 /// The request that reached a stub, with the case's names put back.
-fn received(stubs: &[Option<Stub>]) -> Option<(usize, Recorded)> {
-    stubs.iter().enumerate().find_map(|(index, stub)| {
-        let stub = stub.as_ref()?;
+fn received(stubs: &[(usize, Stub)]) -> Option<(usize, Recorded)> {
+    stubs.iter().find_map(|(index, stub)| {
         let mut request = stub.upstream.requests().into_iter().next()?;
         let back = |text: &str| {
             text.replace(&stub.authority, &stub.stands_for)
@@ -213,6 +221,6 @@ fn received(stubs: &[Option<Stub>]) -> Option<(usize, Recorded)> {
         for (_, value) in &mut request.headers {
             *value = back(value);
         }
-        Some((index, request))
+        Some((*index, request))
     })
 }

@@ -370,8 +370,7 @@ pub const ROUTE: &[Key] = &[
         "tls_downstream_server_name",
         Kind::Text,
         "One more server name of this route.",
-    )
-    .not_built(),
+    ),
     Key::new(
         "tls_custom_ca",
         Kind::Text,

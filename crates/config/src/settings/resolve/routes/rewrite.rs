@@ -6,6 +6,7 @@ use super::super::Cx;
 use super::super::headers::header_name;
 use crate::diagnostic::Stage;
 use crate::settings::{Action, HostRewrite, PathMatch, PathRewrite, RewriteResponseHeader, UpstreamScheme};
+use crate::spec::re2;
 use crate::spec::values::Values;
 
 /// Exactly one matcher counts: regex, else path, else prefix.
@@ -23,9 +24,8 @@ pub(super) fn matcher(route: &Values, cx: &mut Cx<'_>) -> PathMatch {
             "keep one of them",
         );
     }
-    check_regex(route, "regex", cx);
-    if let Some(regex) = route.some_text("regex") {
-        return PathMatch::Regex(regex.to_owned());
+    if let Some(regex) = checked_regex(route, "regex", cx) {
+        return PathMatch::Regex(regex);
     }
     if let Some(path) = route.some_text("path") {
         return PathMatch::Exact(path.to_owned());
@@ -36,11 +36,12 @@ pub(super) fn matcher(route: &Values, cx: &mut Cx<'_>) -> PathMatch {
 }
 
 /// Reported at the stage where the route table is built, as in the original; here with its line.
-fn check_regex(route: &Values, name: &str, cx: &mut Cx<'_>) {
-    let Some(pattern) = route.some_text(name) else {
-        return;
-    };
-    if let Err(error) = regex::Regex::new(pattern) {
+///
+/// Returns the pattern for the engine here, if there is one.
+fn checked_regex(route: &Values, name: &str, cx: &mut Cx<'_>) -> Option<String> {
+    let pattern = route.some_text(name)?;
+    let translated = re2::translate(pattern).into_owned();
+    if let Err(error) = regex::Regex::new(&translated) {
         let text = error.to_string();
         let reason = text
             .lines()
@@ -57,25 +58,25 @@ fn check_regex(route: &Values, name: &str, cx: &mut Cx<'_>) {
             "RE2 syntax is expected",
         );
     }
+    Some(translated)
 }
 
 /// `prefix_rewrite`, else the regex pair, else the path of the first upstream.
 pub(super) fn path(route: &Values, action: &Action, cx: &mut Cx<'_>) -> Option<PathRewrite> {
     let prefix = route.some_text("prefix_rewrite");
-    let pattern = route.some_text("regex_rewrite_pattern");
+    let pattern = checked_regex(route, "regex_rewrite_pattern", cx);
     if prefix.is_some() && pattern.is_some() {
         let message = "config: only prefix_rewrite or regex_rewrite_pattern can be specified, but not both";
         let (place, key) = (route.place("prefix_rewrite"), route.key("prefix_rewrite"));
         cx.sink.error(place, key, message, "keep one of them");
     }
-    check_regex(route, "regex_rewrite_pattern", cx);
     if let Some(prefix) = prefix {
         return Some(PathRewrite::Prefix(prefix.to_owned()));
     }
     if let Some(pattern) = pattern {
         let substitution = route.text("regex_rewrite_substitution").to_owned();
         return Some(PathRewrite::Regex {
-            pattern: pattern.to_owned(),
+            pattern,
             substitution,
         });
     }
@@ -106,11 +107,10 @@ pub(super) fn host(route: &Values, cx: &mut Cx<'_>) -> HostRewrite {
             }
         }
     }
-    check_regex(route, "host_path_regex_rewrite_pattern", cx);
-    if let Some(pattern) = route.some_text("host_path_regex_rewrite_pattern") {
+    if let Some(pattern) = checked_regex(route, "host_path_regex_rewrite_pattern", cx) {
         let substitution = route.text("host_path_regex_rewrite_substitution").to_owned();
         return HostRewrite::PathRegex {
-            pattern: pattern.to_owned(),
+            pattern,
             substitution,
         };
     }
