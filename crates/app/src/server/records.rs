@@ -109,6 +109,7 @@ mod tests {
             source: Source::new(Some(&file), &BTreeMap::new()),
             log_output: LogOutput::File(folder.join("log.txt")),
             workers: Some(1),
+            start: super::super::Start::default(),
         };
         Server::start(options).await.unwrap()
     }
