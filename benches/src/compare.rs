@@ -34,7 +34,8 @@ impl Row {
 /// Measures and returns the section as Markdown.
 pub async fn run(size: Size, only: &[String]) -> Result<String> {
     let (_upstream, upstream) = rivals::helper("upstream").await?;
-    let (_authorizer, authorizer) = rivals::helper("authorizer").await?;
+    let (authorizing, authorizer) = rivals::helper("authorizer").await?;
+    let authorizing = authorizing.id().context("the authorizer has ended")?;
     let ground = Ground::new(upstream)?;
     let wanted = |name: &str| {
         only.is_empty()
@@ -74,12 +75,23 @@ pub async fn run(size: Size, only: &[String]) -> Result<String> {
     }
     field.extend(signed_in.map(|it| (it.rival, it.authority)));
 
-    let rows = measure(size, &field, &cookie).await?;
+    let rows = measure(size, &field, &cookie, authorizing).await?;
     Ok(report::comparison(&rows, size))
 }
 
-async fn measure(size: Size, field: &[(Rival, String)], cookie: &str) -> Result<Vec<(&'static str, Row)>> {
+/// The row of Envoy that asks the authorizer.
+const ASKING: &str = "Envoy + ext_authz";
+/// The same with what the authorizer uses.
+const WITH_AUTHORIZER: &str = "Envoy and the authorizer";
+
+async fn measure(
+    size: Size,
+    field: &[(Rival, String)],
+    cookie: &str,
+    authorizing: u32,
+) -> Result<Vec<(&'static str, Row)>> {
     let mut rows: BTreeMap<usize, Row> = BTreeMap::new();
+    let mut both = Row::default();
     let target = |rival: &Rival, authority: &str| Target {
         url: format!("https://{authority}/"),
         port: rival.port,
@@ -99,7 +111,13 @@ async fn measure(size: Size, field: &[(Rival, String)], cookie: &str) -> Result<
     for run in 0..size.runs {
         for protocol in Protocol::ALL {
             for (index, (rival, authority)) in field.iter().enumerate() {
+                let before = process::cpu(authorizing)?;
                 let cost = cost(rival.process, &target(rival, authority), protocol, size.requests).await?;
+                if rival.name == ASKING {
+                    let asked = process::cpu(authorizing)?.saturating_sub(before);
+                    both.cpu[protocol as usize]
+                        .push(cost + asked.as_secs_f64() * 1e6 / f64::from(size.requests));
+                }
                 eprintln!("run {}: {} {protocol:?}: {cost:.1} µs", run + 1, rival.name);
                 let row = rows.entry(index).or_default();
                 row.cpu[protocol as usize].push(cost);
@@ -107,16 +125,23 @@ async fn measure(size: Size, field: &[(Rival, String)], cookie: &str) -> Result<
         }
         for (index, (rival, _)) in field.iter().enumerate() {
             #[allow(clippy::cast_precision_loss, reason = "memory in bytes is far below 2^52")]
-            rows.entry(index)
-                .or_default()
-                .resident
-                .push(process::resident(rival.process)? as f64);
+            let resident = process::resident(rival.process)? as f64;
+            rows.entry(index).or_default().resident.push(resident);
+            if rival.name == ASKING {
+                #[allow(clippy::cast_precision_loss, reason = "memory in bytes is far below 2^52")]
+                both.resident
+                    .push(resident + process::resident(authorizing)? as f64);
+            }
         }
     }
-    Ok(rows
+    let mut named: Vec<_> = rows
         .into_iter()
         .map(|(index, row)| (field[index].0.name, row))
-        .collect())
+        .collect();
+    if let Some(at) = named.iter().position(|(name, _)| *name == ASKING) {
+        named.insert(at + 1, (WITH_AUTHORIZER, both));
+    }
+    Ok(named)
 }
 
 /// CPU per request in µs of one run.

@@ -57,6 +57,12 @@ enum Task {
         #[arg(long)]
         filter: Option<String>,
     },
+    /// Mixed load for a while: no request may fail, memory may not grow
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+    },
     /// Measure beside nginx, haproxy and Envoy; builds with the `dist` profile
     Bench {
         /// Arguments for the benchmark program: see `cargo xtask bench -- --help`
@@ -74,6 +80,7 @@ fn main() -> ExitCode {
         Task::Supply => supply::run(),
         Task::Conformance { kind, files, filter } => conformance::run(kind, &files, filter.as_deref()),
         Task::Bench { args } => bench::run(&args),
+        Task::Soak { minutes } => bench::soak(minutes),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,6 +20,7 @@ pub async fn start(ground: &Ground) -> Result<Rival> {
          events {{ worker_connections 1024; }}\n\
          http {{\n\
            access_log {folder}/access.log;\n\
+           proxy_max_temp_file_size 0;\n\
            client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n\
            fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n\
            keepalive_requests 10000000;\n\

@@ -20,6 +20,7 @@ pub fn run(config: Option<&Path>) -> anyhow::Result<ExitCode> {
         activated: Activated::from_environment()?,
         relaunch: Some(Relaunch::of_this_process()?),
     };
+    raise_descriptor_limit();
     let source = Source::new(config, &environment());
     runtime()?.block_on(async {
         let options = Options {
@@ -31,6 +32,19 @@ pub fn run(config: Option<&Path>) -> anyhow::Result<ExitCode> {
         Server::start(options).await?.run_until_stopped().await
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every connection takes a descriptor, and many systems start programs with a soft limit of 1024 that is meant
+/// for programs from before `poll`. What cannot be raised stays as it is.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+        }
+    }
 }
 
 /// The runtime of the control plane; the data plane brings its own threads.
