@@ -8,6 +8,7 @@ mod demo;
 mod grpc;
 mod lifecycle;
 mod local_provider;
+mod long_lived;
 mod metrics_tls;
 mod routing_cases;
 mod streaming;

@@ -26,6 +26,8 @@ mod open_redirects;
 mod paths;
 mod provider_lies;
 mod provider_traces;
+mod proxy_protocol;
+mod rate_limits;
 mod raw_tokens;
 mod return_urls;
 mod sessions;

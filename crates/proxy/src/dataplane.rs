@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use pomerium_authorize::Principal;
 use pomerium_certs::{Alpn, CertStore, server_config};
 use pomerium_config::settings::Codec;
 
@@ -256,8 +257,8 @@ impl Dataplane {
     }
 
     /// Takes a new snapshot into use: for the next request of every connection. No connection is
-    /// touched, running requests and tunnels go on as they began. A changed list of HTTP versions counts
-    /// from the next handshake.
+    /// touched, running requests go on as they began. Tunnels and streams end when their route is gone or does
+    /// not admit their people any more. A changed list of HTTP versions counts from the next handshake.
     ///
     /// Errors when TLS cannot be set up; the old snapshot stays then.
     pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), StartError> {
@@ -270,8 +271,20 @@ impl Dataplane {
         self.upstreams
             .adopt(&snapshot.upstreams, snapshot.clusters.iter());
         self.current.store(snapshot);
+        let snapshot = self.snapshot();
         self.shared.metrics.reloads.inc();
+        let now = self.shared.clock.now();
+        for worker in &self.workers {
+            worker.live.routes_changed(&snapshot, now);
+        }
         Ok(())
+    }
+
+    /// Ends the tunnels and streams of people of whom `lost` says that they have lost their session.
+    pub fn people_changed(&self, lost: &dyn Fn(&Principal) -> bool) {
+        for worker in &self.workers {
+            worker.live.people_changed(lost);
+        }
     }
 
     /// Soft stop: closes the listeners, tells every connection to finish (GOAWAY, `Connection: close`)

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use http::header::{HeaderMap, REFERER, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Version};
+use pomerium_authorize::Principal;
 use pomerium_web::canonical::CanonicalRequest;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::access_log::line::{self, Facts};
 use crate::conn::{Conn, Guard};
+use crate::live::Hold;
 use crate::route::Route;
 use crate::shared::RequestSpan;
 use crate::snapshot::Snapshot;
@@ -26,6 +28,7 @@ pub struct Exchange {
     /// The id of a request that could not be read.
     own_id: String,
     route: Option<Arc<Route>>,
+    principal: Option<Arc<Principal>>,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     forwarded_for: Option<HeaderValue>,
@@ -53,6 +56,7 @@ impl Exchange {
             request: None,
             own_id: String::new(),
             route: None,
+            principal: None,
             user_agent: None,
             referer: None,
             forwarded_for: None,
@@ -86,6 +90,27 @@ impl Exchange {
 
     pub(crate) fn matched(&mut self, route: &Arc<Route>) {
         self.route = Some(route.clone());
+    }
+
+    /// Notes who asked.
+    pub(crate) fn asked_by(&mut self, principal: Option<Arc<Principal>>) {
+        self.principal = principal;
+    }
+
+    /// A place among what goes on for long; none for what belongs to no route.
+    pub(crate) fn hold(&self) -> Option<Hold> {
+        let (request, route) = (self.request.clone()?, self.route.clone()?);
+        let hold = self.worker.live.hold(request, self.principal.clone(), route);
+        let current = self.worker.snapshot();
+        if !Arc::ptr_eq(&current, &self.snapshot) {
+            hold.catch_up(&current, self.worker.shared.clock.now());
+        }
+        Some(hold)
+    }
+
+    /// How long it has been going on.
+    pub(crate) fn age(&self) -> Duration {
+        self.start.elapsed()
     }
 
     /// Notes where the request goes and with which path.

@@ -32,6 +32,7 @@ mod flow;
 mod headers;
 mod lifecycle;
 mod listener;
+mod live;
 pub mod metrics;
 mod route;
 pub mod router;

@@ -118,6 +118,14 @@ impl Route {
         self.settings.idp.as_ref().map(|idp| idp.id.as_str())
     }
 
+    /// Whether it admits the same people for the same requests as `other`, by what both say.
+    pub(crate) fn admits_like(&self, other: &Self) -> bool {
+        let (one, two) = (&self.settings, &other.settings);
+        self.idp_id() == other.idp_id()
+            && one.downstream_ca == two.downstream_ca
+            && format!("{:?}", one.policy) == format!("{:?}", two.policy)
+    }
+
     /// Whether an upgrade to `protocol` (lower case) is let through.
     pub(crate) fn upgrades_to(&self, protocol: &str) -> bool {
         self.settings.upgrades.iter().any(|allowed| allowed == protocol)

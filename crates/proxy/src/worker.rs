@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::conn::serve_socket;
 use crate::lifecycle::Lifecycle;
+use crate::live::Live;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::sparing::Sparing;
@@ -33,6 +34,8 @@ pub struct Worker {
     pub(crate) tls: Arc<ArcSwap<rustls::ServerConfig>>,
     pub(crate) pools: Pools,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    /// Tunnels and streams.
+    pub(crate) live: Arc<Live>,
     /// Log lines about connections that are turned away.
     pub(crate) turned_away: Sparing,
     connections: Arc<AtomicUsize>,
@@ -63,6 +66,7 @@ impl Worker {
             tls,
             pools,
             lifecycle: Arc::default(),
+            live: Arc::default(),
             turned_away: Sparing::new(),
             connections,
             runtime: OnceLock::new(),

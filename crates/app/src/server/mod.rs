@@ -9,6 +9,7 @@ pub mod core;
 pub mod generation;
 pub mod listeners;
 pub mod load;
+mod lost;
 pub mod observed;
 pub mod records;
 pub mod reload;
@@ -174,6 +175,7 @@ impl Server {
         let server = Arc::new(server);
         reload::watch(&server);
         records::follow(&server, changes);
+        lost::watch(&server);
         Ok(server)
     }
 

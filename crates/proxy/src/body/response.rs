@@ -8,8 +8,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pomerium_web::body::BoxError;
 
-use super::timing::Watchdog;
+use super::timing::{MOMENT, Watchdog};
 use crate::exchange::Exchange;
+use crate::live::{ENDED, Hold};
 use crate::upstream::Lease;
 
 /// What is done when a response body ends or breaks off.
@@ -27,6 +28,8 @@ pub struct ResponseBody {
     source: Source,
     /// In a box: the library moves a response several times before it sends it.
     tail: Option<Box<Tail>>,
+    /// Taken when the answer lasts longer than a moment.
+    hold: Option<Box<Hold>>,
 }
 
 enum Source {
@@ -47,6 +50,7 @@ impl ResponseBody {
         Self {
             source: Source::Full(None),
             tail: None,
+            hold: None,
         }
     }
 
@@ -64,6 +68,7 @@ impl ResponseBody {
         let mut this = Self {
             source,
             tail: Some(Box::new(tail)),
+            hold: None,
         };
         if this.is_end_stream() {
             this.ended();
@@ -96,15 +101,35 @@ impl ResponseBody {
     }
 
     fn waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.poll_ended(cx).is_ready() {
+            return Poll::Ready(Some(Err(self.break_off(ENDED))));
+        }
         let Some(watchdog) = self.tail.as_mut().and_then(|tail| tail.watchdog.as_mut()) else {
             return Poll::Pending;
         };
         let expired = std::task::ready!(watchdog.poll_expired(cx));
+        Poll::Ready(Some(Err(self.break_off(expired.details()))))
+    }
+
+    fn break_off(&mut self, details: &'static str) -> BoxError {
         if let Some(tail) = &mut self.tail {
-            tail.exchange.broke_off(expired.details());
+            tail.exchange.broke_off(details);
             tail.lease = None;
         }
-        Poll::Ready(Some(Err(expired.details().into())))
+        details.into()
+    }
+
+    /// Ready when the upstream's answer may not go on: its route is gone, or those who get it lost it.
+    fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let (Source::Upstream(_), Some(tail)) = (&self.source, &self.tail) else {
+            return Poll::Pending;
+        };
+        if self.hold.is_none() && tail.exchange.age() >= MOMENT {
+            self.hold = tail.exchange.hold().map(Box::new);
+        }
+        self.hold
+            .as_ref()
+            .map_or(Poll::Pending, |hold| hold.poll_ended(cx))
     }
 }
 

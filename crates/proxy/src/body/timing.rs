@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+/// What lasts longer than this is watched for changed routes as well.
+pub const MOMENT: Duration = Duration::from_secs(1);
+
 /// Which limit ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expired {
@@ -167,6 +170,9 @@ impl Watchdog {
         };
         let start = self.activity.start;
         let received = self.activity.received_at();
+        if self.activity.elapsed() < MOMENT.as_micros().try_into().unwrap_or(u64::MAX) {
+            consider(start + MOMENT, None);
+        }
         if let Some(limit) = self.limits.total {
             consider(start + limit, Some(Expired::Total));
         }

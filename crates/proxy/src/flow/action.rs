@@ -15,7 +15,7 @@ use crate::headers::path::PathRewriter;
 use crate::route::{Route, RouteAction};
 
 /// Carries out the action of `route`.
-pub(super) async fn carry_out(flow: Box<Flow>, route: Arc<Route>, allowed: Allowed) -> Reply {
+pub(super) async fn carry_out(mut flow: Box<Flow>, route: Arc<Route>, allowed: Allowed) -> Reply {
     match &route.action {
         RouteAction::Redirect(redirect) => match location(redirect, &flow.request, &route.path) {
             Some(location) => own_answer(flow, &route, redirect.status, Answer::Location(location)),
@@ -24,11 +24,14 @@ pub(super) async fn carry_out(flow: Box<Flow>, route: Arc<Route>, allowed: Allow
         RouteAction::Respond(status, body) => {
             own_answer(flow, &route, status.as_u16(), Answer::Body(body.clone()))
         }
-        RouteAction::Forward(_) => match flow.request.upgrade.clone() {
-            None => forward::forward(flow, route, allowed).await,
-            Some(protocol) if !route.upgrades_to(&protocol) => flow.fail(Problem::Upgrade),
-            Some(protocol) => Box::pin(upgrade::upgrade(flow, route, allowed, &protocol)).await,
-        },
+        RouteAction::Forward(_) => {
+            flow.exchange.asked_by(allowed.principal.clone());
+            match flow.request.upgrade.clone() {
+                None => forward::forward(flow, route, allowed).await,
+                Some(protocol) if !route.upgrades_to(&protocol) => flow.fail(Problem::Upgrade),
+                Some(protocol) => Box::pin(upgrade::upgrade(flow, route, allowed, &protocol)).await,
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use pomerium_authorize::{
 };
 use pomerium_config::settings::{AuthorizeField, LogLevel, LogSettings};
 use pomerium_policy::{HttpInput, Input, Program};
+use pomerium_web::canonical::CanonicalRequest;
 use pomerium_web::handle::find_token;
 
 use super::Flow;
@@ -191,6 +192,20 @@ fn decide(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> Decision {
     decision
 }
 
+/// Whether somebody who is in the middle of `request` might begin it under `route`, which has changed. Of the
+/// request's headers nothing is left: a rule about them does not hold.
+pub(crate) fn again(
+    request: &CanonicalRequest,
+    principal: Option<&Principal>,
+    route: &Route,
+    now: Timestamp,
+) -> bool {
+    let gone = http::HeaderMap::new();
+    let headers = Headers(&gone);
+    let input = input_of(request, &headers, principal, now);
+    check(&route.settings.policy, &input).outcome == Outcome::Allow
+}
+
 fn denial(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> (String, Vec<String>) {
     let headers = Headers(&flow.parts.headers);
     let denial = route.settings.policy.denial(&input(flow, &headers, who, now));
@@ -198,9 +213,17 @@ fn denial(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> (String, Vec
 }
 
 fn input<'a>(flow: &'a Flow, headers: &'a Headers<'a>, who: &'a Who, now: Timestamp) -> Input<'a> {
-    let request = &*flow.request;
+    input_of(&flow.request, headers, who.principal.as_deref(), now)
+}
+
+fn input_of<'a>(
+    request: &'a CanonicalRequest,
+    headers: &'a Headers<'a>,
+    principal: Option<&'a Principal>,
+    now: Timestamp,
+) -> Input<'a> {
     Input {
-        subject: who.principal.as_deref().map(|principal| &principal.subject),
+        subject: principal.map(|principal| &principal.subject),
         http: HttpInput {
             method: request.method.as_str(),
             path: &request.decoded_path,

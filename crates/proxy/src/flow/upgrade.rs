@@ -22,6 +22,7 @@ use super::{Flow, Reply};
 use crate::body::{RequestBody, ResponseBody, Tail, Watchdog};
 use crate::exchange::Exchange;
 use crate::headers::response;
+use crate::live::ENDED;
 use crate::route::Route;
 use crate::upstream::Lease;
 use crate::worker::Worker;
@@ -146,6 +147,8 @@ async fn tunnel(mut with: Switch, upstream: OnUpgrade, lease: Lease) {
     let gauge = with.worker.shared.metrics.tunnels.clone();
     gauge.inc();
     let stopped = with.worker.lifecycle.stopped.clone();
+    let hold = with.exchange.hold();
+    let ended = std::future::poll_fn(|cx| hold.as_ref().map_or(Poll::Pending, |hold| hold.poll_ended(cx)));
     tokio::select! {
         ended = carry(with.client, upstream, lease, &mut with.watchdog) => {
             match ended {
@@ -156,6 +159,7 @@ async fn tunnel(mut with: Switch, upstream: OnUpgrade, lease: Lease) {
                 Err(details) => with.exchange.broke_off(details),
             }
         }
+        () = ended => with.exchange.broke_off(ENDED),
         () = stopped.cancelled() => with.exchange.broke_off("local_shutdown"),
     }
     gauge.dec();

@@ -119,8 +119,7 @@ pub(super) const GLOBAL: &[Key] = &[
         Kind::Object(RATE_LIMIT),
         "Token bucket for every route.",
     )
-    .nullable()
-    .not_built(),
+    .nullable(),
     Key::new(
         "autocert_dns",
         Kind::Object(AUTOCERT_DNS),

@@ -456,6 +456,5 @@ pub const ROUTE: &[Key] = &[
         Kind::Object(RATE_LIMIT),
         "Token bucket for this route.",
     )
-    .nullable()
-    .not_built(),
+    .nullable(),
 ];

@@ -45,9 +45,7 @@ pub(super) const PROCESS: &[Key] = &[
     )
     .or("10s")
     .tuning(),
-    Key::new("use_proxy_protocol", Kind::Bool, "Expect PROXY protocol headers.")
-        .or("false")
-        .not_built(),
+    Key::new("use_proxy_protocol", Kind::Bool, "Expect PROXY protocol headers.").or("false"),
     Key::new(
         "codec_type",
         Kind::Choice(&CODEC),

@@ -1,0 +1,152 @@
+//! What goes on for long: tunnels, and answers that stream for more than a moment. A request is judged once;
+//! these are judged again when routes change or somebody loses a session, and end when they would not begin
+//! any more.
+//!
+//! A reload asks each of them ([`Live::routes_changed`]); only those that end are woken.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwap;
+use futures_util::task::AtomicWaker;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use pomerium_authorize::Principal;
+use pomerium_web::canonical::CanonicalRequest;
+
+use crate::flow::judge;
+use crate::route::{Route, RouteAction};
+use crate::router::Match;
+use crate::snapshot::Snapshot;
+
+/// The response code details of what ends this way.
+pub(crate) const ENDED: &str = "access_ended";
+
+/// Everything of one worker that goes on for long.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    held: Mutex<HashMap<u64, Arc<Held>>>,
+    next: AtomicU64,
+}
+
+impl Live {
+    /// Counts in what `request` of `principal` has begun under `route`, until the hold goes.
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        request: Arc<CanonicalRequest>,
+        principal: Option<Arc<Principal>>,
+        route: Arc<Route>,
+    ) -> Hold {
+        let held = Arc::new(Held {
+            request,
+            principal,
+            route: ArcSwap::new(route),
+            ended: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        });
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.held.lock().insert(id, held.clone());
+        Hold {
+            held,
+            live: self.clone(),
+            id,
+        }
+    }
+
+    /// Ends what would not be allowed under `snapshot`.
+    pub(crate) fn routes_changed(&self, snapshot: &Snapshot, now: Timestamp) {
+        for held in self.all() {
+            if !held.stands(snapshot, now) {
+                held.end();
+            }
+        }
+    }
+
+    /// Ends what belongs to people of whom `lost` says so.
+    pub(crate) fn people_changed(&self, lost: &dyn Fn(&Principal) -> bool) {
+        for held in self.all() {
+            if held.principal.as_deref().is_some_and(lost) {
+                held.end();
+            }
+        }
+    }
+
+    /// Judged outside the lock, which every tunnel takes when it begins and ends.
+    fn all(&self) -> Vec<Arc<Held>> {
+        self.held.lock().values().cloned().collect()
+    }
+}
+
+/// One tunnel or stream.
+#[derive(Debug)]
+struct Held {
+    request: Arc<CanonicalRequest>,
+    principal: Option<Arc<Principal>>,
+    route: ArcSwap<Route>,
+    ended: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Held {
+    /// Whether it might begin under `snapshot`, too. A route that has not changed is not asked again: what it
+    /// was asked about, headers for instance, is gone.
+    fn stands(&self, snapshot: &Snapshot, now: Timestamp) -> bool {
+        let request = &*self.request;
+        let Match::Route(index) = snapshot.table.find(request.authority.as_str(), &request.path) else {
+            return false;
+        };
+        let Some(route) = snapshot.routes.get(index) else {
+            return false;
+        };
+        let known = self.route.swap(route.clone());
+        if Arc::ptr_eq(&known, route) || known.checksum == route.checksum {
+            return true;
+        }
+        let carried = matches!(route.action, RouteAction::Forward(_))
+            && request
+                .upgrade
+                .as_deref()
+                .is_none_or(|protocol| route.upgrades_to(protocol));
+        carried && (known.admits_like(route) || judge::again(request, self.principal.as_deref(), route, now))
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+/// A place in [`Live`].
+#[derive(Debug)]
+pub(crate) struct Hold {
+    held: Arc<Held>,
+    live: Arc<Live>,
+    id: u64,
+}
+
+impl Hold {
+    /// Judges at once: for a hold that is taken when the routes may have changed since the request was judged.
+    pub(crate) fn catch_up(&self, snapshot: &Snapshot, now: Timestamp) {
+        if !self.held.stands(snapshot, now) {
+            self.held.end();
+        }
+    }
+
+    /// Ready when it has to end.
+    pub(crate) fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
+        self.held.waker.register(cx.waker());
+        if self.held.ended.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.live.held.lock().remove(&self.id);
+    }
+}
