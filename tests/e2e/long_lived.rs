@@ -90,7 +90,7 @@ async fn a_socket_ends_with_its_session() -> Result<()> {
     let page = client
         .follow(&stage.env.url("app", "/.pomerium/sign_out"))
         .await?;
-    client.submit_form(&page, "sign_out").await?;
+    assert!(page.text().contains("signed out"), "{}", page.text());
     ends(&mut socket).await
 }
 

@@ -12,6 +12,7 @@ async fn stage(
     let inner = json!([{ "allow": { "or": [{ "source_ip": "192.0.2.0/24" }] } }]);
     let builder = Environment::builder()?
         .set("use_proxy_protocol", true)
+        .set("access_log_fields", json!(["ip"]))
         .route(Route::new("open", &upstream.url()).public())
         .route(Route::new("inner", &upstream.url()).policy(inner));
     Ok((change(builder).start().await?, upstream))
