@@ -29,6 +29,7 @@ mod provider_traces;
 mod proxy_protocol;
 mod rate_limits;
 mod raw_tokens;
+mod responses;
 mod return_urls;
 mod sessions;
 mod signed_links;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use crate::upstream::health::HealthMetrics;
+
 /// Seconds; from a cached answer to a slow report.
 const BUCKETS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -34,6 +36,8 @@ pub struct Metrics {
     upstream_failures: IntCounter,
     upstream_overflows: IntCounter,
     dns_failures: IntCounter,
+    /// Health checks and outlier detection.
+    pub(crate) health: HealthMetrics,
     /// Open downstream connections.
     pub connections: IntGauge,
     /// Downstream connections accepted.
@@ -118,6 +122,7 @@ impl Metrics {
                 "pomerium_upstream_dns_failures_total",
                 "Lookups of upstream names that failed.",
             )?,
+            health: HealthMetrics::register(registry)?,
             connections: gauge("pomerium_downstream_connections", "Open downstream connections.")?,
             connections_total: counter("pomerium_downstream_connections_total", "Connections accepted.")?,
             connections_refused: counter(

@@ -52,6 +52,29 @@ fn node_modules() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("POMERIUM_TEST_NODE_MODULES") {
         return Ok(folder.into());
     }
+    let newest = newest("npm-")?.map(|folder| folder.join("node_modules"));
+    newest.context("the npm packages for tests are missing: run `cargo xtask setup`")
+}
+
+/// A Python command that runs `tests/python/<script>` with the packages of its requirements.txt.
+///
+/// # Errors
+/// The packages are missing; the error says what to run.
+pub fn python(script: &str) -> Result<Command> {
+    let environment = match std::env::var_os("POMERIUM_TEST_PYTHON") {
+        Some(folder) => PathBuf::from(folder),
+        None => newest("python-")?
+            .context("the Python packages for tests are missing: run `cargo xtask setup`")?,
+    };
+    let mut command = Command::new(environment.join("bin").join("python"));
+    command
+        .arg("-u")
+        .arg(root().join("tests").join("python").join(script));
+    Ok(command)
+}
+
+/// The folder of the cache with this prefix that was made last.
+fn newest(prefix: &str) -> Result<Option<PathBuf>> {
     let newest = std::fs::read_dir(cache()?)
         .ok()
         .into_iter()
@@ -60,11 +83,11 @@ fn node_modules() -> Result<PathBuf> {
         .filter(|entry| {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            name.starts_with("npm-") && !name.contains('.')
+            name.starts_with(prefix) && !name.contains('.')
         })
         .max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok())
-        .map(|entry| entry.path().join("node_modules"));
-    newest.context("the npm packages for tests are missing: run `cargo xtask setup`")
+        .map(|entry| entry.path());
+    Ok(newest)
 }
 
 fn cache() -> Result<PathBuf> {

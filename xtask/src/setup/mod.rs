@@ -1,5 +1,5 @@
 //! Gets what tests and benchmarks need that cargo does not bring: a browser, Node with a few npm
-//! packages, HTTP tools; for benchmarks the proxies to compare with.
+//! and Python packages, HTTP tools; for benchmarks the proxies to compare with.
 //!
 //! What the machine has is used as it is. The rest goes into the cache (`$XDG_CACHE_HOME/pomerium/tools`
 //! or `~/.cache/pomerium/tools`), never into the clone. Several runs at once wait for each other.
@@ -46,6 +46,11 @@ impl Tools {
         npm::folder(&self.cache).join("node_modules")
     }
 
+    /// The virtual environment with what tests/python/requirements.txt names.
+    pub fn python(&self) -> PathBuf {
+        python::folder(&self.cache)
+    }
+
     /// Envoy's program, when it could be had.
     pub fn envoy(&self) -> Option<&Path> {
         self.envoy.as_deref()
@@ -55,6 +60,7 @@ impl Tools {
     pub fn print(&self) {
         println!("tools:        {}", self.cache.join("bin").display());
         println!("npm packages: {}", self.node_modules().display());
+        println!("Python:       {}", self.python().display());
     }
 }
 
@@ -86,6 +92,7 @@ pub fn run(purpose: Purpose) -> Result<Tools> {
     let envoy = match purpose {
         Purpose::Test => {
             npm::install(&cache)?;
+            python::packages(&cache)?;
             None
         }
         Purpose::Bench => python::envoy(&cache),

@@ -74,7 +74,7 @@ fn check_version(said: &str) -> Result<()> {
 }
 
 /// FNV-1a: names a folder, guards nothing.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

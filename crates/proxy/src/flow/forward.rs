@@ -202,7 +202,7 @@ pub(super) async fn send(
         });
         let failed = match sent.await {
             Ok(Ok((response, lease))) => {
-                host.report(Outcome::Status(response.status().as_u16()));
+                host.answered(&response);
                 return Ok((response, lease));
             }
             Ok(Err(failed)) => failed,

@@ -284,7 +284,10 @@ impl Cluster {
                 host.moved_to(self.this.clone());
                 host.clone()
             }
-            None => Host::new(endpoint.clone(), addresses, weight, self.this.clone()),
+            None => {
+                let checked = !self.watch().0.is_empty();
+                Host::new(endpoint.clone(), addresses, weight, (self.this.clone(), checked))
+            }
         }
     }
 

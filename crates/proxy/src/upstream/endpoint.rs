@@ -52,6 +52,28 @@ pub struct Endpoint {
     pub(super) tls: Option<TlsTarget>,
 }
 
+impl Endpoint {
+    /// The same, for connections that offer these protocols in ALPN; for probes, which speak what their
+    /// check says.
+    pub(super) fn with_alpn(&self, protocols: &[&[u8]]) -> Self {
+        let tls = self.tls.as_ref().map(|tls| {
+            let mut config = rustls::ClientConfig::clone(&tls.config);
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            TlsTarget {
+                config: Arc::new(config),
+                server_name: tls.server_name.clone(),
+            }
+        });
+        Self {
+            id: self.id,
+            target: self.target.clone(),
+            authority: self.authority.clone(),
+            protocol: self.protocol,
+            tls,
+        }
+    }
+}
+
 /// Everything that tells one endpoint from another.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct EndpointSpec {

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 
+use super::doubt::Doubt;
 use super::host::Outcome;
 
 /// Why an upstream gave no answer. Each kind has its status, flag and details in `flow::problem`.
@@ -82,6 +83,9 @@ impl UpstreamError {
         if error.is_parse() || error.is_parse_status() {
             return Self::Protocol(error.to_string());
         }
+        if let Some(doubt) = doubt_of(error) {
+            return Self::Protocol(doubt.to_string());
+        }
         h2_of(error).map_or(Self::Closed, Self::from_h2)
     }
 
@@ -97,6 +101,12 @@ impl UpstreamError {
             _ => Self::Closed,
         }
     }
+}
+
+/// What our own reading of the stream ended with.
+fn doubt_of(error: &hyper::Error) -> Option<&Doubt> {
+    let source = error.source()?.downcast_ref::<io::Error>()?;
+    source.get_ref()?.downcast_ref()
 }
 
 fn h2_of(error: &hyper::Error) -> Option<&h2::Error> {

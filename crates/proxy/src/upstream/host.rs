@@ -10,11 +10,13 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use http::Response;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
+use super::health::Watch;
 use super::pool::HostPool;
 
 /// The addresses of a host, tried in order. More than one only for `localhost`; none for a UNIX socket.
@@ -40,12 +42,6 @@ pub enum Outcome {
     Protocol,
 }
 
-/// Learns how requests to a host end. Called on workers, once per request: it must not wait.
-pub trait Results: fmt::Debug + Send + Sync {
-    /// A request to `host` has ended.
-    fn report(&self, host: &Host, outcome: Outcome);
-}
-
 /// One address of a destination.
 pub struct Host {
     /// Names the host within this process; never used again for another one.
@@ -59,7 +55,7 @@ pub struct Host {
     flags: AtomicU8,
     running: AtomicU32,
     connections: AtomicU32,
-    results: OnceLock<Box<dyn Results>>,
+    watch: OnceLock<Arc<Watch>>,
     /// Who is told when the health changes.
     cluster: Mutex<Weak<Cluster>>,
     /// The pools of the workers; asked only when no more connections may be opened.
@@ -73,17 +69,18 @@ impl Host {
         endpoint: Arc<Endpoint>,
         addresses: Addresses,
         weight: u32,
-        cluster: Weak<Cluster>,
+        (cluster, checked): (Weak<Cluster>, bool),
     ) -> Arc<Self> {
         Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             endpoint,
             addresses,
             weight,
-            flags: AtomicU8::new(0),
+            // Where there are checks, it is not healthy before the first of them.
+            flags: AtomicU8::new(if checked { CHECK_FAILED } else { 0 }),
             running: AtomicU32::new(0),
             connections: AtomicU32::new(0),
-            results: OnceLock::new(),
+            watch: OnceLock::new(),
             cluster: Mutex::new(cluster),
             pools: Mutex::default(),
         })
@@ -129,15 +126,27 @@ impl Host {
         self.flags.load(Ordering::Acquire) == 0
     }
 
-    /// Installs who learns of results; once, before which [`Host::report`] costs one load.
-    pub fn watch_results(&self, results: Box<dyn Results>) {
-        let _ = self.results.set(results);
+    /// What is remembered about its health, where its cluster watches that.
+    pub(super) fn watched(&self) -> Option<&Arc<Watch>> {
+        self.watch.get()
     }
 
-    /// A request has ended.
+    /// The same, begun if need be.
+    pub(super) fn watch(&self, begin: impl FnOnce() -> Watch) -> &Arc<Watch> {
+        self.watch.get_or_init(|| Arc::new(begin()))
+    }
+
+    /// A request has ended. Costs one load where nobody watches.
     pub fn report(&self, outcome: Outcome) {
-        if let Some(results) = self.results.get() {
-            results.report(self, outcome);
+        if let Some(watch) = self.watch.get() {
+            watch.report(self, outcome);
+        }
+    }
+
+    /// The host has answered. Costs one load where nobody watches.
+    pub(crate) fn answered<B>(&self, response: &Response<B>) {
+        if let Some(watch) = self.watch.get() {
+            watch.report(self, Outcome::Status(status_of(response)));
         }
     }
 
@@ -187,6 +196,33 @@ impl Host {
 
     pub(super) fn connection_counter(&self) -> &AtomicU32 {
         &self.connections
+    }
+}
+
+/// The status, or what stands for the gRPC status of an answer without messages.
+fn status_of<B>(response: &Response<B>) -> u16 {
+    let code = response.headers().get("grpc-status");
+    match code.and_then(|code| code.to_str().ok()?.parse().ok()) {
+        Some(code) => http_of_grpc(code),
+        None => response.status().as_u16(),
+    }
+}
+
+/// As Envoy translates gRPC codes to HTTP (`Grpc::Utility::grpcToHttpStatus`).
+fn http_of_grpc(code: u32) -> u16 {
+    match code {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
     }
 }
 

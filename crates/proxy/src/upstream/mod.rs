@@ -1,6 +1,6 @@
 //! Upstreams. Process-wide: what a route forwards to ([`cluster`]), the addresses it stands for
 //! ([`host`], [`names`]), which of them a request gets ([`balance`]), how much there may be of everything
-//! (`breakers`). Of each worker: the connections to every host ([`pool`]), dialled in [`connect`].
+//! (`breakers`), and how well they are ([`health`], [`outlier`]). Of each worker: the connections to every host ([`pool`]), dialled in [`connect`].
 //!
 //! A request looks at a view that others put in place, and takes no lock that a busy worker holds for
 //! long; where several workers meet there are counters. A request is sent to one host; another is tried
@@ -10,12 +10,15 @@ pub(crate) mod balance;
 mod breakers;
 pub mod cluster;
 pub mod connect;
+mod doubt;
 pub mod endpoint;
 pub mod error;
 mod h2pool;
+pub mod health;
 pub mod host;
 mod lease;
 mod names;
+pub mod outlier;
 pub mod pool;
 mod shape;
 mod start;
@@ -32,7 +35,7 @@ pub use cluster::Cluster;
 pub(crate) use cluster::Clusters;
 pub use endpoint::Endpoint;
 pub use error::UpstreamError;
-pub use host::{Host, Outcome, Results};
+pub use host::{Host, Outcome};
 pub use lease::Lease;
 use names::Names;
 pub use pool::Pools;
@@ -79,20 +82,13 @@ impl Upstreams {
     ) {
         self.names.configure(&settings.dns);
         self.bind.store(Arc::new(settings.bind));
-        for cluster in clusters.filter(|cluster| cluster.health().is_some() && cluster.adopt()) {
-            self.keep_resolved(cluster);
-        }
-    }
-
-    /// A cluster whose health is watched is looked up without waiting for a request.
-    fn keep_resolved(self: &Arc<Self>, cluster: &Arc<Cluster>) {
-        let (upstreams, cluster) = (self.clone(), Arc::downgrade(cluster));
-        self.runtime.spawn(async move {
-            let Some(cluster) = cluster.upgrade() else { return };
-            if let Err(error) = cluster.resolve(&upstreams).await {
-                tracing::warn!(cluster = &*cluster.name, %error, "the upstream cannot be watched yet");
+        for cluster in clusters {
+            if let Some(balance) = cluster.health()
+                && cluster.adopt()
+            {
+                health::start(self, cluster, balance.clone());
             }
-        });
+        }
     }
 
     /// The local end of new connections.

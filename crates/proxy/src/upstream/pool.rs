@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::breakers::{Open, Running};
 use super::cluster::Cluster;
 use super::connect::dial;
+use super::doubt::{self, Budget};
 use super::endpoint::Protocol;
 use super::error::UpstreamError;
 use super::h2pool::{H2Lease, H2Pool};
@@ -70,14 +71,20 @@ pub struct HostPool {
 pub(super) struct H1Connection {
     sender: http1::SendRequest<RequestBody>,
     task: AbortHandle,
+    budget: Arc<Budget>,
     idle_since: Instant,
 }
 
 impl H1Connection {
-    pub(super) fn new(sender: http1::SendRequest<RequestBody>, task: AbortHandle) -> Self {
+    pub(super) fn new(
+        sender: http1::SendRequest<RequestBody>,
+        task: AbortHandle,
+        budget: Arc<Budget>,
+    ) -> Self {
         Self {
             sender,
             task,
+            budget,
             idle_since: Instant::now(),
         }
     }
@@ -198,10 +205,11 @@ impl HostPool {
             let (mut error, last) = match connection {
                 Connection::Http1(mut connection) => {
                     shape::http1(&mut request);
+                    connection.budget.begin();
                     match connection.sender.try_send_request(*request).await {
                         Ok(response) => {
                             running.connected(to.host);
-                            return Ok((response, Lease::http1(self.clone(), connection, running)));
+                            return self.answered(connection, running, response);
                         }
                         Err(error) => (error, !reused),
                     }
@@ -238,6 +246,25 @@ impl HostPool {
                 }
             }
         }
+    }
+
+    /// An answer whose framing is in doubt is none, and its connection ends.
+    fn answered(
+        self: &Arc<Self>,
+        connection: H1Connection,
+        running: Running,
+        response: Response<Incoming>,
+    ) -> Result<(Response<Incoming>, Lease), Failed> {
+        connection.budget.end();
+        if let Err(doubt) = doubt::check_framing(response.version(), response.headers()) {
+            connection.close();
+            return Err(Failed {
+                error: UpstreamError::Protocol(doubt.to_string()),
+                request: None,
+                running,
+            });
+        }
+        Ok((response, Lease::http1(self.clone(), connection, running)))
     }
 
     /// A connection ready for one request, and whether it was used before.

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::breakers::Open;
 use super::connect::Stream;
+use super::doubt::{Bounded, Budget};
 use super::error::UpstreamError;
 use super::h2pool::STREAMS;
 use super::pool::H1Connection;
@@ -34,6 +35,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Speaks HTTP/1.1.
 pub(super) async fn http1(stream: Stream, open: Open) -> Result<H1Connection, UpstreamError> {
+    let budget = Arc::<Budget>::default();
+    let stream = Bounded::new(stream, budget.clone());
     let (sender, connection) = h1::Builder::new()
         .preserve_header_case(true)
         .max_header_size(MAX_HEADER_BYTES)
@@ -47,7 +50,7 @@ pub(super) async fn http1(stream: Stream, open: Open) -> Result<H1Connection, Up
             tracing::debug!(%error, "upstream HTTP/1.1 connection ended");
         }
     });
-    Ok(H1Connection::new(sender, task.abort_handle()))
+    Ok(H1Connection::new(sender, task.abort_handle(), budget))
 }
 
 /// Speaks HTTP/2. Returns when the upstream has said how many streams it allows, with that number, which

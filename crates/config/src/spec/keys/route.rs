@@ -415,17 +415,14 @@ pub const ROUTE: &[Key] = &[
     )
     .or("round_robin")
     .not_built(),
-    Key::new("health_checks", Kind::Free, "Active health checks.").not_built(),
-    Key::new("outlier_detection", Kind::Free, "Passive health checks.")
-        .nullable()
-        .not_built(),
+    Key::new("health_checks", Kind::Free, "Active health checks."),
+    Key::new("outlier_detection", Kind::Free, "Passive health checks.").nullable(),
     Key::new(
         "healthy_panic_threshold",
         Kind::StrictInt,
         "Percentage below which health is ignored.",
     )
-    .nullable()
-    .not_built(),
+    .nullable(),
     Key::new(
         "circuit_breaker_thresholds",
         Kind::Object(BREAKER),

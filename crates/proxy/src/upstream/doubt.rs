@@ -1,0 +1,193 @@
+//! What an HTTP/1.1 upstream may not do although the library would let it: talk on without ever
+//! answering, and frame an answer in a way that two readers could read differently.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes an upstream may send before its answer: the largest header block twice. Informational answers
+/// (100, 102, 103) are read and dropped, so nothing else would bound how many there are.
+const BEFORE_ANSWER: usize = 256 * 1024;
+
+/// Why a connection is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Doubt {
+    /// [`BEFORE_ANSWER`] was used up.
+    #[error("too much was sent before the answer")]
+    NoAnswer,
+    /// Not exactly one framing.
+    #[error("the framing of the answer can be read in two ways")]
+    Framing,
+}
+
+/// Counts what comes while an answer is waited for.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    waiting: AtomicBool,
+    read: AtomicUsize,
+}
+
+impl Budget {
+    /// A request goes out.
+    pub(super) fn begin(&self) {
+        self.read.store(0, Ordering::Relaxed);
+        self.waiting.store(true, Ordering::Relaxed);
+    }
+
+    /// Its answer is here: the body may be of any length.
+    pub(super) fn end(&self) {
+        self.waiting.store(false, Ordering::Relaxed);
+    }
+
+    fn used_up(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) && self.read.load(Ordering::Relaxed) > BEFORE_ANSWER
+    }
+
+    fn add(&self, bytes: usize) {
+        if self.waiting.load(Ordering::Relaxed) {
+            self.read.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A stream that fails when the budget is used up.
+pub(super) struct Bounded<S> {
+    inner: S,
+    budget: Arc<Budget>,
+}
+
+impl<S> Bounded<S> {
+    pub(super) fn new(inner: S, budget: Arc<Budget>) -> Self {
+        Self { inner, budget }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.budget.used_up() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Doubt::NoAnswer)));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.budget.add(buf.filled().len() - before);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Exactly one framing: a length, or a single `chunked` of HTTP/1.1, or neither. The library reads
+/// chunks beside a length, and an unknown coding to the end of the connection; a reader before or behind
+/// us may not (RFC 9112 6.3).
+pub(super) fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Doubt> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return Ok(());
+    };
+    let single = codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if single && version == Version::HTTP_11 && !headers.contains_key(CONTENT_LENGTH) {
+        Ok(())
+    } else {
+        Err(Doubt::Framing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_comes_before_the_answer_counts() {
+        let endless = tokio::io::repeat(b'x');
+        let budget = Arc::new(Budget::default());
+        let mut stream = Bounded::new(endless, budget.clone());
+        let mut block = vec![0; BEFORE_ANSWER];
+        for _ in 0..4 {
+            stream.read_exact(&mut block).await.unwrap();
+        }
+        for _ in 0..2 {
+            budget.begin();
+            stream.read_exact(&mut block).await.unwrap();
+            budget.end();
+            stream.read_exact(&mut block).await.unwrap();
+        }
+        budget.begin();
+        stream.read_exact(&mut block).await.unwrap();
+        stream.read_u8().await.unwrap();
+        let error = stream.read_u8().await.unwrap_err();
+        assert_eq!(
+            error.get_ref().and_then(|inner| inner.downcast_ref()),
+            Some(&Doubt::NoAnswer)
+        );
+    }
+
+    #[test]
+    fn one_framing_or_none() {
+        let check = |version, fields: &[(http::HeaderName, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            check_framing(version, &headers).is_ok()
+        };
+        let new = Version::HTTP_11;
+        assert!(check(new, &[]) && check(new, &[(CONTENT_LENGTH, "5")]));
+        assert!(check(new, &[(TRANSFER_ENCODING, "Chunked")]));
+        assert!(!check(Version::HTTP_10, &[(TRANSFER_ENCODING, "chunked")]));
+        assert!(!check(
+            new,
+            &[(TRANSFER_ENCODING, "chunked"), (CONTENT_LENGTH, "5")]
+        ));
+        assert!(!check(
+            new,
+            &[(TRANSFER_ENCODING, "chunked"), (TRANSFER_ENCODING, "chunked")]
+        ));
+        for odd in [
+            "gzip",
+            "gzip, chunked",
+            "chunked, chunked",
+            "identity",
+            "",
+            "xchunked",
+        ] {
+            assert!(!check(new, &[(TRANSFER_ENCODING, odd)]), "{odd}");
+        }
+    }
+}
