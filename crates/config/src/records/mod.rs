@@ -138,3 +138,6 @@ impl Records {
 
 /// Policy records by id.
 type Policies = BTreeMap<String, Map<String, Value>>;
+
+#[cfg(test)]
+mod tests;

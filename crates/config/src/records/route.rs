@@ -85,7 +85,6 @@ fn refuse_local(message: &mut Map<String, Value>, faults: &mut Vec<String>) {
     let sockets = message.get("to").and_then(Value::as_array);
     if sockets.is_some_and(|to| to.iter().any(is_socket)) {
         faults.push("`to` names a socket of this host: that is for the local configuration file".into());
-        message.remove("to");
     }
 }
 
