@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use pomerium_testing::{Browser, Environment, Look, Route, Upstream, lease};
 use serde_json::json;
 
-use crate::browser_local::look_at;
+use crate::browser_local::{judge_page, look_at};
 
 /// `down` has nobody behind it, `slow` stalls; the pages carry a brand.
 async fn stage(upstream: &Upstream) -> Result<(Environment, u16)> {
@@ -61,6 +61,7 @@ async fn people_see_whose_fault_it_is_and_what_to_do() -> Result<()> {
     assert_eq!(data, format!("application-down UF {foot}"));
     page.click("summary").await?;
     assert!(page.text("details").await?.contains("connection_failure"));
+    judge_page(&page, "application-down-open-390-light").await?;
     Ok(())
 }
 

@@ -21,7 +21,7 @@ async fn over(records: &[(&str, &str, Value)], upstream: &Upstream) -> Result<En
 }
 
 async fn status(env: &Environment, name: &str, path: &str) -> Result<u16> {
-    Ok(env.client()?.get(&env.url(name, path)).await?.status)
+    Ok(env.client()?.get(&env.url(name, path)).await?.status.as_u16())
 }
 
 #[tokio::test]

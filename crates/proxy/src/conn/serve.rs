@@ -28,6 +28,10 @@ const STALLED: Duration = Duration::from_secs(300);
 const MAX_HEAD: usize = 128 * 1024;
 /// The most header fields. The canonical request checks it too; here it bounds the parser.
 const MAX_FIELDS: usize = 1000;
+/// How far above these limits the parser still reads: a head that is a little too large gets an answer that
+/// says so, one far above is cut short by the parser's own.
+const OVER_HEAD: usize = 8 * 1024;
+const OVER_FIELDS: usize = 200;
 /// HTTP/2 windows and limits (spec proxy.md 6.1, brief of the listener).
 const STREAMS: u32 = 100;
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -210,7 +214,7 @@ async fn serve_http1(stream: ServerStream, conn: Conn, limits: ConnLimits) {
     stream.put_back(&parts.read_buf);
     state.is_wide();
     let wide = http1_builder()
-        .max_headers(MAX_FIELDS)
+        .max_headers(MAX_FIELDS + OVER_FIELDS)
         .serve_connection(TokioIo::new(stream), Requests(conn))
         .with_upgrades();
     Driver::new(wide, state, worker, limits).await;
@@ -220,7 +224,7 @@ fn http1_builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .preserve_header_case(true)
-        .max_header_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD + OVER_HEAD)
         .max_buf_size(MAX_HEAD + 16 * 1024);
     builder
 }
