@@ -11,7 +11,7 @@ pub enum Outcome {
     Login,
     /// Refused.
     Denied {
-        /// 403 or 404.
+        /// 403, 404 or 495.
         status: u16,
         /// Wire-visible reason text.
         text: &'static str,
@@ -23,6 +23,11 @@ impl Outcome {
     pub const FORBIDDEN: Outcome = Outcome::Denied {
         status: 403,
         text: "Forbidden",
+    };
+    /// 495: no client certificate, or none that is valid here.
+    pub const CLIENT_CERTIFICATE: Outcome = Outcome::Denied {
+        status: 495,
+        text: "a valid client certificate is required to access this page",
     };
     /// 404.
     pub const NOT_FOUND: Outcome = Outcome::Denied {
@@ -49,10 +54,13 @@ pub fn check(program: &Program, input: &Input<'_>) -> Decision {
 
 impl From<Evaluation> for Decision {
     /// The first that fits: reasons come before values, so that a rule which needs to know who somebody is
-    /// asks them to sign in before anything is decided.
+    /// asks them to sign in before anything is decided. A missing certificate comes before even that: signing in
+    /// would not help.
     fn from(evaluation: Evaluation) -> Self {
         let Evaluation { allow, deny } = evaluation;
-        let outcome = if allow
+        let outcome = if lacks_certificate(deny.reasons) {
+            Outcome::CLIENT_CERTIFICATE
+        } else if allow
             .reasons
             .union(deny.reasons)
             .contains(Reason::UserUnauthenticated)
@@ -69,9 +77,15 @@ impl From<Evaluation> for Decision {
     }
 }
 
+fn lacks_certificate(reasons: ReasonSet) -> bool {
+    reasons.contains(Reason::ClientCertificateRequired) || reasons.contains(Reason::InvalidClientCertificate)
+}
+
 fn denied(reasons: ReasonSet) -> Outcome {
     if reasons.contains(Reason::RouteNotFound) {
         Outcome::NOT_FOUND
+    } else if lacks_certificate(reasons) {
+        Outcome::CLIENT_CERTIFICATE
     } else {
         Outcome::FORBIDDEN
     }
@@ -160,6 +174,24 @@ mod tests {
             Outcome::Login
         );
         assert_eq!(decide((true, &[Accept]), (true, &[EmailOk])), Outcome::FORBIDDEN);
+        for reason in [
+            Reason::ClientCertificateRequired,
+            Reason::InvalidClientCertificate,
+        ] {
+            assert_eq!(
+                decide((false, &[UserUnauthenticated]), (true, &[reason])),
+                Outcome::CLIENT_CERTIFICATE
+            );
+            assert_eq!(
+                decide((true, &[Accept]), (false, &[reason])),
+                Outcome::CLIENT_CERTIFICATE,
+                "the reason counts, whatever the value"
+            );
+            assert_eq!(
+                decide((false, &[reason]), (false, &[])),
+                Outcome::CLIENT_CERTIFICATE
+            );
+        }
         assert_eq!(decide((false, &[Reject]), (false, &[])), Outcome::FORBIDDEN);
         assert_eq!(decide((false, &[]), (false, &[])), Outcome::FORBIDDEN);
     }

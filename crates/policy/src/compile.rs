@@ -63,6 +63,16 @@ pub enum CompileError {
         /// What is wrong about it.
         problem: &'static str,
     },
+    /// Text that is no fingerprint and no key hash.
+    #[error("{place}: `{text}` never matches a certificate: {problem}")]
+    BadPin {
+        /// Where.
+        place: String,
+        /// The text.
+        text: String,
+        /// What it has to look like.
+        problem: &'static str,
+    },
 }
 
 impl CompileError {
@@ -73,7 +83,8 @@ impl CompileError {
             | Self::UnknownCriterion { place, .. }
             | Self::UnknownOperator { place, .. }
             | Self::WrongType { place, .. }
-            | Self::BadAddress { place, .. } => place,
+            | Self::BadAddress { place, .. }
+            | Self::BadPin { place, .. } => place,
         }
     }
 

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use crate::certificate::ClientCertificate;
+
 /// Flattened claims: dotted name to list of values.
 pub type Claims = HashMap<String, Vec<Value>>;
 
@@ -76,6 +78,8 @@ pub struct HttpInput<'a> {
     pub headers: &'a dyn HeaderLookup,
     /// Address of the client after the trusted-proxy rules; unknown matches no network.
     pub client_ip: Option<IpAddr>,
+    /// The client certificate.
+    pub client_certificate: ClientCertificate<'a>,
 }
 
 /// Everything one evaluation looks at.

@@ -8,6 +8,7 @@
 //! What a verdict means for the client (log in, 403, …) is not decided here: see `pomerium-authorize`.
 //! Start at [`Program`].
 
+mod certificate;
 mod compile;
 mod criteria;
 pub mod explain;
@@ -19,6 +20,7 @@ mod reason;
 mod suggest;
 mod value;
 
+pub use certificate::{CertificateFacts, CertificateTrust, ClientCertificate};
 pub use compile::CompileError;
 pub use criteria::{BUILT, NOT_BUILT};
 pub use input::{Claims, HeaderLookup, HttpInput, Input, NoHeaders, Subject};

@@ -26,6 +26,8 @@ pub struct RouteRules {
     pub allowed_idp_claims: BTreeMap<String, Vec<Value>>,
     /// `allowed_users`: ids or e-mails.
     pub allowed_users: Vec<String>,
+    /// `downstream_mtls` with the enforcement that adds a rule to every route: deny without a valid certificate.
+    pub client_certificate: bool,
 }
 
 /// One `allow.or` from the settings, then the rules of the embedded policy. Without either, the result is
@@ -53,7 +55,28 @@ pub fn merge(rules: &RouteRules, embedded: Option<&Policy>) -> Policy {
             .into_iter()
             .flat_map(|policy| policy.rules.iter().cloned()),
     );
+    if rules.client_certificate {
+        merged.push(certificate_rule());
+    }
     Policy { rules: merged }
+}
+
+/// Denies whoever has no valid client certificate.
+fn certificate_rule() -> Rule {
+    let place: Arc<str> = Arc::from("downstream_mtls.enforcement");
+    Rule {
+        action: Action::Deny,
+        groups: vec![Group {
+            operator: Operator::Or,
+            criteria: vec![Criterion {
+                name: "invalid_client_certificate".into(),
+                sub_path: String::new(),
+                data: json!(true),
+                place: Arc::clone(&place),
+            }],
+            place,
+        }],
+    }
 }
 
 fn implied(rules: &RouteRules) -> Vec<Criterion> {
@@ -131,6 +154,7 @@ mod tests {
                 ("a".into(), vec![json!("x"), json!({"is": "y"})]),
             ]),
             allowed_users: vec!["u1".into()],
+            ..RouteRules::default()
         };
         assert_eq!(
             printed(&rules, None),
@@ -150,6 +174,14 @@ mod tests {
         assert_eq!(
             printed(&RouteRules::default(), Some(&policy)),
             json!([{"deny": {"or": [{"accept": true}]}}])
+        );
+        let guarded = RouteRules {
+            client_certificate: true,
+            ..RouteRules::default()
+        };
+        assert_eq!(
+            printed(&guarded, None),
+            json!([{"allow": {}}, {"deny": {"or": [{"invalid_client_certificate": true}]}}])
         );
         let public = RouteRules {
             public: true,

@@ -159,6 +159,14 @@ impl Program {
             .any(|check| check.test.needs_identity())
     }
 
+    /// Whether any criterion looks at the client certificate. Without one, nothing has to be verified.
+    pub fn needs_certificate(&self) -> bool {
+        let groups = self.0.allow.iter().chain(&self.0.deny);
+        groups
+            .flat_map(|group| &group.checks)
+            .any(|check| check.test.needs_certificate())
+    }
+
     /// Whether there is no rule at all: nobody is let in, most likely because one was forgotten.
     pub fn is_empty(&self) -> bool {
         !self.0.deny_all && self.0.allow.is_empty() && self.0.deny.is_empty()

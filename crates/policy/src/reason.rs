@@ -33,6 +33,12 @@ reasons! {
     ClaimOk = "claim-ok",
     /// The claim did not match.
     ClaimUnauthorized = "claim-unauthorized",
+    /// The client certificate matched.
+    ClientCertificateOk = "client-certificate-ok",
+    /// No client certificate was presented, and one must be.
+    ClientCertificateRequired = "client-certificate-required",
+    /// The client certificate did not match.
+    ClientCertificateUnauthorized = "client-certificate-unauthorized",
     /// A CORS preflight.
     CorsRequest = "cors-request",
     /// The e-mail domain matched.
@@ -51,6 +57,8 @@ reasons! {
     HttpPathOk = "http-path-ok",
     /// The path did not match.
     HttpPathUnauthorized = "http-path-unauthorized",
+    /// A client certificate was presented that is not valid for the route.
+    InvalidClientCertificate = "invalid-client-certificate",
     /// Not a CORS preflight.
     NonCorsRequest = "non-cors-request",
     /// A path of Pomerium's own, which no policy judges.
@@ -69,6 +77,8 @@ reasons! {
     UserUnauthenticated = "user-unauthenticated",
     /// The user did not match.
     UserUnauthorized = "user-unauthorized",
+    /// The client certificate is valid, or none is asked for.
+    ValidClientCertificate = "valid-client-certificate",
 }
 
 impl fmt::Display for Reason {

@@ -36,6 +36,7 @@ fn http<'a>() -> HttpInput<'a> {
         host: "app.example.com",
         headers: &NoHeaders,
         client_ip: "203.0.113.7".parse().ok(),
+        client_certificate: pomerium_policy::ClientCertificate::default(),
     }
 }
 
@@ -222,6 +223,7 @@ fn matchers_compare_typed_and_case_sensitive() {
 fn an_unknown_client_address_is_in_no_network() {
     let unknown = HttpInput {
         client_ip: None,
+        client_certificate: pomerium_policy::ClientCertificate::default(),
         ..http()
     };
     assert!(

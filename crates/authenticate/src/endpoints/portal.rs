@@ -82,6 +82,7 @@ fn may_open(route: &RouteSettings, principal: &Principal, now: Timestamp) -> boo
         host: &host,
         headers: &NoHeaders,
         client_ip: None,
+        client_certificate: pomerium_policy::ClientCertificate::default(),
     };
     let tree = route.policy.explain(&Input {
         subject: Some(&principal.subject),

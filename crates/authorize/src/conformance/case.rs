@@ -53,6 +53,7 @@ impl Route {
             allowed_domains: self.allowed_domains.clone(),
             allowed_idp_claims: self.allowed_idp_claims.clone(),
             allowed_users: self.allowed_users.clone(),
+            client_certificate: false,
         }
     }
 }
@@ -68,15 +69,25 @@ pub(super) struct Input {
     pub(super) http: Http,
     pub(super) default_client_certificate_rule: bool,
     pub(super) time: Option<jiff::Timestamp>,
+    pub(super) tls: Option<Tls>,
+    pub(super) client_ca_configured: bool,
     // Facts that only criteria look at which are not built yet; their presence is noticed.
     pub(super) directory_user: Option<Value>,
     pub(super) directory_users: Option<Value>,
     pub(super) directory_groups: Option<Value>,
     pub(super) devices: Option<Value>,
-    pub(super) tls: Option<Value>,
-    pub(super) client_ca_configured: bool,
     pub(super) ssh: Option<Value>,
     pub(super) mcp: Option<Value>,
+}
+
+/// The client certificate of the connection.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tls {
+    pub(super) presented: bool,
+    /// Key into the certificates of the file.
+    pub(super) leaf: Option<String>,
+    pub(super) valid: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]

@@ -2,10 +2,13 @@
 
 use http::request::Parts;
 use pomerium_policy::ppl::{ParseError, Policy};
-use pomerium_policy::{CompileError, HttpInput, Input, Program, ReasonSet, merge};
+use pomerium_policy::{
+    CertificateTrust, ClientCertificate, CompileError, HttpInput, Input, Program, ReasonSet, merge,
+};
 use serde_json::{Value, json};
 
-use super::case::{Case, Expect, Http, Stage};
+use super::Certificates;
+use super::case::{self, Case, Expect, Http, Stage};
 use super::records::CaseRecords;
 use super::{CaseOutcome, Edge, Reply};
 use crate::decision::{Decision, check};
@@ -19,7 +22,7 @@ enum Refused {
     Case(String),
 }
 
-pub(super) fn judge(case: &Case, edge: &dyn Edge) -> CaseOutcome {
+pub(super) fn judge(case: &Case, edge: &dyn Edge, certificates: &Certificates) -> CaseOutcome {
     let program = match compile(case, edge) {
         Ok(program) => program,
         Err(refused) => return judge_refusal(&refused, case.expect.error),
@@ -32,7 +35,7 @@ pub(super) fn judge(case: &Case, edge: &dyn Edge) -> CaseOutcome {
             "expected an error at {stage:?}, the policy was accepted"
         )]);
     }
-    match decide(case, &program, edge) {
+    match decide(case, &program, edge, certificates) {
         Ok((decision, reply)) => compare(&case.expect, &decision, &reply),
         Err(problem) => CaseOutcome::Fail(vec![problem]),
     }
@@ -49,19 +52,9 @@ fn compile(case: &Case, edge: &dyn Edge) -> Result<Program, Refused> {
         .map(Policy::parse)
         .transpose()
         .map_err(Refused::Parse)?;
-    let rules = case
-        .route
-        .as_ref()
-        .map(super::case::Route::rules)
-        .unwrap_or_default();
-    let mut policy = merge(&rules, embedded.as_ref());
-    if case.input.default_client_certificate_rule {
-        let rule = json!({"deny": {"or": [{"invalid_client_certificate": true}]}});
-        policy
-            .rules
-            .extend(Policy::parse(&rule).map_err(Refused::Parse)?.rules);
-    }
-    Program::compile(&policy).map_err(Refused::Compile)
+    let mut rules = case.route.as_ref().map(case::Route::rules).unwrap_or_default();
+    rules.client_certificate = case.input.default_client_certificate_rule;
+    Program::compile(&merge(&rules, embedded.as_ref())).map_err(Refused::Compile)
 }
 
 fn judge_refusal(refused: &Refused, expected: Option<Stage>) -> CaseOutcome {
@@ -98,8 +91,6 @@ fn missing_facts(case: &Case) -> Option<&'static str> {
         Some("MCP routes")
     } else if input.ssh.is_some() {
         Some("SSH")
-    } else if input.tls.is_some() || input.client_ca_configured {
-        Some("client certificates")
     } else if input.devices.is_some() || sessions().any(|session| session.device_credentials.is_some()) {
         Some("devices")
     } else {
@@ -107,7 +98,35 @@ fn missing_facts(case: &Case) -> Option<&'static str> {
     }
 }
 
-fn decide(case: &Case, program: &Program, edge: &dyn Edge) -> Result<(Decision, Reply), String> {
+/// The client certificate of a case. A route without an authority asks for none.
+fn certificate<'a>(case: &Case, known: &'a Certificates) -> Result<ClientCertificate<'a>, String> {
+    let Some(tls) = &case.input.tls else {
+        return Ok(ClientCertificate {
+            trust: match case.input.client_ca_configured {
+                true => CertificateTrust::Rejected,
+                false => CertificateTrust::NoAuthority,
+            },
+            ..ClientCertificate::default()
+        });
+    };
+    let leaf = |name: &String| known.get(name).ok_or_else(|| format!("no certificate {name:?}"));
+    Ok(ClientCertificate {
+        presented: tls.presented,
+        leaf: tls.leaf.as_ref().map(leaf).transpose()?,
+        trust: match (case.input.client_ca_configured, tls.valid) {
+            (false, _) => CertificateTrust::NoAuthority,
+            (true, Some(true)) => CertificateTrust::Verified,
+            (true, _) => CertificateTrust::Rejected,
+        },
+    })
+}
+
+fn decide(
+    case: &Case,
+    program: &Program,
+    edge: &dyn Edge,
+    certificates: &Certificates,
+) -> Result<(Decision, Reply), String> {
     let records = CaseRecords::new(&case.input);
     let principal = records.principal(&case.input);
     let request = request(&case.input.http)?;
@@ -121,6 +140,7 @@ fn decide(case: &Case, program: &Program, edge: &dyn Edge) -> Result<(Decision, 
         host: "app.example.com",
         headers: &Headers(&request.headers),
         client_ip: case.input.http.ip,
+        client_certificate: certificate(case, certificates)?,
     };
     let now = case.input.time.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let input = Input {

@@ -10,7 +10,10 @@ mod case;
 mod judge;
 mod records;
 
+use std::collections::HashMap;
+
 use http::request::Parts;
+use pomerium_policy::CertificateFacts;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -67,8 +70,9 @@ pub enum CaseOutcome {
 struct File {
     #[serde(rename = "format")]
     _format: Option<Value>,
-    #[serde(default, rename = "certificates")]
-    _certificates: Option<Value>,
+    /// PEM by name.
+    #[serde(default)]
+    certificates: HashMap<String, String>,
     cases: Vec<Value>,
 }
 
@@ -77,10 +81,27 @@ struct File {
 /// Errors when the text is not a case file; a case that makes no sense is a failed case.
 pub fn run(text: &str, edge: &dyn Edge) -> Result<Vec<CaseResult>, serde_json::Error> {
     let file: File = serde_json::from_str(text)?;
-    Ok(file.cases.into_iter().map(|case| run_case(case, edge)).collect())
+    let certificates = file.certificates.iter();
+    let certificates = certificates
+        .filter_map(|(name, pem)| Some((name.clone(), read_certificate(pem)?)))
+        .collect();
+    Ok(file
+        .cases
+        .into_iter()
+        .map(|case| run_case(case, edge, &certificates))
+        .collect())
 }
 
-fn run_case(case: Value, edge: &dyn Edge) -> CaseResult {
+/// The certificates of a file, read.
+type Certificates = HashMap<String, CertificateFacts>;
+
+/// A name that no readable certificate stands under makes the case that uses it fail.
+fn read_certificate(pem: &str) -> Option<CertificateFacts> {
+    let base64: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    CertificateFacts::read(&pomerium_crypto::encoding::base64_decode(&base64).ok()?)
+}
+
+fn run_case(case: Value, edge: &dyn Edge, certificates: &Certificates) -> CaseResult {
     let flag = |key: &str| case.get(key).and_then(Value::as_bool).unwrap_or(false);
     let name = case
         .get("name")
@@ -89,7 +110,7 @@ fn run_case(case: Value, edge: &dyn Edge) -> CaseResult {
         .to_owned();
     let (unsure, enterprise) = (flag("unsure"), flag("enterprise"));
     let outcome = match serde_json::from_value::<case::Case>(case) {
-        Ok(case) => judge::judge(&case, edge),
+        Ok(case) => judge::judge(&case, edge, certificates),
         Err(error) => CaseOutcome::Fail(vec![format!("the case is not understood: {error}")]),
     };
     CaseResult {

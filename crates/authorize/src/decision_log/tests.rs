@@ -62,6 +62,7 @@ fn line(policy: &Value, fields: &[Field], headers: &HeaderMap, principal: Option
         host: "app.example.com",
         headers: &Headers(headers),
         client_ip: "203.0.113.7".parse().ok(),
+        client_certificate: pomerium_policy::ClientCertificate::default(),
     };
     let now = "2026-03-01T12:00:00Z".parse().unwrap();
     let input = Input {
@@ -228,6 +229,7 @@ fn no_route_and_a_dead_session_are_told() {
         host: "h",
         headers: &Headers(&headers),
         client_ip: None,
+        client_certificate: pomerium_policy::ClientCertificate::default(),
     };
     let now = "2026-03-01T12:00:00Z".parse().unwrap();
     let input = Input {

@@ -2,6 +2,7 @@
 //!
 //! [`Test`] is a compiled criterion; `read` builds it from what people wrote, `run` judges.
 
+mod certificate;
 mod list;
 mod network;
 mod read;
@@ -9,6 +10,7 @@ mod text;
 
 use serde_json::Value;
 
+use self::certificate::CertificateMatcher;
 use self::list::ListMatcher;
 use self::network::Networks;
 use self::text::TextMatcher;
@@ -17,15 +19,17 @@ use crate::reason::Reason;
 use crate::suggest::nearest;
 
 /// The criteria that can be judged.
-pub const BUILT: [&str; 11] = [
+pub const BUILT: [&str; 13] = [
     "accept",
     "authenticated_user",
     "claim",
+    "client_certificate",
     "cors_preflight",
     "domain",
     "email",
     "http_method",
     "http_path",
+    "invalid_client_certificate",
     "reject",
     "source_ip",
     "user",
@@ -33,13 +37,11 @@ pub const BUILT: [&str; 11] = [
 
 /// Criteria of the language that cannot be judged yet. A policy that uses one compiles to an error that
 /// says so, and must never be replaced by something that lets in.
-pub const NOT_BUILT: [&str; 14] = [
-    "client_certificate",
+pub const NOT_BUILT: [&str; 12] = [
     "date",
     "day_of_week",
     "device",
     "groups",
-    "invalid_client_certificate",
     "mcp_tool",
     "record",
     "ssh_ca",
@@ -77,6 +79,8 @@ pub(crate) enum Test {
     HttpPath(TextMatcher),
     SourceIp(Networks),
     CorsPreflight,
+    ClientCertificate(Box<CertificateMatcher>),
+    InvalidClientCertificate,
 }
 
 impl Test {
@@ -124,6 +128,12 @@ impl Test {
                 either(inside, Reason::SourceIpOk, Reason::SourceIpUnauthorized)
             }
             Test::CorsPreflight => either(is_preflight(input), Reason::CorsRequest, Reason::NonCorsRequest),
+            Test::ClientCertificate(matcher) => either(
+                matcher.matches(&input.http.client_certificate),
+                Reason::ClientCertificateOk,
+                Reason::ClientCertificateUnauthorized,
+            ),
+            Test::InvalidClientCertificate => certificate::invalid(&input.http.client_certificate),
         }
     }
 
@@ -138,8 +148,15 @@ impl Test {
             | Test::HttpMethod(_)
             | Test::HttpPath(_)
             | Test::SourceIp(_)
-            | Test::CorsPreflight => false,
+            | Test::CorsPreflight
+            | Test::ClientCertificate(_)
+            | Test::InvalidClientCertificate => false,
         }
+    }
+
+    /// Whether it looks at the client certificate, which is verified only for those who do.
+    pub(crate) fn needs_certificate(&self) -> bool {
+        matches!(self, Test::ClientCertificate(_) | Test::InvalidClientCertificate)
     }
 
     /// The part of the input that [`Test::run`] looks at; null when there is no such part.
@@ -169,6 +186,14 @@ impl Test {
                 "origin": input.http.headers.get("origin"),
                 "access-control-request-method": input.http.headers.get("access-control-request-method"),
             }),
+            Test::ClientCertificate(_) | Test::InvalidClientCertificate => {
+                let certificate = &input.http.client_certificate;
+                serde_json::json!({
+                    "presented": certificate.presented,
+                    "trust": certificate.trust.as_str(),
+                    "fingerprint": certificate.leaf.map(|leaf| &leaf.fingerprint),
+                })
+            }
         }
     }
 }

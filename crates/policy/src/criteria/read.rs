@@ -3,6 +3,7 @@
 use serde_json::Value;
 use smallvec::smallvec;
 
+use super::certificate::{self, CertificateMatcher};
 use super::list::{ListMatcher, ListTest};
 use super::network::{self, Networks};
 use super::text::{TextMatcher, TextTest};
@@ -22,6 +23,7 @@ const TEXT_OPERATORS: &[&str] = &[
     "not_in",
 ];
 const LIST_OPERATORS: &[&str] = &["has", "is", "exclude"];
+const CERTIFICATE_KEYS: &[&str] = &["fingerprint", "spki_hash", "san_email", "san_dns", "san_uri"];
 
 impl Test {
     /// Compiles one criterion.
@@ -38,6 +40,8 @@ impl Test {
             "http_path" => Test::HttpPath(text(criterion, Left::Dynamic)?),
             "source_ip" => Test::SourceIp(networks(criterion)?),
             "cors_preflight" => Test::CorsPreflight,
+            "client_certificate" => Test::ClientCertificate(Box::new(certificate(criterion)?)),
+            "invalid_client_certificate" => Test::InvalidClientCertificate,
             other => return Err(not_known(criterion, other)),
         })
     }
@@ -177,6 +181,83 @@ fn list(criterion: &Criterion) -> Result<ListMatcher, CompileError> {
         .map(ListMatcher)
 }
 
+fn certificate(criterion: &Criterion) -> Result<CertificateMatcher, CompileError> {
+    let Value::Object(keys) = &criterion.data else {
+        return Err(wrong_type(
+            criterion,
+            "",
+            "a map such as `fingerprint: …`",
+            &criterion.data,
+        ));
+    };
+    let mut matcher = CertificateMatcher::default();
+    for (key, data) in keys {
+        match key.as_str() {
+            "fingerprint" => {
+                let problem =
+                    "a SHA-256 fingerprint is 64 lower-case hex digits, or 32 upper-case pairs joined by `:`";
+                matcher.fingerprints = Some(pins(criterion, key, data, certificate::fingerprint, problem)?);
+            }
+            "spki_hash" => {
+                let problem = "a key hash is base64 of 32 bytes (SHA-256 of the public key)";
+                matcher.spki_hashes = Some(pins(criterion, key, data, certificate::spki_hash, problem)?);
+            }
+            "san_email" => matcher.emails = Some(names(criterion, key, data)?),
+            "san_dns" => matcher.dns_names = Some(names(criterion, key, data)?),
+            "san_uri" => matcher.uris = Some(names(criterion, key, data)?),
+            other => return Err(unknown_operator(criterion, other, CERTIFICATE_KEYS)),
+        }
+    }
+    Ok(matcher)
+}
+
+/// One value or a list of them, each in a form that can match.
+fn pins(
+    criterion: &Criterion,
+    key: &str,
+    data: &Value,
+    read: fn(&str) -> Option<Box<str>>,
+    problem: &'static str,
+) -> Result<Box<[Box<str>]>, CompileError> {
+    let one = |value: &Value| match value {
+        Value::String(text) => read(text).ok_or_else(|| CompileError::BadPin {
+            place: criterion.place.to_string(),
+            text: text.clone(),
+            problem,
+        }),
+        other => Err(wrong_type(criterion, key, "a string or a list of strings", other)),
+    };
+    match data {
+        Value::Array(items) => items.iter().map(one).collect(),
+        single => Ok(Box::new([one(single)?])),
+    }
+}
+
+/// Conditions on the names of one kind. A certificate has several, so "none of these" would hold as soon as one name
+/// is another: `not_in` is refused.
+fn names(criterion: &Criterion, key: &str, data: &Value) -> Result<TextMatcher, CompileError> {
+    let refused = |operator: &str| {
+        const KNOWN: &[&str] = &["is", "not", "starts_with", "ends_with", "contains", "in"];
+        unknown_operator(criterion, &format!("{key}.{operator}"), KNOWN)
+    };
+    let Value::Object(operators) = data else {
+        return Ok(TextMatcher(smallvec![text_test(
+            criterion,
+            Left::Dynamic,
+            "is",
+            data
+        )?]));
+    };
+    operators
+        .iter()
+        .map(|(operator, right)| match operator.as_str() {
+            "not_in" => Err(refused(operator)),
+            _ => text_test(criterion, Left::Dynamic, operator, right),
+        })
+        .collect::<Result<_, _>>()
+        .map(TextMatcher)
+}
+
 fn networks(criterion: &Criterion) -> Result<Networks, CompileError> {
     let one = |value: &Value| match value {
         Value::String(text) => network::parse(text).map_err(|problem| CompileError::BadAddress {
@@ -249,5 +330,19 @@ mod tests {
         );
         assert!(error("source_ip", &json!([1])).contains("needs an address or CIDR"));
         assert!(error("source_ip", &json!({})).contains("not a map"));
+    }
+
+    #[test]
+    fn certificates_are_named_by_forms_that_can_match() {
+        let of = |data: Value| error("client_certificate", &data);
+        assert!(of(json!("40ec")).contains("needs a map"));
+        assert!(of(json!({"subject": "x"})).contains("has no operator `subject`"));
+        assert!(of(json!({"fingerprint": "40EC"})).contains("64 lower-case hex digits"));
+        assert!(
+            of(json!({"fingerprint": [1]})).contains("needs a string or a list of strings, not a number")
+        );
+        assert!(of(json!({"spki_hash": "AAAA"})).contains("base64 of 32 bytes"));
+        assert!(of(json!({"san_dns": {"not_in": ["a"]}})).contains("`san_dns.not_in`"));
+        assert!(of(json!({"san_dns": {"regex": "a"}})).contains("no pattern matching"));
     }
 }

@@ -26,6 +26,15 @@ impl TextMatcher {
     }
 }
 
+impl TextMatcher {
+    /// Whether each operator holds for some text of `lefts`; different operators may hold for different texts.
+    pub(crate) fn matches_among(&self, lefts: &[String]) -> bool {
+        self.0
+            .iter()
+            .all(|test| lefts.iter().any(|left| test.matches(left)))
+    }
+}
+
 impl TextTest {
     fn matches(&self, left: &str) -> bool {
         let one_of = |list: &[Box<str>]| list.iter().any(|right| **right == *left);

@@ -232,6 +232,7 @@ fn input_of<'a>(
             host: request.authority.as_str(),
             headers,
             client_ip: Some(request.client_ip),
+            client_certificate: pomerium_policy::ClientCertificate::default(),
         },
         now,
     }

@@ -46,6 +46,7 @@ fn rules(route: &Values) -> RouteRules {
             .cloned()
             .collect::<BTreeMap<_, _>>(),
         allowed_users: route.texts("allowed_users").to_vec(),
+        client_certificate: false,
     }
 }
 
