@@ -6,6 +6,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedCipherSuite};
 
+use crate::client::Demand;
 use crate::store::CertStore;
 
 /// Strongest first; ECDSA and RSA have the same three.
@@ -31,6 +32,8 @@ pub enum Alpn {
     Http1,
     /// HTTP/2 only.
     Http2,
+    /// HTTP/3, for QUIC.
+    Http3,
 }
 
 impl Alpn {
@@ -39,6 +42,7 @@ impl Alpn {
             Self::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             Self::Http1 => vec![b"http/1.1".to_vec()],
             Self::Http2 => vec![b"h2".to_vec()],
+            Self::Http3 => vec![b"h3".to_vec()],
         }
     }
 }
@@ -49,14 +53,30 @@ impl Alpn {
 /// # Errors
 /// When the cryptographic library cannot set up; not expected.
 pub fn server_config(store: Arc<CertStore>, alpn: Alpn) -> Result<ServerConfig, rustls::Error> {
+    server_config_asking(store, alpn, None)
+}
+
+/// As [`server_config`], asking clients for a certificate where there is a demand. Its ticket keys are its own: a
+/// session begun under one configuration is not resumed under another.
+///
+/// # Errors
+/// When the cryptographic library cannot set up; not expected.
+pub fn server_config_asking(
+    store: Arc<CertStore>,
+    alpn: Alpn,
+    demand: Option<&Arc<Demand>>,
+) -> Result<ServerConfig, rustls::Error> {
     let provider = CryptoProvider {
         cipher_suites: SUITES.to_vec(),
         ..aws_lc_rs::default_provider()
     };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(store);
+    let builder =
+        ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&[&TLS13, &TLS12])?;
+    let mut config = match demand {
+        Some(demand) => builder.with_client_cert_verifier(demand.verifier()),
+        None => builder.with_no_client_auth(),
+    }
+    .with_cert_resolver(store);
     config.ignore_client_order = true;
     config.alpn_protocols = alpn.protocols();
     config.ticketer = aws_lc_rs::Ticketer::new()?;
