@@ -2,6 +2,7 @@
 
 mod brute_force;
 mod claims;
+mod client_certificates;
 mod configuration;
 mod cross_site;
 mod cross_use;

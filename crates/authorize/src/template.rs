@@ -3,6 +3,7 @@
 
 use http::HeaderMap;
 use pomerium_api::pb::session::Session;
+use pomerium_policy::{CertificateFacts, CertificateTrust, ClientCertificate};
 
 use crate::headers::joined;
 
@@ -17,6 +18,9 @@ enum Part {
     IdToken,
     Assertion,
     RequestHeader(String),
+    CertificateFingerprint,
+    CertificateDnsNames,
+    CertificateEmails,
 }
 
 /// What references refer to.
@@ -28,6 +32,8 @@ pub struct Context<'a> {
     pub assertion: &'a str,
     /// Headers of the request.
     pub headers: &'a HeaderMap,
+    /// The client certificate.
+    pub certificate: ClientCertificate<'a>,
 }
 
 impl Template {
@@ -70,6 +76,11 @@ impl Template {
             match part {
                 Part::Text(plain) => text.push_str(plain),
                 Part::Assertion => text.push_str(context.assertion),
+                Part::CertificateFingerprint => {
+                    text.push_str(context.certificate.leaf.map_or("", |leaf| &leaf.fingerprint));
+                }
+                Part::CertificateDnsNames => push_names(&mut text, context, |leaf| &leaf.dns_names),
+                Part::CertificateEmails => push_names(&mut text, context, |leaf| &leaf.emails),
                 Part::AccessToken => text.push_str(context.access_token()),
                 Part::IdToken => text.push_str(context.id_token()),
                 Part::RequestHeader(name) => {
@@ -89,10 +100,35 @@ impl Template {
         }
     }
 
+    /// Whether it tells something of the client certificate.
+    pub fn uses_certificate(&self) -> bool {
+        self.0.iter().any(|part| {
+            matches!(
+                part,
+                Part::CertificateFingerprint | Part::CertificateDnsNames | Part::CertificateEmails
+            )
+        })
+    }
+
     /// Whether the assertion has to be signed to render this.
     pub fn uses_assertion(&self) -> bool {
         self.0.contains(&Part::Assertion)
     }
+}
+
+/// Names of a certificate that verifies, joined with `,`; a name with a comma in it is left out, since it would read as
+/// two. Of any other certificate nothing: anybody can write any name into one.
+fn push_names(text: &mut String, context: &Context<'_>, names: fn(&CertificateFacts) -> &[String]) {
+    if context.certificate.trust != CertificateTrust::Verified {
+        return;
+    }
+    let names = context.certificate.leaf.map(names).unwrap_or_default();
+    let names: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !name.contains(','))
+        .collect();
+    text.push_str(&names.join(","));
 }
 
 impl Context<'_> {
@@ -116,6 +152,9 @@ impl Part {
             ["pomerium", "access_token"] => Some(Part::AccessToken),
             ["pomerium", "id_token"] => Some(Part::IdToken),
             ["pomerium", "jwt"] => Some(Part::Assertion),
+            ["pomerium", "client_cert_fingerprint"] => Some(Part::CertificateFingerprint),
+            ["pomerium", "client_cert_san_dns"] => Some(Part::CertificateDnsNames),
+            ["pomerium", "client_cert_san_email"] => Some(Part::CertificateEmails),
             ["pomerium", "request", "headers", name] => Some(Part::RequestHeader((*name).to_owned())),
             _ => None,
         }
@@ -212,8 +251,43 @@ mod tests {
             session: Some(&session),
             assertion: "JWT",
             headers: &headers,
+            certificate: ClientCertificate::default(),
         };
         Template::parse(text).render(&context)
+    }
+
+    #[test]
+    fn certificates_tell_their_fingerprint_always_and_their_names_when_they_verify() {
+        let facts = CertificateFacts {
+            fingerprint: "00ff".into(),
+            dns_names: vec!["a.example.com".into(), "b,c".into(), "d.example.com".into()],
+            emails: vec!["user@example.com".into()],
+            ..CertificateFacts::default()
+        };
+        let template = Template::parse(
+            "${pomerium.client_cert_fingerprint} ${pomerium.client_cert_san_dns} ${pomerium.client_cert_san_email}",
+        );
+        assert!(template.uses_certificate() && !Template::parse("$pomerium.jwt").uses_certificate());
+        for (trust, expected) in [
+            (
+                CertificateTrust::Verified,
+                "00ff a.example.com,d.example.com user@example.com",
+            ),
+            (CertificateTrust::Rejected, "00ff  "),
+            (CertificateTrust::NoAuthority, "00ff  "),
+        ] {
+            let context = Context {
+                session: None,
+                assertion: "",
+                headers: &HeaderMap::new(),
+                certificate: ClientCertificate {
+                    presented: true,
+                    leaf: Some(&facts),
+                    trust,
+                },
+            };
+            assert_eq!(template.render(&context), expected);
+        }
     }
 
     #[test]
@@ -275,6 +349,7 @@ mod tests {
             session: None,
             assertion: "",
             headers: &HeaderMap::new(),
+            certificate: ClientCertificate::default(),
         };
         assert_eq!(
             Template::parse("${pomerium.access_token}|${pomerium.id_token}").render(&context),

@@ -10,9 +10,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pomerium_authorize::Principal;
-use pomerium_certs::{Alpn, CertStore, server_config};
+use pomerium_certs::{Alpn, CertStore};
 use pomerium_config::settings::Codec;
 
+use crate::client_tls::TlsConfigs;
 use crate::listener::Handed;
 use crate::listener::group::{Bound, Group};
 use crate::shared::Shared;
@@ -45,7 +46,7 @@ pub enum StartError {
 /// A running data plane. Dropping it stops it hard.
 pub struct Dataplane {
     current: Arc<ArcSwap<Snapshot>>,
-    tls: Arc<ArcSwap<rustls::ServerConfig>>,
+    tls: Arc<ArcSwap<TlsConfigs>>,
     certificates: Arc<CertStore>,
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
@@ -89,9 +90,10 @@ impl Dataplane {
         shared: Arc<Shared>,
     ) -> Result<Self, StartError> {
         let sets = options.workers.max(1);
-        let tls = Arc::new(ArcSwap::from_pointee(server_config(
-            certificates.clone(),
-            alpn(snapshot.codec),
+        let tls = Arc::new(ArcSwap::from_pointee(tls_configs(
+            &certificates,
+            &snapshot,
+            None,
         )?));
         let bound = |setting: &str, sockets: &[std::net::TcpListener]| {
             if sockets.is_empty() {
@@ -258,16 +260,15 @@ impl Dataplane {
 
     /// Takes a new snapshot into use: for the next request of every connection. No connection is
     /// touched, running requests go on as they began. Tunnels and streams end when their route is gone or does
-    /// not admit their people any more. A changed list of HTTP versions counts from the next handshake.
+    /// not admit their people any more. A changed list of HTTP versions, and changed demands for client
+    /// certificates, count from the next handshake; a request over an older connection is told to come again where
+    /// that connection was not asked for what its host now demands.
     ///
     /// Errors when TLS cannot be set up; the old snapshot stays then.
     pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), StartError> {
-        if self.current.load().codec != snapshot.codec {
-            self.tls.store(Arc::new(server_config(
-                self.certificates.clone(),
-                alpn(snapshot.codec),
-            )?));
-        }
+        let previous = self.tls.load_full();
+        let tls = tls_configs(&self.certificates, &snapshot, Some(&previous))?;
+        self.tls.store(Arc::new(tls));
         self.upstreams
             .adopt(&snapshot.upstreams, snapshot.clusters.iter());
         self.current.store(snapshot);
@@ -320,6 +321,15 @@ impl Drop for Dataplane {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn tls_configs(
+    certificates: &Arc<CertStore>,
+    snapshot: &Snapshot,
+    previous: Option<&TlsConfigs>,
+) -> Result<TlsConfigs, rustls::Error> {
+    let demands = snapshot.clients.as_ref().map(|clients| clients.demands());
+    TlsConfigs::build(certificates, alpn(snapshot.codec), demands, previous)
 }
 
 /// HTTP/3 is offered on UDP; on TCP it changes nothing.

@@ -12,7 +12,9 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::access_log::line::{self, Facts};
+use crate::client_tls::Shown;
 use crate::conn::{Conn, Guard};
+use crate::flow::client_certificate;
 use crate::live::Hold;
 use crate::route::Route;
 use crate::shared::RequestSpan;
@@ -41,6 +43,7 @@ pub struct Exchange {
     completed: bool,
     pub(crate) span: Option<Box<dyn RequestSpan>>,
     version: Version,
+    shown: Shown,
     _running: Guard,
 }
 
@@ -69,6 +72,10 @@ impl Exchange {
             completed: false,
             span: None,
             version,
+            shown: Shown {
+                client: conn.client.clone(),
+                tls: conn.info.tls,
+            },
             _running: conn.state.request(),
         })
     }
@@ -100,10 +107,17 @@ impl Exchange {
     /// A place among what goes on for long; none for what belongs to no route.
     pub(crate) fn hold(&self) -> Option<Hold> {
         let (request, route) = (self.request.clone()?, self.route.clone()?);
-        let hold = self.worker.live.hold(request, self.principal.clone(), route);
+        let now = self.worker.shared.clock.now();
+        let client = self.shown.client.as_deref();
+        let trust = client_certificate(&self.snapshot, client, &route, now).trust;
+        let shown = (self.shown.clone(), trust);
+        let hold = self
+            .worker
+            .live
+            .hold(request, self.principal.clone(), route, shown);
         let current = self.worker.snapshot();
         if !Arc::ptr_eq(&current, &self.snapshot) {
-            hold.catch_up(&current, self.worker.shared.clock.now());
+            hold.catch_up(&current, now);
         }
         Some(hold)
     }
@@ -226,6 +240,7 @@ impl Exchange {
             } else {
                 "downstream_remote_disconnect"
             },
+            client_certificate: self.shown.client.as_ref().and_then(|client| client.names()),
             headers: &self.named,
         };
         self.worker

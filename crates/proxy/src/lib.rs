@@ -25,6 +25,7 @@
 
 pub mod access_log;
 mod body;
+mod client_tls;
 mod conn;
 mod dataplane;
 mod exchange;
@@ -44,6 +45,7 @@ pub mod upstream;
 mod worker;
 
 pub use access_log::LogSink;
+pub use client_tls::{Choice, TlsConfigs};
 pub use dataplane::{Dataplane, Options, Relisten, StartError};
 pub use listener::Handed;
 pub use metrics::Metrics;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
@@ -14,9 +14,11 @@ use futures_util::task::AtomicWaker;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use pomerium_authorize::Principal;
+use pomerium_policy::CertificateTrust;
 use pomerium_web::canonical::CanonicalRequest;
 
-use crate::flow::judge;
+use crate::client_tls::{ClientTrusts, Shown};
+use crate::flow::{client_certificate, judge};
 use crate::route::{Route, RouteAction};
 use crate::router::Match;
 use crate::snapshot::Snapshot;
@@ -38,11 +40,14 @@ impl Live {
         request: Arc<CanonicalRequest>,
         principal: Option<Arc<Principal>>,
         route: Arc<Route>,
+        (shown, trust): (Shown, CertificateTrust),
     ) -> Hold {
         let held = Arc::new(Held {
             request,
             principal,
             route: ArcSwap::new(route),
+            shown,
+            trust: AtomicU8::new(trust as u8),
             ended: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
@@ -85,6 +90,9 @@ struct Held {
     request: Arc<CanonicalRequest>,
     principal: Option<Arc<Principal>>,
     route: ArcSwap<Route>,
+    shown: Shown,
+    /// What its client certificate counted for, as [`CertificateTrust`].
+    trust: AtomicU8,
     ended: AtomicBool,
     waker: AtomicWaker,
 }
@@ -100,8 +108,18 @@ impl Held {
         let Some(route) = snapshot.routes.get(index) else {
             return false;
         };
+        let client = self.shown.client.as_deref();
+        let rejected = |clients: &ClientTrusts| clients.rejects(client, request.host(), now.as_second());
+        if self.shown.tls && snapshot.clients.as_ref().is_some_and(rejected) {
+            return false;
+        }
+        // A certificate may be revoked, or its authority gone, while the route is as it was.
+        let certificate = client_certificate(snapshot, client, route, now);
+        let trust = certificate.trust as u8;
+        let same_trust = self.trust.swap(trust, Ordering::AcqRel) == trust;
         let known = self.route.swap(route.clone());
-        if Arc::ptr_eq(&known, route) || known.checksum == route.checksum {
+        let same_route = Arc::ptr_eq(&known, route) || known.checksum == route.checksum;
+        if same_route && same_trust {
             return true;
         }
         let carried = matches!(route.action, RouteAction::Forward(_))
@@ -109,7 +127,9 @@ impl Held {
                 .upgrade
                 .as_deref()
                 .is_none_or(|protocol| route.upgrades_to(protocol));
-        carried && (known.admits_like(route) || judge::again(request, self.principal.as_deref(), route, now))
+        let admits_like = same_trust && known.admits_like(route);
+        let principal = self.principal.as_deref();
+        carried && (admits_like || judge::again(request, principal, certificate, route, now))
     }
 
     fn end(&self) {

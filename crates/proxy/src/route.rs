@@ -27,6 +27,8 @@ pub struct Route {
     pub(crate) host: HostRewriter,
     pub(crate) templates: Vec<(HeaderName, Template)>,
     pub(crate) needs_assertion: bool,
+    /// Its policy or its headers look at the client certificate.
+    pub(crate) needs_certificate: bool,
     pub(crate) forwarded_host: bool,
     pub(crate) claim_headers: ClaimHeaders,
     /// How often it may be asked.
@@ -83,12 +85,15 @@ impl Route {
             .collect();
         let needs_assertion =
             settings.pass_identity_headers || templates.iter().any(|(_, template)| template.uses_assertion());
+        let needs_certificate = settings.policy.needs_certificate()
+            || templates.iter().any(|(_, template)| template.uses_certificate());
         Ok(Self {
             action,
             path: PathRewriter::build(settings, matched_prefix)?,
             host: HostRewriter::build(settings)?,
             templates,
             needs_assertion,
+            needs_certificate,
             forwarded_host: !settings
                 .remove_request_headers
                 .iter()

@@ -14,6 +14,7 @@ use regex::Regex;
 
 use crate::access_log::LogPlan;
 use crate::body::Limits;
+use crate::client_tls::ClientTrusts;
 use crate::flow::reply::Pages;
 use crate::route::Route;
 use crate::router::{PatternError, RouteTable};
@@ -60,6 +61,9 @@ pub enum BuildError {
         /// What is wrong.
         source: TlsError,
     },
+    /// Client certificates.
+    #[error(transparent)]
+    ClientTrust(#[from] pomerium_certs::client::TrustError),
     /// A global response header that cannot be sent.
     #[error("set_response_headers: {0:?} cannot be sent as a header")]
     ResponseHeader(String),
@@ -96,6 +100,8 @@ pub struct Snapshot {
     pub(crate) authorize_log: crate::flow::judge::AuthorizePlan,
     pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) pages: Pages,
+    /// Client certificates, when any host asks for them.
+    pub(crate) clients: Option<ClientTrusts>,
     pub(crate) upstreams: UpstreamSettings,
     pub(crate) clusters: Clusters,
     endpoints: Endpoints,
@@ -119,6 +125,8 @@ impl Snapshot {
         };
         let any_port = settings.runtime_flags.match_any_incoming_port;
         let table = RouteTable::build(&settings.routes, &authenticate, any_port)?;
+        let known_clients = previous.and_then(|previous| previous.clients.as_ref());
+        let clients = ClientTrusts::build(settings, known_clients)?;
         let roots = Roots::new(&settings.extra_roots);
         let throttles = previous.map_or_else(Arc::default, |previous| previous.throttles.clone());
         let previous = previous
@@ -149,6 +157,7 @@ impl Snapshot {
             authorize_log: crate::flow::judge::AuthorizePlan::new(&settings.log),
             response_headers: response_headers(&settings.response_headers)?,
             pages: Pages::new(settings),
+            clients,
             upstreams: UpstreamSettings {
                 dns: settings.dns.clone(),
                 bind: settings.upstream_bind,

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use crate::client_tls::TlsConfigs;
 use crate::conn::serve_socket;
 use crate::lifecycle::Lifecycle;
 use crate::live::Live;
@@ -31,7 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) current: Arc<ArcSwap<Snapshot>>,
-    pub(crate) tls: Arc<ArcSwap<rustls::ServerConfig>>,
+    pub(crate) tls: Arc<ArcSwap<TlsConfigs>>,
     pub(crate) pools: Pools,
     pub(crate) lifecycle: Arc<Lifecycle>,
     /// Tunnels and streams.
@@ -55,7 +56,7 @@ impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
         current: Arc<ArcSwap<Snapshot>>,
-        tls: Arc<ArcSwap<rustls::ServerConfig>>,
+        tls: Arc<ArcSwap<TlsConfigs>>,
         connections: Arc<AtomicUsize>,
         upstreams: Arc<Upstreams>,
     ) -> Arc<Self> {

@@ -15,6 +15,7 @@
 mod authority;
 mod browser;
 mod client;
+mod client_certs;
 mod environment;
 mod idp;
 mod lines;
@@ -30,6 +31,7 @@ mod upstream;
 pub use authority::{Authority, Leaf};
 pub use browser::{Browser, Look, Page};
 pub use client::{Client, ClientOptions, Reply};
+pub use client_certs::{Answer, ClientAuthority, ClientCertificate, ClientIdentity, Requests, TlsClient};
 pub use environment::{Environment, EnvironmentBuilder, Route, SignIn};
 pub use idp::{Account, OidcProvider, Script, ScriptedIdp};
 pub use lines::Lines;

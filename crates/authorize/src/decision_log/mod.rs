@@ -78,6 +78,8 @@ pub struct AuthorizeRecord<'a> {
     pub route: Option<RouteFacts<'a>>,
     /// The policy that was judged, if one was.
     pub program: Option<&'a Program>,
+    /// What is wrong with the client certificate, when that is why the request is refused.
+    pub certificate_problem: Option<&'a str>,
     /// The decision.
     pub decision: &'a Decision,
 }
@@ -131,6 +133,9 @@ fn write_outcome(line: &mut Line<'_>, record: &AuthorizeRecord<'_>) {
                 line.list("criteria", denial.criteria.iter().map(String::as_str));
             }
         }
+    }
+    if let Some(why) = record.certificate_problem {
+        line.text("certificate-problem", why);
     }
     if let Some(why) = record.anonymous {
         line.text("session-problem", why.as_str());

@@ -85,6 +85,7 @@ fn line(policy: &Value, fields: &[Field], headers: &HeaderMap, principal: Option
         anonymous: None,
         route,
         program: Some(&program),
+        certificate_problem: None,
         decision: &decision,
     };
     let mut out = Vec::new();
@@ -247,6 +248,7 @@ fn no_route_and_a_dead_session_are_told() {
         anonymous: Some(Anonymous::Expired),
         route: None,
         program: None,
+        certificate_problem: None,
         decision: &decision,
     };
     let mut out = b"before\n".to_vec();

@@ -111,10 +111,9 @@ impl RevocationLists {
         }
         let serial = significant(leaf.raw_serial());
         for list in signed {
-            if let Some(now) = dates {
-                if now < list.begins || list.ends.is_some_and(|ends| now > ends) {
-                    return Err(Flaw::ListOutdated);
-                }
+            let current = |now: i64| list.begins <= now && list.ends.is_none_or(|ends| now <= ends);
+            if dates.is_some_and(|now| !current(now)) {
+                return Err(Flaw::ListOutdated);
             }
             if list.revoked.contains(serial) {
                 return Err(Flaw::Revoked);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use jiff::Timestamp;
 use pomerium_authorize::text::{self, is_plain};
+use pomerium_certs::client::CertificateNames;
 
 use super::plan::{Field, LogPlan};
 
@@ -47,6 +48,8 @@ pub struct Facts<'a> {
     pub status: u16,
     /// Response code details.
     pub details: &'a str,
+    /// The client certificate that was presented.
+    pub client_certificate: Option<&'a CertificateNames>,
     /// Values of the named headers, in the order of the plan.
     pub headers: &'a [Option<HeaderValue>],
 }
@@ -102,8 +105,28 @@ fn write_field(out: &mut Vec<u8>, plan: &LogPlan, facts: &Facts<'_>, field: Fiel
             out.push(b'"');
         }
         Field::Query => string_field(out, ",\"query\":\"", facts.query.as_bytes()),
+        Field::ClientCertificate => {
+            if let Some(names) = facts.client_certificate {
+                client_certificate(out, names);
+            }
+        }
         Field::Headers => headers(out, plan, facts),
     }
+}
+
+fn client_certificate(out: &mut Vec<u8>, names: &CertificateNames) {
+    out.extend_from_slice(br#","client-certificate":{"issuer":"#);
+    string(out, names.issuer.as_bytes());
+    out.extend_from_slice(br#","subject":"#);
+    string(out, names.subject.as_bytes());
+    out.extend_from_slice(br#","subjectAltName":["#);
+    for (position, name) in names.alternatives.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        string(out, name.as_bytes());
+    }
+    out.extend_from_slice(b"]}");
 }
 
 fn headers(out: &mut Vec<u8>, plan: &LogPlan, facts: &Facts<'_>) {
@@ -197,6 +220,7 @@ mod tests {
             size: 12,
             status: 200,
             details: "via_upstream",
+            client_certificate: None,
             headers,
         }
     }

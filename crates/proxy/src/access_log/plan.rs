@@ -29,13 +29,13 @@ pub(super) enum Field {
     ClusterStatName,
     Ip,
     Query,
+    ClientCertificate,
     /// All `headers.<Name>` together, where the first of them stands.
     Headers,
 }
 
 impl LogPlan {
-    /// Reads the settings. `client-certificate` is known and prints nothing: no client certificate is
-    /// asked for yet.
+    /// Reads the settings.
     pub fn new(settings: &LogSettings) -> Self {
         let mut plan = Self {
             fields: Vec::new(),
@@ -73,7 +73,7 @@ impl LogPlan {
             AccessField::ClusterStatName => Field::ClusterStatName,
             AccessField::Ip => Field::Ip,
             AccessField::Query => Field::Query,
-            AccessField::ClientCertificate => return None,
+            AccessField::ClientCertificate => Field::ClientCertificate,
             AccessField::Header(name) => {
                 let first = self.headers.is_empty();
                 self.headers.extend(HeaderName::from_bytes(name.as_bytes()));

@@ -3,6 +3,7 @@
 //! Start at [`serve_socket`]. What a request means is `flow`'s business.
 
 mod driver;
+mod handshake;
 mod io;
 mod serve;
 mod service;
@@ -14,6 +15,7 @@ pub(crate) use state::{ConnState, Guard};
 use pomerium_web::canonical::Connection;
 use std::sync::Arc;
 
+use crate::client_tls::ClientTls;
 use crate::worker::Worker;
 
 /// What a request knows about the connection it came over.
@@ -22,4 +24,6 @@ pub(crate) struct Conn {
     pub(crate) info: Connection,
     pub(crate) state: Arc<ConnState>,
     pub(crate) worker: Arc<Worker>,
+    /// Its client certificate; absent where the handshake asked for none.
+    pub(crate) client: Option<Arc<ClientTls>>,
 }

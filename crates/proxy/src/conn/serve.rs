@@ -9,13 +9,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pomerium_config::settings::Codec;
 use pomerium_web::canonical::Connection;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use super::Conn;
 use super::driver::{Driver, Ended, Graceful, LAST_CALL};
+use super::handshake;
 use super::io::{ServerStream, Transport};
 use super::service::Requests;
 use super::state::{ConnLimits, ConnState};
+use crate::client_tls::ClientTls;
 use crate::lifecycle::Registered;
 use crate::listener::proxy_protocol;
 use crate::worker::{Serving, Worker};
@@ -86,10 +87,7 @@ pub(crate) async fn serve_socket(
     match serving {
         Serving::Redirect => crate::listener::redirect::serve(&worker, socket).await,
         Serving::Main if insecure => serve_plain(worker, socket, addresses).await,
-        Serving::Main => {
-            let acceptor = TlsAcceptor::from(worker.tls.load_full());
-            serve_tls(worker, socket, acceptor, addresses).await;
-        }
+        Serving::Main => serve_tls(worker, socket, addresses).await,
     }
 }
 
@@ -97,12 +95,11 @@ pub(crate) async fn serve_socket(
 async fn serve_tls(
     worker: Arc<Worker>,
     socket: TcpStream,
-    acceptor: TlsAcceptor,
     addresses: (std::net::SocketAddr, std::net::SocketAddr),
 ) {
-    let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await;
-    let stream = match handshake {
-        Ok(Ok(stream)) => stream,
+    let handshake = handshake::accept(&worker, socket, addresses.0);
+    let (stream, client) = match tokio::time::timeout(HANDSHAKE, handshake).await {
+        Ok(Ok(secured)) => secured,
         Ok(Err(error)) => {
             worker.shared.metrics.handshake_failures.inc();
             tracing::debug!(%error, peer = %addresses.0, "TLS handshake failed");
@@ -119,7 +116,8 @@ async fn serve_tls(
         Codec::Http2 => true,
         Codec::Auto | Codec::Http3 => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
     };
-    serve(worker, Transport::Tls(Box::new(stream)), h2, addresses, true).await;
+    let transport = Transport::Tls(Box::new(stream));
+    serve(worker, (transport, client), h2, addresses).await;
 }
 
 /// Serves a plain connection: HTTP/2 when the client opens with its preface.
@@ -142,7 +140,7 @@ async fn serve_plain(
             }
         }
     };
-    serve(worker, Transport::Plain(socket), h2, addresses, false).await;
+    serve(worker, (Transport::Plain(socket), None), h2, addresses).await;
 }
 
 /// Some time after the process has begun to drain.
@@ -171,11 +169,11 @@ async fn speaks_http2(socket: &TcpStream) -> std::io::Result<bool> {
 
 async fn serve(
     worker: Arc<Worker>,
-    transport: Transport,
+    (transport, client): (Transport, Option<Arc<ClientTls>>),
     h2: bool,
     (peer, local): (std::net::SocketAddr, std::net::SocketAddr),
-    tls: bool,
 ) {
+    let tls = matches!(transport, Transport::Tls(_));
     let state = ConnState::new();
     let _registered: Registered = worker.lifecycle.register(state.clone());
     let timeouts = &worker.snapshot().timeouts;
@@ -188,6 +186,7 @@ async fn serve(
         info: Connection { peer, tls, local },
         state: state.clone(),
         worker: worker.clone(),
+        client,
     };
     let stream = ServerStream::new(transport, state.clone());
     if h2 {

@@ -109,6 +109,12 @@ pub(super) fn make_ready(flow: &mut Flow, route: &Route, allowed: &Allowed) -> R
         request: &flow.request,
         principal: allowed.principal.as_deref(),
         identity: allowed.identity.as_deref(),
+        certificate: super::client_certificate(
+            &flow.snapshot,
+            flow.conn.client.as_deref(),
+            route,
+            allowed.now,
+        ),
         now: allowed.now,
     };
     let session = allowed

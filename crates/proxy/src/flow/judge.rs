@@ -10,11 +10,11 @@ use pomerium_authorize::{
     Anonymous, AssertionRoute, Decision, Headers, IdentityHeaders, Outcome, Principal, Resolved, check,
 };
 use pomerium_config::settings::{AuthorizeField, LogLevel, LogSettings};
-use pomerium_policy::{HttpInput, Input, Program};
+use pomerium_policy::{ClientCertificate, HttpInput, Input, Program};
 use pomerium_web::canonical::CanonicalRequest;
 use pomerium_web::handle::find_token;
 
-use super::Flow;
+use super::{Flow, client_certificate};
 use crate::metrics::Decided;
 use crate::route::Route;
 
@@ -54,6 +54,8 @@ pub(crate) enum Refused {
 
 /// A refusal by the policy.
 pub(crate) struct Denied {
+    /// 403, or 495 for want of a client certificate.
+    pub(crate) status: u16,
     /// Who asked.
     pub(crate) principal: Option<Arc<Principal>>,
     /// The rule and the criteria that stood in the way, for routes that tell.
@@ -85,13 +87,14 @@ pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
             shared.metrics.decided(Decided::Login);
             Judged::Refused(Refused::Login)
         }
-        Outcome::Denied { .. } => {
+        Outcome::Denied { status, .. } => {
             shared.metrics.decided(Decided::Deny);
             let rule = route
                 .settings
                 .show_error_details
                 .then(|| denial(flow, route, &who, now));
             Judged::Refused(Refused::Denied(Denied {
+                status,
                 principal: who.principal,
                 rule,
             }))
@@ -186,7 +189,7 @@ pub(crate) async fn identify(flow: &Flow, idp_id: Option<&str>, now: Timestamp) 
 
 fn decide(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> Decision {
     let headers = Headers(&flow.parts.headers);
-    let input = input(flow, &headers, who, now);
+    let input = input(flow, route, &headers, who, now);
     let decision = check(&route.settings.policy, &input);
     log(flow, route, who, &input, &decision);
     decision
@@ -197,29 +200,42 @@ fn decide(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> Decision {
 pub(crate) fn again(
     request: &CanonicalRequest,
     principal: Option<&Principal>,
+    certificate: ClientCertificate<'_>,
     route: &Route,
     now: Timestamp,
 ) -> bool {
     let gone = http::HeaderMap::new();
     let headers = Headers(&gone);
-    let input = input_of(request, &headers, principal, now);
+    let input = input_of(request, &headers, principal, certificate, now);
     check(&route.settings.policy, &input).outcome == Outcome::Allow
 }
 
 fn denial(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> (String, Vec<String>) {
     let headers = Headers(&flow.parts.headers);
-    let denial = route.settings.policy.denial(&input(flow, &headers, who, now));
+    let denial = route
+        .settings
+        .policy
+        .denial(&input(flow, route, &headers, who, now));
     (denial.rule, denial.criteria)
 }
 
-fn input<'a>(flow: &'a Flow, headers: &'a Headers<'a>, who: &'a Who, now: Timestamp) -> Input<'a> {
-    input_of(&flow.request, headers, who.principal.as_deref(), now)
+fn input<'a>(
+    flow: &'a Flow,
+    route: &Route,
+    headers: &'a Headers<'a>,
+    who: &'a Who,
+    now: Timestamp,
+) -> Input<'a> {
+    let client = flow.conn.client.as_deref();
+    let certificate = client_certificate(&flow.snapshot, client, route, now);
+    input_of(&flow.request, headers, who.principal.as_deref(), certificate, now)
 }
 
 fn input_of<'a>(
     request: &'a CanonicalRequest,
     headers: &'a Headers<'a>,
     principal: Option<&'a Principal>,
+    client_certificate: ClientCertificate<'a>,
     now: Timestamp,
 ) -> Input<'a> {
     Input {
@@ -232,7 +248,7 @@ fn input_of<'a>(
             host: request.authority.as_str(),
             headers,
             client_ip: Some(request.client_ip),
-            client_certificate: pomerium_policy::ClientCertificate::default(),
+            client_certificate,
         },
         now,
     }
@@ -244,6 +260,7 @@ fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Deci
         return;
     }
     let program: &Program = &route.settings.policy;
+    let certificate_problem = certificate_problem(flow, route, input.now, decision);
     let record = AuthorizeRecord {
         now: input.now,
         request_id: &flow.request.request_id,
@@ -257,6 +274,7 @@ fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Deci
             cluster: &route.settings.name,
         }),
         program: Some(program),
+        certificate_problem: certificate_problem.as_deref(),
         decision,
     };
     flow.conn
@@ -264,6 +282,16 @@ fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Deci
         .shared
         .log
         .line(|buffer| decision_log::write_line(buffer, &plan.fields, &record));
+}
+
+/// What is wrong with a certificate that was presented, when that is why a request is refused.
+fn certificate_problem(flow: &Flow, route: &Route, now: Timestamp, decision: &Decision) -> Option<String> {
+    if decision.outcome != Outcome::CLIENT_CERTIFICATE {
+        return None;
+    }
+    let clients = flow.snapshot.clients.as_ref()?;
+    let flaw = clients.flaw(flow.conn.client.as_deref(), &route.settings, now.as_second())?;
+    Some(flaw.to_string())
 }
 
 /// Which fields the authorize log has.

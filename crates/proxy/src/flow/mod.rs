@@ -1,9 +1,10 @@
 //! One request, from its head to its answer. The steps, in order:
 //!
 //! 1. the canonical request (`pomerium_web::canonical`): what cannot be read in one way only is refused;
-//! 2. the route table: an internal path ([`control`]), a route, or 404;
-//! 3. who asks and whether they may ([`judge`]): in memory, except once for a session not seen before;
-//! 4. what the route does ([`action`]): redirect, answer, forward ([`forward`]) or upgrade ([`upgrade`]).
+//! 2. whether the host wants another connection, with a client certificate ([`Problem::Misdirected`]);
+//! 3. the route table: an internal path ([`control`]), a route, or 404;
+//! 4. who asks and whether they may ([`judge`]): in memory, except once for a session not seen before;
+//! 5. what the route does ([`action`]): redirect, answer, forward ([`forward`]) or upgrade ([`upgrade`]).
 //!
 //! Whatever goes wrong on the way ends in a refusal; every refusal is made in [`reply`].
 
@@ -19,10 +20,12 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::upgrade::OnUpgrade;
+use pomerium_policy::ClientCertificate;
 use pomerium_web::canonical::{self, CanonicalRequest};
 use tokio::time::Instant;
 
 use crate::body::{Activity, ClientBody, ResponseBody};
+use crate::client_tls::ClientTls;
 use crate::conn::Conn;
 use crate::exchange::Exchange;
 use crate::route::Route;
@@ -94,6 +97,9 @@ pub(crate) fn begin(conn: &Conn, request: Request<impl Into<ClientBody>>) -> Res
 impl Flow {
     /// Answers the request.
     pub(crate) async fn dispatch(mut self: Box<Self>) -> Reply {
+        if self.is_misdirected() {
+            return self.fail(Problem::Misdirected);
+        }
         match self
             .snapshot
             .table
@@ -112,6 +118,21 @@ impl Flow {
             },
             Match::None => self.fail(Problem::NoRoute),
         }
+    }
+
+    /// Whether the host asks for a client certificate that this connection was not asked for (spec proxy.md 2).
+    /// Before anything is answered, so that a connection for one host opens nothing of another.
+    fn is_misdirected(&self) -> bool {
+        let Some(clients) = &self.snapshot.clients else {
+            return false;
+        };
+        // Without TLS no connection would be better than this one; policies judge.
+        self.conn.info.tls
+            && clients.misdirected(
+                self.conn.client.as_deref(),
+                self.request.host(),
+                self.conn.worker.shared.clock.now().as_second(),
+            )
     }
 
     async fn serve_route(mut self: Box<Self>, route: Arc<Route>) -> Reply {
@@ -154,6 +175,19 @@ impl Flow {
             self.parts.headers.insert(TRACEPARENT, own);
         }
         self.exchange.span = Some(span);
+    }
+}
+
+/// The client certificate of a connection as it stands for `route`, where somebody looks at it.
+pub(crate) fn client_certificate<'a>(
+    snapshot: &Snapshot,
+    client: Option<&'a ClientTls>,
+    route: &Route,
+    now: jiff::Timestamp,
+) -> ClientCertificate<'a> {
+    match &snapshot.clients {
+        Some(clients) if route.needs_certificate => clients.judge(client, &route.settings, now.as_second()),
+        _ => ClientCertificate::default(),
     }
 }
 

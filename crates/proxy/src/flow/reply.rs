@@ -33,6 +33,8 @@ pub(crate) enum Problem {
     NoRoute,
     /// The rewriting of the route makes no path.
     BadRewrite,
+    /// The host asks for a client certificate that this connection was not asked for.
+    Misdirected,
     /// The route does not let this upgrade through.
     Upgrade,
     /// An upgrade with a body.
@@ -104,6 +106,7 @@ impl Problem {
         use problem::Problem as Words;
         match self {
             Self::NoRoute => Words::not_found(host),
+            Self::Misdirected => Words::misdirected(host),
             Self::BadRewrite => Words::upstream_broken("path_rewrite_invalid"),
             Self::Upgrade => Words::upgrade_refused(),
             Self::UpgradeBody => Words::refused(&Refusal {
@@ -132,6 +135,7 @@ impl Problem {
         match self {
             Self::NoRoute => "route_not_found",
             Self::BadRewrite => "path_rewrite_invalid",
+            Self::Misdirected => "misdirected_request",
             Self::Upgrade => "upgrade_failed",
             Self::UpgradeBody => "upgrade_with_a_body",
             Self::UnaskedSwitch | Self::Broken => BROKEN,
@@ -148,7 +152,7 @@ impl Problem {
     fn closes(self) -> bool {
         matches!(
             self,
-            Self::Upgrade | Self::UpgradeBody | Self::ClientSlow(_) | Self::RequestBody
+            Self::Misdirected | Self::Upgrade | Self::UpgradeBody | Self::ClientSlow(_) | Self::RequestBody
         )
     }
 }
@@ -330,7 +334,19 @@ pub(super) fn refused(mut flow: Box<Flow>, route: &Arc<Route>, refused: Refused)
             let email = email.filter(|email| !email.is_empty());
             // Whoever is signed in may try with another account.
             let switch = denied.principal.as_ref().map(|_| "/.pomerium/sign_out");
-            let words = problem::Problem::not_allowed(email, switch);
+            let shown = || {
+                flow.conn
+                    .client
+                    .as_ref()
+                    .is_some_and(|client| client.chain.is_some())
+            };
+            let words = if denied.status == 495 && shown() {
+                problem::Problem::client_certificate_refused()
+            } else if denied.status == 495 {
+                problem::Problem::client_certificate()
+            } else {
+                problem::Problem::not_allowed(email, switch)
+            };
             words.with_details(denied.rule.map(detail).into_iter().collect())
         }
         Refused::Unjudged => problem::Problem::undecided(),

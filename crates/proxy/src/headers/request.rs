@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use pomerium_authorize::template::Context;
 use pomerium_authorize::{IdentityHeaders, Principal};
+use pomerium_policy::ClientCertificate;
 use pomerium_web::canonical::{self, CanonicalRequest, JWT_ASSERTION, JWT_ASSERTION_FOR};
 use pomerium_web::hygiene;
 
@@ -27,6 +28,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) request: &'a CanonicalRequest,
     pub(crate) principal: Option<&'a Principal>,
     pub(crate) identity: Option<&'a IdentityHeaders>,
+    pub(crate) certificate: ClientCertificate<'a>,
     pub(crate) now: Timestamp,
 }
 
@@ -83,6 +85,7 @@ fn render_templates(parts: &Parts, from: &Sources<'_>) -> Vec<(HeaderName, Heade
             .map(|entry| &entry.session),
         assertion: from.identity.map_or("", IdentityHeaders::assertion_str),
         headers: &parts.headers,
+        certificate: from.certificate,
     };
     let render = |(name, template): &(HeaderName, pomerium_authorize::template::Template)| {
         let value = match template.constant() {

@@ -79,7 +79,7 @@ impl Problem {
     pub fn client_certificate_refused() -> Self {
         let what = "The certificate that this device sent is not accepted here.";
         Self::new(495, "certificate-refused", "This certificate is not accepted", what)
-            .with_reason("the client certificate is not valid for this page")
+            .with_reason("a valid client certificate is required to access this page")
             .whose("It has ended, was withdrawn, or was made by somebody this application does not trust.")
             .next("Close the browser, open it again and choose another certificate, or ask your administrator for a new one.")
             .decision()
@@ -111,6 +111,16 @@ impl Problem {
         Self::not_found(host)
             .with_reason(format!("{host} route unknown"))
             .handler()
+    }
+
+    /// The connection was opened for another host, whose demands for client certificates are not this one's (421).
+    pub fn misdirected() -> Self {
+        let what = "This application asks for a certificate on your device, and this connection was opened for another application.";
+        Self::new(421, "other-connection", "Please open this again", what)
+            .with_reason("Misdirected Request")
+            .whose(NOT_YOU)
+            .next("Load the page again. If that does not help, close the browser and open it again.")
+            .local("", "client_certificate_not_asked_for")
     }
 
     /// The request could be read in two ways or breaks a limit.
@@ -409,6 +419,7 @@ mod tests {
             Problem::misdirected("app.example.com"),
             Problem::too_many_requests(3),
             Problem::not_found("app.example.com"),
+            Problem::misdirected(),
             Problem::route_unknown("app.example.com"),
             Problem::body_too_large(),
             Problem::request_timeout(),

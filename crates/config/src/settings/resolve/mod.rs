@@ -81,9 +81,19 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
     let tls_derive = values.some_text("tls_derive").map(str::to_lowercase);
     let fallback = certificates.is_empty() || tls_derive.is_some();
     let rate_limit = rate_limit::resolve(values, cx);
-    let routes = routes::resolve(values, &runtime_flags, &authenticate, &secrets, rate_limit, cx);
-    let autocert = autocert::resolve(values, &data_dir, certificates.is_empty(), cx);
     let downstream_mtls = mtls::resolve(values, cx);
+    let routes = routes::resolve(
+        values,
+        &runtime_flags,
+        &authenticate,
+        &secrets,
+        (
+            rate_limit,
+            mtls::denies_by_default(values, downstream_mtls.as_ref()),
+        ),
+        cx,
+    );
+    let autocert = autocert::resolve(values, &data_dir, certificates.is_empty(), cx);
     let metrics = metrics::resolve(values, cx);
     let dns = dns::resolve(values, cx);
     let upstream_bind = dns::bind(values, cx);

@@ -45,6 +45,21 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> Option<DownstreamMtls
     })
 }
 
+/// Whether every route denies without a valid client certificate: as soon as any authority is configured, unless the
+/// enforcement leaves it to the policies (spec policy.md 5).
+pub(super) fn denies_by_default(values: &Values, mtls: Option<&DownstreamMtls>) -> bool {
+    if mtls.is_some_and(|mtls| mtls.enforcement == Enforcement::Policy) {
+        return false;
+    }
+    let of_route = |route: &&Values| {
+        ["tls_downstream_client_ca", "tls_downstream_client_ca_file"]
+            .iter()
+            .any(|name| route.some_text(name).is_some())
+    };
+    let routes = values.objects("policy").iter().chain(values.objects("routes"));
+    mtls.is_some_and(|mtls| mtls.ca.is_some()) || routes.into_iter().any(|route| of_route(&route))
+}
+
 /// `tls_downstream_client_ca` of a route; the file wins.
 pub(super) fn of_route(route: &Values, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
     let (inline, file) = ("tls_downstream_client_ca", "tls_downstream_client_ca_file");

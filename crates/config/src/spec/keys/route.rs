@@ -393,14 +393,12 @@ pub const ROUTE: &[Key] = &[
         "tls_downstream_client_ca",
         Kind::Text,
         "Client CA of this route (deprecated), base64 of PEM.",
-    )
-    .not_built(),
+    ),
     Key::new(
         "tls_downstream_client_ca_file",
         Kind::Text,
         "The same from a PEM file.",
-    )
-    .not_built(),
+    ),
     Key::new(
         "tls_upstream_allow_renegotiation",
         Kind::Bool,

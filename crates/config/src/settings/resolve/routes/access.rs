@@ -20,10 +20,12 @@ pub(super) struct Access {
     pub depends_on: Vec<String>,
 }
 
-pub(super) fn resolve(route: &Values, cx: &mut Cx<'_>) -> Access {
+pub(super) fn resolve(route: &Values, deny_without_certificate: bool, cx: &mut Cx<'_>) -> Access {
     check_whitelists(route, cx);
     let embedded = route.policy("policy");
-    let merged = merge(&rules(route), embedded.map(|(policy, _)| policy));
+    let mut rules = rules(route);
+    rules.client_certificate = deny_without_certificate;
+    let merged = merge(&rules, embedded.map(|(policy, _)| policy));
     if let Some((_, tree)) = embedded {
         lint(&merged, tree, route, cx);
     }

@@ -32,6 +32,7 @@ struct Inherited<'a> {
     secrets: &'a Secrets,
     response_headers: Vec<(String, String)>,
     rate_limit: Option<RateLimit>,
+    deny_without_certificate: bool,
     breakers: CircuitBreakers,
 }
 
@@ -41,7 +42,7 @@ pub(super) fn resolve(
     flags: &RuntimeFlags,
     authenticate: &AuthenticateSettings,
     secrets: &Secrets,
-    rate_limit: Option<RateLimit>,
+    (rate_limit, deny_without_certificate): (Option<RateLimit>, bool),
     cx: &mut Cx<'_>,
 ) -> Vec<Arc<RouteSettings>> {
     let inherited = Inherited {
@@ -52,6 +53,7 @@ pub(super) fn resolve(
         secrets,
         response_headers: global_response_headers(values),
         rate_limit,
+        deny_without_certificate,
         breakers: balance::breakers(values, CircuitBreakers::default()),
     };
     let mut routes: Vec<Arc<RouteSettings>> = Vec::new();
@@ -93,7 +95,7 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
         cx,
     );
     let action = action::resolve(route, cx);
-    let access = access::resolve(route, cx);
+    let access = access::resolve(route, inherited.deny_without_certificate, cx);
     let upstream_tls = tls::resolve(route, cx);
     let upgrades = upgrades(route, inherited.global);
     let (from, action) = (from?, action?);

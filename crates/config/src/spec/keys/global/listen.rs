@@ -140,8 +140,7 @@ pub(super) const CERTIFICATES: &[Key] = &[
         Kind::Text,
         "Domain of an internal CA derived from the shared secret.",
     )
-    .nullable()
-    .not_built(),
+    .nullable(),
 ];
 
 pub(super) const AUTOCERT: &[Key] = &[

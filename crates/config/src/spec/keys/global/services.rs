@@ -209,5 +209,8 @@ pub(super) const COOKIES: &[Key] = &[
     .or("localhost"),
 ];
 
-pub(super) const DOWNSTREAM: &[Key] =
-    &[Key::new("downstream_mtls", Kind::Object(MTLS), "Certificates of clients.").not_built()];
+pub(super) const DOWNSTREAM: &[Key] = &[Key::new(
+    "downstream_mtls",
+    Kind::Object(MTLS),
+    "Certificates of clients.",
+)];

@@ -1,0 +1,129 @@
+//! The TLS handshake: which settings it gets, and what is told when a client certificate is refused.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pomerium_certs::client::{CertificateNames, Refused, Verdict};
+use rustls::server::Acceptor;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+
+use crate::client_tls::{Choice, ClientTls};
+use crate::worker::Worker;
+
+/// A finished handshake. The second is there when the client was asked for a certificate.
+pub(super) type Secured = (TlsStream<TcpStream>, Option<Arc<ClientTls>>);
+
+/// Takes a client through the handshake.
+///
+/// Where no host asks for certificates, the settings are known beforehand. Otherwise the whole ClientHello is read
+/// first, in however many pieces it comes.
+pub(super) async fn accept(worker: &Worker, socket: TcpStream, peer: SocketAddr) -> io::Result<Secured> {
+    let configs = worker.tls.load_full();
+    if let Some(config) = configs.uniform() {
+        let stream = TlsAcceptor::from(Arc::clone(config)).accept(socket).await?;
+        return Ok((stream, None));
+    }
+    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    let name = start.client_hello().server_name().map(str::to_owned);
+    let Choice { config, demand } = configs.choose(name.as_deref());
+    let Some(demand) = demand else {
+        return Ok((start.into_stream(config).await?, None));
+    };
+    let (config, refused) = if demand.is_strict() {
+        let (config, refused) = demand.noting(&config).map_err(io::Error::other)?;
+        (Arc::new(config), Some(refused))
+    } else {
+        (config, None)
+    };
+    let story = Story {
+        worker,
+        peer,
+        name: name.as_deref(),
+    };
+    let stream = match start.into_stream(config).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            story.failed(refused.as_ref(), &error);
+            return Err(error);
+        }
+    };
+    let client = ClientTls::of(demand, stream.get_ref().1);
+    // A resumed session was judged when it began; since then time has gone on.
+    if client.demand.is_strict() {
+        let now = worker.shared.clock.now().as_second();
+        let verdict = client
+            .chain
+            .as_ref()
+            .map(|chain| client.demand.trust().verify(chain, now));
+        match verdict {
+            Some(Verdict::Valid) => {}
+            Some(Verdict::Invalid(flaw)) => {
+                story.tell(client.names(), &flaw.to_string());
+                return Err(io::Error::other(flaw));
+            }
+            None => {
+                story.tell(None, NOTHING);
+                return Err(io::Error::other(NOTHING));
+            }
+        }
+    }
+    Ok((stream, Some(Arc::new(client))))
+}
+
+const NOTHING: &str = "the client presented no certificate";
+
+/// What is known of a handshake that failed.
+struct Story<'a> {
+    worker: &'a Worker,
+    peer: SocketAddr,
+    name: Option<&'a str>,
+}
+
+impl Story<'_> {
+    /// Tells of a failure that is about the client's certificate.
+    fn failed(&self, refused: Option<&Refused>, error: &io::Error) {
+        let Some(slot) = refused else { return };
+        if let Some(chain) = &*slot.lock() {
+            self.tell(Some(&chain.names), &chain.flaw.to_string());
+            return;
+        }
+        let inner = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match inner {
+            Some(rustls::Error::NoCertificatesPresented) => self.tell(None, NOTHING),
+            Some(rustls::Error::InvalidCertificate(why)) => self.tell(None, &why.to_string()),
+            _ => {}
+        }
+    }
+
+    /// One line of the access log (spec proxy.md 2).
+    fn tell(&self, names: Option<&CertificateNames>, reason: &str) {
+        if !self.worker.current.load().access_log.writes(false) {
+            return;
+        }
+        let mut line = serde_json::json!({
+            "level": "info",
+            "service": "envoy",
+            "ip": self.peer.ip().to_canonical().to_string(),
+            "tls-sni-hostname": self.name.unwrap_or_default(),
+            "downstream-transport-failure-reason": reason,
+            "time": self.worker.shared.clock.now().to_string(),
+            "message": "listener connection failure",
+        });
+        if let Some(names) = names {
+            line["client-certificate"] = serde_json::json!({
+                "issuer": names.issuer,
+                "subject": names.subject,
+                "subjectAltName": names.alternatives,
+            });
+        }
+        self.worker.shared.log.line(|buffer| {
+            buffer.extend_from_slice(line.to_string().as_bytes());
+            buffer.push(b'\n');
+        });
+    }
+}
