@@ -14,11 +14,8 @@ mod local_provider;
 mod long_lived;
 mod metrics_tls;
 mod outliers;
-<<<<<<< HEAD
 mod records;
-=======
 mod mutual_tls;
->>>>>>> ed86439 (proxy: client certificates in the handshake, per request, in logs and headers; 421 and 495)
 mod routing_cases;
 mod sign_in_options;
 mod streaming;
