@@ -7,9 +7,37 @@ use std::path::{Path, PathBuf};
 
 use pomerium_config::Loader;
 use pomerium_proxy::Snapshot;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, SerialNumber, date_time_ymd,
+};
 
-/// A file that the examples name and that no test machine has.
-const SECRET_FILE: &str = "/run/secrets/idp";
+/// The folder of the files that examples name, which no test machine has.
+const SECRETS: &str = "/run/secrets/";
+
+/// Writes the files that examples name into `folder`.
+fn write_secrets(folder: &Path) {
+    fs::write(folder.join("idp"), "a client secret").unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate().unwrap();
+    fs::write(
+        folder.join("client-ca.pem"),
+        params.self_signed(&key).unwrap().pem(),
+    )
+    .unwrap();
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2020, 1, 1),
+        next_update: date_time_ymd(2120, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let list = list.signed_by(&Issuer::new(params, key)).unwrap();
+    fs::write(folder.join("client-crl.pem"), list.pem().unwrap()).unwrap();
+}
 
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..");
@@ -33,14 +61,14 @@ fn examples(text: &str) -> Vec<&str> {
 #[test]
 fn every_example_loads_and_could_be_started() {
     let dir = tempfile::tempdir().unwrap();
-    let secret = dir.path().join("secret");
-    fs::write(&secret, "a client secret").unwrap();
+    let secrets = format!("{}/", dir.path().display());
+    write_secrets(dir.path());
     let mut seen = 0;
     for page in pages() {
         let text = fs::read_to_string(&page).unwrap();
         for example in examples(&text) {
             let file = dir.path().join("config.yaml");
-            fs::write(&file, example.replace(SECRET_FILE, &secret.to_string_lossy())).unwrap();
+            fs::write(&file, example.replace(SECRETS, &secrets)).unwrap();
             let loaded = Loader::new(Some(&file), &BTreeMap::new()).dry_run().load();
             let loaded = loaded.unwrap_or_else(|error| panic!("{}:\n{example}\n{error}", page.display()));
             let refusals: Vec<String> = loaded.refusals.iter().map(ToString::to_string).collect();

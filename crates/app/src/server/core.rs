@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use pomerium_api::clock::{Clock, SystemClock};
 use pomerium_api::synced::SyncedRecords;
+use pomerium_certs::DerivedAuthority;
 use pomerium_config::settings::Settings;
 use pomerium_crypto::jwt::SigningKey;
 use prometheus::Registry;
@@ -27,6 +28,9 @@ pub struct Core {
     pub clock: Arc<dyn Clock>,
     /// The shared secret.
     pub shared: [u8; 32],
+    /// The authority that comes from it (`tls_derive`). Kept, because its own certificate is signed anew each time it is
+    /// made, and whoever trusts it would seem to trust another one.
+    pub derived: DerivedAuthority,
     /// Signs assertions.
     pub signing_key: Arc<SigningKey>,
     /// Records.
@@ -77,6 +81,7 @@ impl Core {
         let signing_key = Arc::new(signing_key(settings, &shared)?);
         Ok(Self {
             clock,
+            derived: DerivedAuthority::new(&shared)?,
             shared,
             signing_key,
             broker,

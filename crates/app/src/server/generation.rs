@@ -27,14 +27,20 @@ pub struct Generation {
 impl Generation {
     /// Builds all parts. `previous` lends what has not changed; `state` is what sign-in keeps over reloads.
     pub fn build(
-        settings: Settings,
+        mut settings: Settings,
         core: &Core,
         state: Arc<State>,
         previous: Option<&Snapshot>,
     ) -> anyhow::Result<Self> {
+        if settings.tls_derive.is_some() {
+            // Services of one cluster trust each other without files.
+            settings.extra_roots.push(b'\n');
+            settings
+                .extra_roots
+                .extend_from_slice(core.derived.ca_pem().as_bytes());
+        }
         let snapshot = Arc::new(Snapshot::build(&settings, previous)?);
-        let now = core.clock.now().as_second();
-        let certificates = certificates::load(&settings, &core.shared, now)?;
+        let certificates = certificates::load(&settings, core)?;
         let http = ReqwestClient::new(&settings.extra_roots).context("certificate_authority")?;
         let hosts: HostCheck = {
             let snapshot = Arc::clone(&snapshot);

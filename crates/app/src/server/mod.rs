@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod control;
 pub mod core;
+pub mod expiry;
 pub mod generation;
 pub mod listeners;
 pub mod load;
@@ -127,6 +128,7 @@ impl Server {
         let first = Generation::build(settings, &core, Arc::clone(&state), None)?;
         let settings = first.settings;
         let certificates = Arc::new(CertStore::new(first.certificates));
+        expiry::watch(&core.registry, &certificates, &core.clock, &core.stop)?;
         let control = Arc::new(Control::new(first.authenticate));
         let metrics = Arc::new(Metrics::register(&core.registry)?);
         let sink = log_sink(&options.log_output, &metrics)?;

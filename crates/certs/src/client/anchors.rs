@@ -61,6 +61,13 @@ impl Anchors {
         Self { by_id, trusted }
     }
 
+    /// How many there are; never none.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a bundle is never empty")]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// The authorities of either.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {

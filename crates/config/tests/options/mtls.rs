@@ -152,3 +152,44 @@ fn crl() -> String {
     };
     list.signed_by(&issuer).unwrap().pem().unwrap()
 }
+
+/// Which routes deny without a valid certificate, whatever their own policy says.
+#[test]
+fn the_default_denies_as_soon_as_there_is_an_authority() {
+    let (ca, _) = certificate();
+    let ca = base64(&ca);
+    let guarded = |config: &str| {
+        let found = load(config);
+        found
+            .settings()
+            .routes
+            .iter()
+            .map(|route| route.policy.needs_certificate())
+            .collect::<Vec<_>>()
+    };
+    let one = routed("");
+    let other =
+        "- from: https://b.example.com\n  to: http://10.0.0.1\n  allow_public_unauthenticated_access: true\n";
+    assert_eq!(guarded(&one), [false]);
+    for (mtls, expected) in [
+        (format!("downstream_mtls: {{ca: {ca}}}\n"), true),
+        (
+            format!("downstream_mtls: {{ca: {ca}, enforcement: reject_connection}}\n"),
+            true,
+        ),
+        (
+            format!("downstream_mtls: {{ca: {ca}, enforcement: policy}}\n"),
+            false,
+        ),
+        (
+            "downstream_mtls: {enforcement: reject_connection}\n".to_owned(),
+            false,
+        ),
+    ] {
+        assert_eq!(guarded(&format!("{mtls}{one}")), [expected], "{mtls}");
+    }
+    let of_route = format!("{}{other}", routed(&format!("tls_downstream_client_ca: {ca}")));
+    assert_eq!(guarded(&of_route), [true, true], "a CA on one route is enough");
+    let named = "routes:\n- from: https://a.example.com\n  to: http://10.0.0.1\n  policy:\n  - deny:\n      or:\n      - invalid_client_certificate: true\n";
+    assert_eq!(guarded(named), [true]);
+}

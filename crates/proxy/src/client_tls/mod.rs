@@ -8,6 +8,9 @@ mod configs;
 mod demands;
 mod trusts;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::OnceLock;
 

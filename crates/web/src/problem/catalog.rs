@@ -113,16 +113,6 @@ impl Problem {
             .handler()
     }
 
-    /// The connection was opened for another host, whose demands for client certificates are not this one's (421).
-    pub fn misdirected() -> Self {
-        let what = "This application asks for a certificate on your device, and this connection was opened for another application.";
-        Self::new(421, "other-connection", "Please open this again", what)
-            .with_reason("Misdirected Request")
-            .whose(NOT_YOU)
-            .next("Load the page again. If that does not help, close the browser and open it again.")
-            .local("", "client_certificate_not_asked_for")
-    }
-
     /// The request could be read in two ways or breaks a limit.
     pub fn refused(refusal: &Refusal) -> Self {
         let (code, title) = match refusal.status {
@@ -419,7 +409,6 @@ mod tests {
             Problem::misdirected("app.example.com"),
             Problem::too_many_requests(3),
             Problem::not_found("app.example.com"),
-            Problem::misdirected(),
             Problem::route_unknown("app.example.com"),
             Problem::body_too_large(),
             Problem::request_timeout(),
