@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pomerium_testing::{
-    ClientAuthority, ClientCertificate, ClientIdentity, Environment, EnvironmentBuilder, Route, TlsClient,
-    Upstream, tools,
+    ClientAuthority, ClientCertificate, ClientIdentity, Environment, EnvironmentBuilder, Route, SignIn,
+    TlsClient, Upstream, tools,
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -74,6 +74,8 @@ fn routes(builder: EnvironmentBuilder, upstream: &Upstream) -> EnvironmentBuilde
     });
     let named = json!([{ "allow": { "or": [{ "accept": true }] } }, { "deny": { "or": [{ "invalid_client_certificate": true }] } }]);
     builder
+        // Nobody gets as far as to need it.
+        .sign_in(SignIn::Oidc("https://idp.example.com".into()))
         .set(
             "access_log_fields",
             json!(["authority", "response-code", "client-certificate"]),
@@ -140,12 +142,10 @@ async fn every_route_denies_without_a_valid_certificate() -> Result<()> {
         );
     }
     for (flaw, identity) in &clients.flawed {
-        let mark = env.log().mark();
-        assert_eq!(status(&env, Some(identity), "app", "/").await?, 495, "{flaw}");
-        let line = env
-            .log()
-            .wait_json(mark, "the refusal", |line| line["message"] == "authorize check")
-            .await?;
+        let path = format!("/{flaw}");
+        assert_eq!(status(&env, Some(identity), "app", &path).await?, 495, "{flaw}");
+        let judged = |line: &Value| line["message"] == "authorize check" && line["path"] == path;
+        let line = env.log().wait_json(0, "the refusal", judged).await?;
         assert_eq!(line["deny-why-true"], json!(["invalid-client-certificate"]));
         let problem = line["certificate-problem"].as_str().unwrap_or_default();
         assert!(problem.contains(flaw), "{flaw}: {problem}");
