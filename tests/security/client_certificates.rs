@@ -57,7 +57,7 @@ fn hello(name: &str) -> Result<Vec<u8>> {
 
 /// Whether the server, after this name in whatever spelling, asks for a certificate. Asked over TLS 1.2, where the
 /// request is readable.
-async fn asks(env: &Environment, name: &str, hello: impl Fn(Vec<u8>) -> Vec<Vec<u8>>) -> Result<bool> {
+async fn asks(env: &Environment, name: &str, hello: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Result<bool> {
     pomerium_testing::install_crypto_provider();
     let config = rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12])
         .with_root_certificates(env.authority().roots()?)
@@ -68,7 +68,7 @@ async fn asks(env: &Environment, name: &str, hello: impl Fn(Vec<u8>) -> Vec<Vec<
     client.write_tls(&mut bytes)?;
     let mut stream = TcpStream::connect(env.address()).await?;
     stream.set_nodelay(true)?;
-    for piece in hello(bytes) {
+    for piece in hello(&bytes) {
         stream.write_all(&piece).await?;
         stream.flush().await?;
     }
@@ -113,13 +113,16 @@ fn handshake_messages(bytes: &[u8]) -> Vec<u8> {
     kinds
 }
 
+/// Cuts a hello into what is sent at once.
+type Pieces = fn(&[u8]) -> Vec<Vec<u8>>;
+
 /// Byte by byte, each in a TCP segment of its own.
-fn trickle(bytes: Vec<u8>) -> Vec<Vec<u8>> {
-    bytes.into_iter().map(|byte| vec![byte]).collect()
+fn trickle(bytes: &[u8]) -> Vec<Vec<u8>> {
+    bytes.iter().map(|byte| vec![*byte]).collect()
 }
 
 /// The hello in several TLS records.
-fn in_records(bytes: Vec<u8>) -> Vec<Vec<u8>> {
+fn in_records(bytes: &[u8]) -> Vec<Vec<u8>> {
     bytes[5..]
         .chunks(37)
         .map(|chunk| {
@@ -131,8 +134,8 @@ fn in_records(bytes: Vec<u8>) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn whole(bytes: Vec<u8>) -> Vec<Vec<u8>> {
-    vec![bytes]
+fn whole(bytes: &[u8]) -> Vec<Vec<u8>> {
+    vec![bytes.to_vec()]
 }
 
 /// Gives the server name in a hello another spelling of the same length.
@@ -161,15 +164,14 @@ async fn a_hello_in_pieces_or_another_spelling_is_asked_all_the_same() -> Result
         .start()
         .await?;
     assert!(!asks(&env, "open.example.com", whole).await?, "the control");
-    for pieces in [whole, trickle, in_records] {
+    for pieces in [whole as Pieces, trickle, in_records] {
         assert!(asks(&env, "app.example.com", pieces).await?);
-        let shouted = |bytes: Vec<u8>| {
-            pieces(spelled(&bytes, "app.example.com", "APP.eXample.com").unwrap_or_default())
-        };
+        let shouted =
+            |bytes: &[u8]| pieces(&spelled(bytes, "app.example.com", "APP.eXample.com").unwrap_or_default());
         assert!(asks(&env, "app.example.com", shouted).await?);
-        // `app.example.com.`: what another client would send; one letter shorter in front to keep the length.
-        let dotted = |bytes: Vec<u8>| {
-            pieces(spelled(&bytes, "xapp.example.com", "app.example.com.").unwrap_or_default())
+        // `app.example.com.`: as some clients send it.
+        let dotted = |bytes: &[u8]| {
+            pieces(&spelled(bytes, "xapp.example.com", "app.example.com.").unwrap_or_default())
         };
         match asks(&env, "xapp.example.com", dotted).await {
             Ok(asked) => assert!(asked),
