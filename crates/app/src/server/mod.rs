@@ -38,7 +38,6 @@ use pomerium_proxy::{Dataplane, Handed, LogSink, Metrics, Shared, Tracer};
 
 use self::control::Control;
 use self::core::Core;
-use self::generation::Generation;
 use self::listeners::Operators;
 use self::load::Source;
 use self::signals::{Request, Signals};
@@ -123,9 +122,8 @@ impl Server {
         };
         let core = Core::start(&settings, before.as_mut()).await?;
         let changes = core.records.config_changes();
-        let settings = with_records(settings, &options.source, &core)?;
         let state = Arc::<State>::default();
-        let first = Generation::build(settings, &core, Arc::clone(&state), None)?;
+        let (first, records_fault) = records::first(settings, &options.source, &core, &state)?;
         let settings = first.settings;
         let certificates = Arc::new(CertStore::new(first.certificates));
         expiry::watch(&core.registry, &certificates, &core.clock, &core.stop)?;
@@ -157,6 +155,9 @@ impl Server {
         }
         start_refresh(&settings, &core, &control);
         report_running(&core, &settings, &dataplane);
+        if let Some(why) = records_fault {
+            core.health.report_error(records::CHECK, why);
+        }
         let source = options.source;
         let server = Self {
             core,
@@ -261,17 +262,6 @@ impl Server {
             tracing::error!("stopping failed half-way");
         }
     }
-}
-
-/// Adds the routes of the records, which can be read only now.
-fn with_records(settings: Settings, source: &Source, core: &Core) -> anyhow::Result<Settings> {
-    let records = records::read(&core.records);
-    if records.is_empty() {
-        return Ok(settings);
-    }
-    let (settings, problems) = source.load_with(&records)?;
-    records::report(core, &problems);
-    Ok(settings)
 }
 
 /// Waits for another signal to stop; a configuration that changes meanwhile is of no use any more.

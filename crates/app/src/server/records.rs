@@ -5,15 +5,62 @@ use std::sync::{Arc, Weak};
 use pomerium_api::config_records;
 use pomerium_api::databroker::Record;
 use pomerium_api::synced::SyncedRecords;
+use pomerium_authenticate::State;
 use pomerium_config::records::{Document, RecordProblem, Records};
+use pomerium_config::settings::Settings;
 use tokio::sync::watch;
 
-use super::Server;
 use super::core::Core;
+use super::generation::Generation;
+use super::load::Source;
+use super::{Server, reload};
+
+/// The health check of configuration from records.
+pub const CHECK: &str = "config.databroker.build";
 
 /// The configuration records as they are now.
 pub fn read(records: &SyncedRecords) -> Records {
     Records::read(records.config_records().iter().map(|record| document(record)))
+}
+
+/// The first generation: the configuration with the routes of the records, which can be read only now. Where
+/// the two cannot be built together it is the configuration alone, and why: no record can keep the program
+/// from starting.
+pub fn first(
+    settings: Settings,
+    source: &Source,
+    core: &Core,
+    state: &Arc<State>,
+) -> anyhow::Result<(Generation, Option<String>)> {
+    let records = read(&core.records);
+    let mut fault = None;
+    if !records.is_empty() {
+        match joined(&settings, &records, source, core, state) {
+            Ok(generation) => return Ok((generation, None)),
+            Err(error) => fault = Some(format!("{error:#}")),
+        }
+    }
+    if let Some(error) = &fault {
+        tracing::error!(
+            error,
+            "databroker: failed to build new config; only the local configuration is in force"
+        );
+    }
+    Ok((Generation::build(settings, core, Arc::clone(state), None)?, fault))
+}
+
+fn joined(
+    settings: &Settings,
+    records: &Records,
+    source: &Source,
+    core: &Core,
+    state: &Arc<State>,
+) -> anyhow::Result<Generation> {
+    let (mut next, problems) = source.load_with(records)?;
+    reload::keep_keys(settings, &mut next)?;
+    let generation = Generation::build(next, core, Arc::clone(state), None)?;
+    report(core, &problems);
+    Ok(generation)
 }
 
 fn document(record: &Record) -> Document {
@@ -84,7 +131,6 @@ mod tests {
     use pomerium_config::settings::Action;
     use serde_json::json;
 
-    use super::super::load::Source;
     use super::super::{LogOutput, Options};
     use super::*;
 
@@ -161,11 +207,25 @@ mod tests {
             "nobody may"
         );
         assert_eq!(server.core.process.record_errors.get(), 1);
-        assert!(
-            server.core.health.reported()["config.databroker.build"]
-                .error
-                .is_none()
-        );
+        assert!(server.core.health.reported()[CHECK].error.is_none());
+
+        // What only the data plane can find wrong rejects the whole change: the last good one stays.
+        let mut unfit = open.clone();
+        unfit["to"] = json!(["http://up.example.com"]);
+        unfit["host_rewrite"] = "a\u{1}b".into();
+        unfit.as_object_mut().unwrap().remove("response");
+        broker.put(vec![route("three", unfit)]).await.unwrap();
+        let refused = || server.core.health.reported()[CHECK].error.is_some();
+        let waited = tokio::time::timeout(Duration::from_secs(20), async {
+            while !refused() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(waited.await.is_ok());
+        assert!(server.settings().routes.iter().any(|route| route.from == one));
+        let mut mended = route("three", open.clone());
+        mended.deleted_at = Some(pomerium_api::records::to_proto_time(server.core.clock.now()));
+        broker.put(vec![mended]).await.unwrap();
 
         let mut gone = route("one", open);
         gone.deleted_at = Some(pomerium_api::records::to_proto_time(server.core.clock.now()));
@@ -181,7 +241,7 @@ mod tests {
             .unwrap();
         until(&server, |seen| !seen.contains(&one)).await;
         assert_eq!(server.core.process.record_errors.get(), 0);
-        assert!(server.core.process.record_version.get() >= 4);
+        assert!(server.core.process.record_version.get() >= 6 && !refused());
         server.stop().await;
     }
 }

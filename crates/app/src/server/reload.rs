@@ -29,7 +29,7 @@ impl Server {
             .reloaded(result.is_ok(), self.core.clock.now().as_second());
         match result {
             Ok(()) => {
-                self.core.health.recover("config.databroker.build");
+                self.core.health.recover(records::CHECK);
                 tracing::info!(
                     routes = self.settings().routes.len(),
                     "config: loaded configuration"
@@ -43,6 +43,9 @@ impl Server {
                     "config: error updating config; the previous configuration stays in force"
                 );
                 let errors = error.downcast_ref::<LoadErrors>();
+                if errors.is_none() && !self.core.records.config_records().is_empty() {
+                    self.core.health.report_error(records::CHECK, why);
+                }
                 errors
                     .map(|errors| errors.watched_files.clone())
                     .unwrap_or_default()
@@ -130,7 +133,7 @@ fn watched(server: &Server, settings: &Settings) -> Vec<PathBuf> {
 /// half of the program on a new key, nobody could sign in and no assertion could be verified.
 ///
 /// Errors when the shared secret is another one: too much is derived from it to go on as if it were not.
-fn keep_keys(running: &Settings, settings: &mut Settings) -> anyhow::Result<()> {
+pub(super) fn keep_keys(running: &Settings, settings: &mut Settings) -> anyhow::Result<()> {
     if running.secrets.shared != settings.secrets.shared {
         bail!("shared_secret: it changed, and a running program cannot take another one; restart it");
     }
