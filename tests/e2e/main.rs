@@ -19,6 +19,7 @@ mod records;
 mod routing_cases;
 mod sign_in_options;
 mod streaming;
+mod timeouts;
 mod tools;
 mod traces;
 mod upgrade;
