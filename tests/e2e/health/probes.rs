@@ -285,3 +285,59 @@ async fn a_connection_is_kept_unless_the_check_says_otherwise() -> Result<()> {
     }
     Ok(())
 }
+
+/// Probes read little and wait little: an answer that never ends decides like any other, or is none.
+#[tokio::test]
+async fn answers_that_never_end_hold_no_probe_up() -> Result<()> {
+    let ok = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let endless =
+        |begin: &str, more: &[u8]| vec![Step::ReadHead, Step::write(begin), Step::Repeat(more.to_vec())];
+    let probe = http(json!({"path": "/healthz"}));
+    let text = http(json!({"path": "/healthz", "receive": [{"text": "6e6f"}]}));
+    let cases = [
+        ("a body", endless(ok, b"5\r\nhello\r\n"), &probe, true),
+        (
+            "a body without the text",
+            endless(ok, b"5\r\nhello\r\n"),
+            &text,
+            false,
+        ),
+        (
+            "headers",
+            endless("HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
+            &probe,
+            false,
+        ),
+        (
+            "informational answers",
+            endless("", b"HTTP/1.1 102 Processing\r\n\r\n"),
+            &probe,
+            false,
+        ),
+        (
+            "garbage",
+            vec![Step::ReadHead, Step::write("SSH-2.0-nothing\r\n"), Step::Hold],
+            &probe,
+            false,
+        ),
+        (
+            "half a head",
+            vec![Step::ReadHead, Step::write("HTTP/1.1 200 OK\r\nA"), Step::Close],
+            &probe,
+            false,
+        ),
+    ];
+    for (name, script, check, good) in cases {
+        let upstream = RawUpstream::start(script).await?;
+        let env = behind(&[upstream.url()], &[with(check.clone(), "timeout", "2s")]).await?;
+        let message = if good { HEALTHY } else { UNHEALTHY };
+        env.log()
+            .wait_json(0, name, |line| line["message"] == message)
+            .await?;
+        upstream
+            .wait_finished(1)
+            .await
+            .with_context(|| format!("{name}: still connected"))?;
+    }
+    Ok(())
+}
