@@ -22,6 +22,9 @@
 //! - `#…` in a target is dropped while parsing: what is judged and forwarded is the target without it.
 //! - A body of unknown length is sent upstream chunked (HTTP/1.1) or in frames (HTTP/2), whatever the
 //!   method; the client's own framing headers never pass.
+//! - Of an upstream's answer: any transfer coding but a single `chunked` of HTTP/1.1, or one beside a
+//!   length, is a broken protocol. Informational answers (100, 102, 103) are dropped, and bounded. What
+//!   comes behind an answer ends its connection (`upstream::doubt`).
 
 pub mod access_log;
 mod body;
