@@ -24,11 +24,14 @@ mod shape;
 mod start;
 mod tls;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use pomerium_config::settings::{DnsSettings, UpstreamBind};
 use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::Metrics;
 pub use cluster::Cluster;
@@ -60,6 +63,9 @@ pub struct Upstreams {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) names: Names,
     bind: ArcSwap<UpstreamBind>,
+    /// The work for each cluster of the snapshot in use whose health is watched. Not that of a cluster
+    /// which only old requests still have: its hosts may live on in another one.
+    keepers: Mutex<HashMap<Box<str>, AbortOnDropHandle<()>>>,
 }
 
 impl Upstreams {
@@ -70,6 +76,7 @@ impl Upstreams {
             runtime,
             metrics,
             bind: ArcSwap::from_pointee(settings.bind),
+            keepers: Mutex::default(),
         })
     }
 
@@ -82,12 +89,13 @@ impl Upstreams {
     ) {
         self.names.configure(&settings.dns);
         self.bind.store(Arc::new(settings.bind));
+        let mut keepers = self.keepers.lock();
+        let mut before = std::mem::take(&mut *keepers);
         for cluster in clusters {
-            if let Some(balance) = cluster.health()
-                && cluster.adopt()
-            {
-                health::start(self, cluster, balance.clone());
-            }
+            let Some(balance) = cluster.health() else { continue };
+            let kept = before.remove(&cluster.name).filter(|_| !cluster.adopt());
+            let keeper = kept.unwrap_or_else(|| health::start(self, cluster, balance.clone()));
+            keepers.insert(cluster.name.clone(), keeper);
         }
     }
 

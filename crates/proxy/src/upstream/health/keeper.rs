@@ -19,8 +19,12 @@ use crate::upstream::{Cluster, Host, Upstreams};
 /// Pause before a cluster that could not be looked up is looked up again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Starts the work for `cluster`. Call once.
-pub fn start(upstreams: &Arc<Upstreams>, cluster: &Arc<Cluster>, balance: Arc<Balance>) {
+/// Starts the work for `cluster`. It ends with what is returned, or with the cluster.
+pub fn start(
+    upstreams: &Arc<Upstreams>,
+    cluster: &Arc<Cluster>,
+    balance: Arc<Balance>,
+) -> AbortOnDropHandle<()> {
     let keeper = Keeper {
         name: cluster.name.clone(),
         upstreams: upstreams.clone(),
@@ -31,12 +35,12 @@ pub fn start(upstreams: &Arc<Upstreams>, cluster: &Arc<Cluster>, balance: Arc<Ba
         balance,
     };
     let ended = cluster.ended();
-    upstreams.runtime.spawn(async move {
+    AbortOnDropHandle::new(upstreams.runtime.spawn(async move {
         tokio::select! {
             () = ended.cancelled() => {}
             () = keeper.keep() => {}
         }
-    });
+    }))
 }
 
 struct Keeper {

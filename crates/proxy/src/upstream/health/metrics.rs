@@ -1,6 +1,10 @@
 //! Counters of health checks and outlier detection. Gauges of single clusters are there only for those
 //! whose health is watched, and go with them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::Finding;
@@ -14,6 +18,8 @@ pub struct HealthMetrics {
     ejected: IntGauge,
     healthy: IntGaugeVec,
     total: IntGaugeVec,
+    /// How many hold the gauges of a cluster: two for a moment during a reload.
+    holders: Arc<Mutex<HashMap<Box<str>, usize>>>,
 }
 
 const RESULTS: [&str; 3] = ["good", "no_answer", "bad"];
@@ -56,6 +62,7 @@ impl HealthMetrics {
                 "Hosts of a watched cluster that are healthy.",
             )?,
             total: gauges("envoy_cluster_membership_total", "Hosts of a watched cluster.")?,
+            holders: Arc::default(),
         })
     }
 
@@ -74,8 +81,10 @@ impl HealthMetrics {
 
     /// The gauges of one cluster, for as long as what is returned lives.
     pub(super) fn membership(&self, cluster: &str) -> Membership {
+        *self.holders.lock().entry(cluster.into()).or_default() += 1;
         Membership {
             cluster: cluster.into(),
+            holders: self.holders.clone(),
             healthy: self.healthy.clone(),
             total: self.total.clone(),
         }
@@ -85,6 +94,7 @@ impl HealthMetrics {
 /// The gauges of one cluster.
 pub(super) struct Membership {
     cluster: Box<str>,
+    holders: Arc<Mutex<HashMap<Box<str>, usize>>>,
     healthy: IntGaugeVec,
     total: IntGaugeVec,
 }
@@ -101,8 +111,42 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
+        let mut holders = self.holders.lock();
+        if let Some(count) = holders.get_mut(&self.cluster) {
+            *count -= 1;
+            if *count > 0 {
+                return;
+            }
+        }
+        holders.remove(&self.cluster);
         // Absent when the hosts were never found.
         let _ = self.total.remove_label_values(&[&*self.cluster]);
         let _ = self.healthy.remove_label_values(&[&*self.cluster]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gauges_of_a_cluster_go_with_the_last_who_holds_them() {
+        let registry = Registry::new();
+        let metrics = HealthMetrics::register(&registry).unwrap();
+        let shown = || {
+            let families = registry.gather();
+            let family = families
+                .iter()
+                .find(|family| family.name() == "envoy_cluster_membership_healthy");
+            family.map(|family| family.get_metric()[0].get_gauge().get_value())
+        };
+        let old = metrics.membership("shop");
+        old.set(3, 2);
+        let new = metrics.membership("shop");
+        new.set(3, 1);
+        drop(old);
+        assert_eq!(shown(), Some(1.0));
+        drop(new);
+        assert_eq!(shown(), None);
     }
 }
