@@ -9,6 +9,7 @@
 mod authorizer;
 mod bodies;
 mod compare;
+mod http3;
 mod load;
 mod process;
 mod reloads;
@@ -53,6 +54,8 @@ struct Cli {
 enum Part {
     /// CPU per request and memory beside the others
     Comparison,
+    /// HTTP/3 beside HTTP/2
+    Http3,
     /// Large bodies beside nginx
     Bodies,
     /// Start-up and idle memory
@@ -135,6 +138,9 @@ async fn measure(cli: &Cli) -> Result<()> {
     let mut text = String::new();
     if wanted(Part::Comparison) {
         text.push_str(&Box::pin(compare::run(size, &cli.only)).await?);
+    }
+    if wanted(Part::Http3) {
+        text.push_str(&Box::pin(http3::run(size)).await?);
     }
     if wanted(Part::Bodies) {
         text.push_str(&Box::pin(bodies::run(size)).await?);

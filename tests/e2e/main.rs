@@ -9,6 +9,7 @@ mod error_pages;
 mod grpc;
 mod grpc_parts;
 mod health;
+mod http3;
 mod lifecycle;
 mod local_provider;
 mod long_lived;

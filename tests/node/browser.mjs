@@ -18,7 +18,14 @@ const browser = await chromium.launch({
   args: [
     '--no-sandbox',
     '--disable-gpu',
-    '--disable-quic',
+    // QUIC is off, or forced on for one origin whose certificate is known by its key.
+    ...(options.quic
+      ? [
+          '--enable-quic',
+          `--origin-to-force-quic-on=${options.quic.origins}`,
+          `--ignore-certificate-errors-spki-list=${options.quic.spki}`,
+        ]
+      : ['--disable-quic']),
     '--no-first-run',
     '--disable-background-networking',
     '--disable-component-update',

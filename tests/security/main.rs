@@ -28,6 +28,7 @@ mod paths;
 mod provider_lies;
 mod provider_traces;
 mod proxy_protocol;
+mod quic;
 mod rate_limits;
 mod raw_tokens;
 mod responses;

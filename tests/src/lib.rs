@@ -94,12 +94,15 @@ pub async fn oidc() -> Result<Stage<OidcProvider>> {
 
 /// With the built-in provider and the accounts [`developer`] and [`admin`].
 pub async fn local() -> Result<Stage<()>> {
+    local_with(|builder| builder).await
+}
+
+/// As [`local`], with more settings.
+pub async fn local_with(change: impl FnOnce(EnvironmentBuilder) -> EnvironmentBuilder) -> Result<Stage<()>> {
     let upstream = Upstream::start().await?;
     let builder = with_routes(Environment::builder()?, &upstream);
-    let env = builder
-        .sign_in(SignIn::Local(vec![developer(), admin()]))
-        .start()
-        .await?;
+    let builder = builder.sign_in(SignIn::Local(vec![developer(), admin()]));
+    let env = change(builder).start().await?;
     Ok(Stage {
         env,
         upstream,

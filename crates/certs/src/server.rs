@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedCipherSuite};
+use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
 use crate::client::Demand;
 use crate::store::CertStore;
@@ -32,7 +32,7 @@ pub enum Alpn {
     Http1,
     /// HTTP/2 only.
     Http2,
-    /// HTTP/3, for QUIC.
+    /// HTTP/3 only, over QUIC: TLS 1.3 and nothing older.
     Http3,
 }
 
@@ -70,8 +70,11 @@ pub fn server_config_asking(
         cipher_suites: SUITES.to_vec(),
         ..aws_lc_rs::default_provider()
     };
-    let builder =
-        ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&[&TLS13, &TLS12])?;
+    let versions: &[&SupportedProtocolVersion] = match alpn {
+        Alpn::Http3 => &[&TLS13],
+        _ => &[&TLS13, &TLS12],
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions)?;
     let mut config = match demand {
         Some(demand) => builder.with_client_cert_verifier(demand.verifier()),
         None => builder.with_no_client_auth(),

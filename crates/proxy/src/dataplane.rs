@@ -16,6 +16,7 @@ use pomerium_config::settings::Codec;
 use crate::client_tls::TlsConfigs;
 use crate::listener::Handed;
 use crate::listener::group::{Bound, Group};
+use crate::listener::http3::{AltSvc, Http3};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstreams;
@@ -53,6 +54,7 @@ pub struct Dataplane {
     workers: Vec<Arc<Worker>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     listening: Mutex<Listening>,
+    http3: Arc<Http3>,
 }
 
 /// The listeners that are open; none once the data plane drains.
@@ -122,18 +124,20 @@ impl Dataplane {
         upstreams.adopt(&snapshot.upstreams, snapshot.clusters.iter());
         let current = Arc::new(ArcSwap::new(snapshot));
         let connections = Arc::new(AtomicUsize::new(0));
+        let alt_svc = AltSvc::default();
         let workers: Vec<_> = (0..sets)
             .map(|_| {
-                let (tls, upstreams) = (tls.clone(), upstreams.clone());
                 Worker::new(
                     shared.clone(),
                     current.clone(),
-                    tls,
+                    tls.clone(),
                     connections.clone(),
-                    upstreams,
+                    upstreams.clone(),
+                    alt_svc.clone(),
                 )
             })
             .collect();
+        let http3 = Http3::new(alt_svc, certificates.clone());
         let dataplane = Self {
             current,
             tls,
@@ -143,12 +147,19 @@ impl Dataplane {
             workers,
             threads: Mutex::default(),
             listening: Mutex::default(),
+            http3,
         };
         dataplane.launch(options.workers == 0)?;
         let main = main.open(&dataplane.workers, Serving::Main)?;
         let redirect = redirect
             .map(|redirect| redirect.open(&dataplane.workers, Serving::Redirect))
             .transpose()?;
+        let (http3, snapshot) = (&dataplane.http3, dataplane.snapshot());
+        if handed.main.is_empty() {
+            http3.settle(&snapshot, main.addresses(), &dataplane.workers)?;
+        } else {
+            http3.settle_after(&snapshot, main.addresses(), &dataplane.workers)?;
+        }
         *dataplane.listening.lock() = Listening {
             main: Some(main),
             redirect,
@@ -213,7 +224,12 @@ impl Dataplane {
     pub fn listen(&self, next: Relisten) -> Result<(), StartError> {
         let mut listening = self.listening.lock();
         if let Some(main) = next.main {
-            listening.main = Some(main.open(&self.workers, Serving::Main)?);
+            let main = main.open(&self.workers, Serving::Main)?;
+            let settled = self
+                .http3
+                .settle(&self.snapshot(), main.addresses(), &self.workers);
+            listening.main = Some(main);
+            settled?;
         }
         if let Some(redirect) = next.redirect {
             listening.redirect = redirect
@@ -253,6 +269,11 @@ impl Dataplane {
             .map_or(Vec::new(), |group| group.addresses().to_vec())
     }
 
+    /// The address of the UDP socket of HTTP/3, while it is served.
+    pub fn http3_addr(&self) -> Option<SocketAddr> {
+        self.http3.local_addr()
+    }
+
     /// The snapshot in use.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
@@ -271,12 +292,18 @@ impl Dataplane {
         self.tls.store(Arc::new(tls));
         self.upstreams
             .adopt(&snapshot.upstreams, snapshot.clusters.iter());
-        self.current.store(snapshot);
+        let listener = (snapshot.http3, snapshot.timeouts.idle);
+        let old = self.current.swap(snapshot);
         let snapshot = self.snapshot();
         self.shared.metrics.reloads.inc();
         let now = self.shared.clock.now();
         for worker in &self.workers {
             worker.live.routes_changed(&snapshot, now);
+        }
+        if listener != (old.http3, old.timeouts.idle)
+            && let Err(error) = self.http3.settle(&snapshot, &self.local_addrs(), &self.workers)
+        {
+            tracing::error!(%error, "codec_type: HTTP/3 stays as it was");
         }
         Ok(())
     }
@@ -293,6 +320,7 @@ impl Dataplane {
     pub async fn drain(&self, grace: Duration) -> bool {
         // Our own handles on the sockets: as long as one is open, people connect and wait for nobody.
         drop(std::mem::take(&mut *self.listening.lock()));
+        self.http3.close();
         for worker in &self.workers {
             worker.lifecycle.drain();
         }

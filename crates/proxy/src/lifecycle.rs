@@ -45,6 +45,11 @@ impl Lifecycle {
         }
     }
 
+    /// Whether neither kind of stop was asked for.
+    pub(crate) fn running(&self) -> bool {
+        self.phase() == Phase::Running
+    }
+
     /// Soft stop: every connection is told to finish.
     pub(crate) fn drain(&self) {
         let _ = self

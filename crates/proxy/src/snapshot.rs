@@ -91,6 +91,8 @@ pub struct Snapshot {
     pub timeouts: Timeouts,
     /// Plain HTTP on the main listener.
     pub(crate) insecure: bool,
+    /// HTTP/3 is served beside TCP.
+    pub(crate) http3: bool,
     /// Connections begin with a PROXY protocol header.
     pub(crate) proxy_protocol: bool,
     pub(crate) rules: Rules,
@@ -149,6 +151,7 @@ impl Snapshot {
             codec: settings.listener.codec,
             timeouts: settings.timeouts.clone(),
             insecure: settings.listener.insecure,
+            http3: serves_http3(settings),
             proxy_protocol: settings.listener.proxy_protocol,
             rules: rules(&settings.http, &claim_headers),
             own_cookies: OwnCookies::new(&settings.cookie.name),
@@ -243,4 +246,18 @@ fn response_headers(settings: &[(String, String)]) -> Result<Vec<(HeaderName, He
         Ok((name, HeaderValue::from_str(value).map_err(|_| refused())?))
     };
     settings.iter().map(header).collect()
+}
+
+/// HTTP/3 needs TLS. It does not ask for client certificates: where one may be needed, it is not served.
+fn serves_http3(settings: &Settings) -> bool {
+    let listener = &settings.listener;
+    let certificates = settings.downstream_mtls.is_some()
+        || settings.routes.iter().any(|route| route.downstream_ca.is_some());
+    if listener.codec != Codec::Http3 || listener.insecure {
+        return false;
+    }
+    if certificates {
+        tracing::error!("codec_type: HTTP/3 is not served together with client certificates");
+    }
+    !certificates
 }

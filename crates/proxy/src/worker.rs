@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client_tls::TlsConfigs;
 use crate::conn::serve_socket;
 use crate::lifecycle::Lifecycle;
+use crate::listener::http3::AltSvc;
 use crate::live::Live;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -37,6 +38,8 @@ pub struct Worker {
     pub(crate) lifecycle: Arc<Lifecycle>,
     /// Tunnels and streams.
     pub(crate) live: Arc<Live>,
+    /// What responses over TCP say about HTTP/3.
+    pub(crate) alt_svc: AltSvc,
     /// Log lines about connections that are turned away.
     pub(crate) turned_away: Sparing,
     connections: Arc<AtomicUsize>,
@@ -59,6 +62,7 @@ impl Worker {
         tls: Arc<ArcSwap<TlsConfigs>>,
         connections: Arc<AtomicUsize>,
         upstreams: Arc<Upstreams>,
+        alt_svc: AltSvc,
     ) -> Arc<Self> {
         let pools = Pools::new(upstreams);
         Arc::new(Self {
@@ -68,6 +72,7 @@ impl Worker {
             pools,
             lifecycle: Arc::default(),
             live: Arc::default(),
+            alt_svc,
             turned_away: Sparing::new(),
             connections,
             runtime: OnceLock::new(),
@@ -101,7 +106,13 @@ impl Worker {
         Ok(())
     }
 
-    fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, serving: Serving) {
+    /// The runtime it lives on, once it has been started.
+    pub(crate) fn runtime(&self) -> Option<&Handle> {
+        self.runtime.get()
+    }
+
+    /// Counts a connection in until the guard goes; `None` at the cap.
+    pub(crate) fn admitted(self: &Arc<Self>, peer: SocketAddr) -> Option<Admitted> {
         let metrics = &self.shared.metrics;
         if self.connections.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
             self.connections.fetch_sub(1, Ordering::AcqRel);
@@ -109,11 +120,17 @@ impl Worker {
             if let Some(left_out) = self.turned_away.line() {
                 tracing::warn!(%peer, left_out, "too many connections: this one is closed");
             }
-            return;
+            return None;
         }
         metrics.connections_total.inc();
         metrics.connections.inc();
-        let admitted = Admitted(self.clone());
+        Some(Admitted(self.clone()))
+    }
+
+    fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, serving: Serving) {
+        let Some(admitted) = self.admitted(peer) else {
+            return;
+        };
         let open = self.lifecycle.enter();
         let _ = socket.set_nodelay(true);
         let worker = self.clone();
@@ -125,7 +142,7 @@ impl Worker {
 }
 
 /// Counts a connection in and out.
-struct Admitted(Arc<Worker>);
+pub(crate) struct Admitted(Arc<Worker>);
 
 impl Drop for Admitted {
     fn drop(&mut self) {

@@ -82,7 +82,20 @@ impl Browser {
     /// # Errors
     /// Node, its packages or Chromium are missing.
     pub async fn start() -> Result<Browser> {
-        let options = json!({ "chromium": tools::find("chromium")?, "patience": 20_000 });
+        Self::start_with(Value::Null).await
+    }
+
+    /// Starts Chromium for HTTP/3: `origins` (`host:port`, separated by commas) are asked over QUIC and nothing
+    /// else. `spki` is the SHA-256 of the key of their certificate, in base64: over QUIC no other is accepted.
+    ///
+    /// # Errors
+    /// Node, its packages or Chromium are missing.
+    pub async fn start_with_http3(origins: &str, spki: &str) -> Result<Browser> {
+        Self::start_with(json!({ "origins": origins, "spki": spki })).await
+    }
+
+    async fn start_with(quic: Value) -> Result<Browser> {
+        let options = json!({ "chromium": tools::find("chromium")?, "patience": 20_000, "quic": quic });
         let mut command = tools::node("browser.mjs")?;
         command.env("BROWSER_OPTIONS", options.to_string());
         let mut program = Program::start(command)?;

@@ -1,9 +1,11 @@
-//! One downstream connection: reading from the socket, HTTP/1.1 or HTTP/2, its clock and its end.
+//! One downstream connection: reading from the socket, HTTP/1.1 or HTTP/2, its clock and its end. HTTP/3
+//! has a module of its own, [`http3`].
 //!
 //! Start at [`serve_socket`]. What a request means is `flow`'s business.
 
 mod driver;
 mod handshake;
+pub(crate) mod http3;
 mod io;
 mod serve;
 mod service;

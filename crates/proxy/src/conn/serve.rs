@@ -22,19 +22,19 @@ use crate::listener::proxy_protocol;
 use crate::worker::{Serving, Worker};
 
 /// A TLS handshake may take this long.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A client that does not read for this long is cut, whatever the route says.
-const STALLED: Duration = Duration::from_secs(300);
+pub(super) const STALLED: Duration = Duration::from_secs(300);
 /// The largest request head (spec proxy.md 1.8).
-const MAX_HEAD: usize = 128 * 1024;
+pub(super) const MAX_HEAD: usize = 128 * 1024;
 /// The most header fields. The canonical request checks it too; here it bounds the parser.
-const MAX_FIELDS: usize = 1000;
+pub(super) const MAX_FIELDS: usize = 1000;
 /// How far above these limits the parser still reads: a head that is a little too large gets an answer that
 /// says so, one far above is cut short by the parser's own.
 const OVER_HEAD: usize = 8 * 1024;
 const OVER_FIELDS: usize = 200;
 /// HTTP/2 windows and limits (spec proxy.md 6.1, brief of the listener).
-const STREAMS: u32 = 100;
+pub(super) const STREAMS: u32 = 100;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Streams reset by the client that were not yet answered: more is a rapid-reset attack.

@@ -18,10 +18,10 @@ mod upgrade;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::upgrade::OnUpgrade;
 use pomerium_policy::ClientCertificate;
-use pomerium_web::canonical::{self, CanonicalRequest};
+use pomerium_web::canonical::{self, CanonicalRequest, Refusal};
 use tokio::time::Instant;
 
 use crate::body::{Activity, ClientBody, ResponseBody};
@@ -92,6 +92,14 @@ pub(crate) fn begin(conn: &Conn, request: Request<impl Into<ClientBody>>) -> Res
     });
     flow.trace();
     Ok(flow)
+}
+
+/// Answers a request whose head was refused before there was anything to read.
+pub(crate) fn refuse(conn: &Conn, version: Version, refusal: &Refusal) -> Reply {
+    conn.worker.shared.metrics.refused_requests.inc();
+    let mut exchange = Exchange::start(conn, conn.worker.snapshot(), Instant::now(), version);
+    exchange.unreadable(request_id());
+    reply::refusal(exchange, refusal, (false, &http::HeaderMap::new()))
 }
 
 impl Flow {

@@ -1,9 +1,12 @@
 //! Sockets that listen: which addresses ([`bind`]), which of them are open ([`group`]), what a load balancer
-//! in front says about the client ([`proxy_protocol`]), and the plain listener that redirects ([`redirect`]).
+//! in front says about the client ([`proxy_protocol`]), the UDP one of HTTP/3
+//! ([`quic`]), and the plain one that redirects ([`redirect`]).
 
 pub mod bind;
 pub(crate) mod group;
+pub(crate) mod http3;
 pub(crate) mod proxy_protocol;
+pub(crate) mod quic;
 pub(crate) mod redirect;
 
 use std::net::TcpListener;

@@ -3,6 +3,7 @@
 mod basics;
 mod bodies;
 mod drain;
+mod http3;
 mod identity;
 mod smuggling;
 pub(crate) mod support;

@@ -35,7 +35,7 @@ async fn tls(proxy: &Proxy, alpn: &[u8]) -> tokio_rustls::client::TlsStream<TcpS
 }
 
 /// A gRPC-like upstream on HTTP/2 without TLS: echoes the body and ends with trailers.
-async fn h2_upstream() -> std::net::SocketAddr {
+pub(super) async fn h2_upstream() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -60,6 +60,21 @@ async fn h2_upstream() -> std::net::SocketAddr {
         }
     });
     addr
+}
+
+/// The answer to one request over TLS and HTTP/1.1.
+pub(super) async fn get(proxy: &Proxy, path: &str) -> Response<Bytes> {
+    let stream = tls(proxy, b"http/1.1").await;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = Request::get(path)
+        .header("host", "app.example.com")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+    Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
 }
 
 #[tokio::test]

@@ -154,15 +154,6 @@ fn runtime_flags(values: &Values, cx: &mut Cx<'_>) {
 
 /// Options that are built for some of their values only.
 fn special(values: &Values, cx: &mut Cx<'_>) {
-    if values.choice("codec_type") == Some("http3") {
-        let why = "HTTP/3 is not built yet";
-        cx.sink.refuse(
-            values.place("codec_type"),
-            "codec_type",
-            why,
-            "use auto, http1 or http2",
-        );
-    }
     let name = "POMERIUM_ZERO_TOKEN";
     if cx.env.get(name).is_some_and(|token| !token.is_empty()) {
         let place = Place {

@@ -1,0 +1,120 @@
+//! Whether HTTP/3 is served, on which socket, and what responses over TCP say about it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use parking_lot::Mutex;
+use pomerium_certs::{Alpn, CertStore, server_config};
+
+use super::quic::QuicListener;
+use crate::dataplane::StartError;
+use crate::snapshot::Snapshot;
+use crate::worker::Worker;
+
+/// How long a client may remember that HTTP/3 is served, in seconds.
+const REMEMBER: u32 = 86_400;
+/// How often a socket is asked for that another process still holds.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// `Alt-Svc` of responses over TCP; none while HTTP/3 is not served.
+pub(crate) type AltSvc = Arc<ArcSwapOption<HeaderValue>>;
+
+/// The HTTP/3 side of the main listener.
+pub(crate) struct Http3 {
+    listener: Mutex<Option<QuicListener>>,
+    alt_svc: AltSvc,
+    certificates: Arc<CertStore>,
+}
+
+impl Http3 {
+    pub(crate) fn new(alt_svc: AltSvc, certificates: Arc<CertStore>) -> Arc<Self> {
+        Arc::new(Self {
+            listener: Mutex::default(),
+            alt_svc,
+            certificates,
+        })
+    }
+
+    /// Serves HTTP/3 beside `main` if `snapshot` says so, and stops to take connections otherwise or when
+    /// `main` is empty.
+    ///
+    /// Errors when the socket cannot be bound or TLS cannot be set up; what was served before is served on then.
+    pub(crate) fn settle(
+        &self,
+        snapshot: &Snapshot,
+        main: &[SocketAddr],
+        workers: &[Arc<Worker>],
+    ) -> Result<(), StartError> {
+        let mut listener = self.listener.lock();
+        let wanted = snapshot.http3 && !main.is_empty();
+        if !wanted {
+            *listener = None;
+            self.alt_svc.store(None);
+            return Ok(());
+        }
+        let tls = server_config(self.certificates.clone(), Alpn::Http3)?;
+        let idle = snapshot.timeouts.idle;
+        match &*listener {
+            Some(open) if open.serves(main) => open.configure(tls, idle)?,
+            _ => {
+                let opened = QuicListener::start(main, tls, idle, workers)?;
+                let value = format!("h3=\":{}\"; ma={REMEMBER}", opened.local_addr().port());
+                *listener = Some(opened);
+                self.alt_svc
+                    .store(HeaderValue::try_from(value).ok().map(Arc::new));
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::settle`], beside a process that is going and still holds the UDP socket: its connections live on
+    /// it. Until it is free, people are served over TCP.
+    pub(crate) fn settle_after(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        main: &[SocketAddr],
+        workers: &[Arc<Worker>],
+    ) -> Result<(), StartError> {
+        match self.settle(snapshot, main, workers) {
+            Err(StartError::Io(error)) if error.kind() == io::ErrorKind::AddrInUse => {}
+            settled => return settled,
+        }
+        let Some((runtime, first)) = workers
+            .first()
+            .and_then(|worker| Some((worker.runtime()?, worker)))
+        else {
+            return Ok(());
+        };
+        tracing::info!("HTTP/3 waits for its socket: the process before this one still uses it");
+        let (this, worker, main, workers) = (self.clone(), first.clone(), main.to_vec(), workers.to_vec());
+        runtime.spawn(async move {
+            while worker.lifecycle.running() {
+                tokio::time::sleep(AGAIN).await;
+                if this.listener.lock().is_some() {
+                    return;
+                }
+                match this.settle(&worker.snapshot(), &main, &workers) {
+                    Err(StartError::Io(error)) if error.kind() == io::ErrorKind::AddrInUse => {}
+                    Err(error) => return tracing::error!(%error, "HTTP/3 is not served"),
+                    Ok(()) => return tracing::info!("HTTP/3 has its socket"),
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// The address of the UDP socket.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.listener.lock().as_ref().map(QuicListener::local_addr)
+    }
+
+    /// Takes no more connections; those that are there go on.
+    pub(crate) fn close(&self) {
+        *self.listener.lock() = None;
+        self.alt_svc.store(None);
+    }
+}

@@ -1,0 +1,126 @@
+//! An HTTP/3 client, of other libraries than the server's HTTP/3.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bytes::{Buf, Bytes};
+use h3::client::SendRequest;
+use http::{HeaderMap, Request, StatusCode};
+use quinn::crypto::rustls::QuicClientConfig;
+use tokio::task::JoinHandle;
+
+use crate::Authority;
+
+/// One QUIC connection.
+pub struct Http3Client {
+    endpoint: quinn::Endpoint,
+    quic: quinn::Connection,
+    requests: SendRequest<h3_quinn::OpenStreams, Bytes>,
+    driver: JoinHandle<()>,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Http3Reply {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+impl Http3Client {
+    /// Connects; `server_name` goes into SNI and is checked against the certificate.
+    ///
+    /// # Errors
+    /// Nobody answers, or the handshake fails.
+    pub async fn connect(
+        address: SocketAddr,
+        authority: &Authority,
+        server_name: &str,
+    ) -> Result<Http3Client> {
+        crate::install_crypto_provider();
+        let mut tls = rustls::ClientConfig::builder()
+            .with_root_certificates(authority.roots()?)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+        let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let quic = endpoint.connect_with(config, address, server_name)?.await?;
+        let transport = h3_quinn::Connection::new(quic.clone());
+        let (mut connection, requests) = h3::client::new(transport).await?;
+        let driver = tokio::spawn(async move {
+            std::future::poll_fn(|cx| connection.poll_close(cx)).await;
+        });
+        Ok(Http3Client {
+            endpoint,
+            quic,
+            requests,
+            driver,
+        })
+    }
+
+    /// One request with its whole answer.
+    ///
+    /// # Errors
+    /// The request or the connection breaks off.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Http3Reply> {
+        let (parts, body) = request.into_parts();
+        let mut stream = self
+            .requests
+            .clone()
+            .send_request(Request::from_parts(parts, ()))
+            .await?;
+        if !body.is_empty() {
+            stream.send_data(body).await?;
+        }
+        stream.finish().await?;
+        let (parts, ()) = stream.recv_response().await?.into_parts();
+        let mut body = Vec::new();
+        while let Some(mut piece) = stream.recv_data().await? {
+            body.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+        }
+        Ok(Http3Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        })
+    }
+
+    /// A GET.
+    ///
+    /// # Errors
+    /// The request or the connection breaks off.
+    pub async fn get(&self, url: &str) -> Result<Http3Reply> {
+        self.send(Request::get(url).body(Bytes::new())?).await
+    }
+
+    /// Goes on from another port of 127.0.0.1, as behind a NAT that forgets.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub fn move_to_new_port(&self) -> Result<()> {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").context("no free port")?;
+        Ok(self.endpoint.rebind(socket)?)
+    }
+
+    /// The connection, for what HTTP does not do.
+    pub fn quic(&self) -> &quinn::Connection {
+        &self.quic
+    }
+}
+
+impl Drop for Http3Client {
+    fn drop(&mut self) {
+        self.quic.close(quinn::VarInt::from_u32(0x100), b"");
+        self.driver.abort();
+    }
+}
+
+impl std::fmt::Debug for Http3Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http3Client").finish_non_exhaustive()
+    }
+}
