@@ -21,9 +21,9 @@ async fn a_protected_route_without_a_provider_stops_the_start() -> Result<()> {
 async fn a_key_without_effect_yet_stops_the_start_by_name() -> Result<()> {
     let route = Route::new("app", "http://127.0.0.1:9").public();
     for (key, value) in [
-        ("downstream_mtls", json!({ "ca": "bm90IGEgY2VydGlmaWNhdGU=" })),
-        ("use_proxy_protocol", json!(true)),
-        ("autocert", json!(true)),
+        ("audit", json!([{ "type": "file", "path": "/nowhere/audit.log" }])),
+        ("decision_listener", json!({ "address": "127.0.0.1:9" })),
+        ("ssh_address", json!("127.0.0.1:9")),
     ] {
         let (status, output) = Environment::builder()?
             .set(key, value)
