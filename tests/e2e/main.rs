@@ -27,4 +27,6 @@ mod upgrade;
 mod upstream_faults;
 mod upstream_h2_lies;
 mod upstream_lies;
+mod upstream_names;
+mod upstreams;
 mod websocket;

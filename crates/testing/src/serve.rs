@@ -34,7 +34,20 @@ where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    accept("127.0.0.1:0", move |stream| {
+    serve_at("127.0.0.1:0", tls, handler).await
+}
+
+/// The same at `address`.
+pub(crate) async fn serve_at<H, F>(
+    address: &str,
+    tls: Option<rustls::ServerConfig>,
+    handler: H,
+) -> Result<Server>
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    accept(address, move |stream| {
         let handler = handler.clone();
         let tls = tls
             .clone()

@@ -9,3 +9,4 @@ mod smuggling;
 pub(crate) mod support;
 mod tls;
 mod upgrades;
+mod upstreams;

@@ -55,12 +55,12 @@ impl Counts {
 
     /// Counts a request that has no connection yet; `None` at the limit.
     pub(super) fn pending(&self, limit: u32) -> Option<Pending<'_>> {
-        take(&self.pending, limit).then_some(Pending(&self.pending))
+        take(&self.pending, limit).then(|| Pending(&self.pending))
     }
 
     /// Counts a second attempt; `None` at the limit.
     pub(crate) fn retry(&self, limit: u32) -> Option<Pending<'_>> {
-        take(&self.retries, limit).then_some(Pending(&self.retries))
+        take(&self.retries, limit).then(|| Pending(&self.retries))
     }
 
     /// Counts a connection to `host` in; `None` at the limit, unless it is the host's only one.
@@ -223,5 +223,24 @@ impl Counts {
         queue.retain(|waiting| !waiting.wake.is_closed());
         let gone = u32::try_from(before - queue.len()).unwrap_or(0);
         self.waiting.fetch_sub(gone, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_takes_no_place_away() {
+        let counts = Arc::new(Counts::default());
+        let held = [counts.pending(2), counts.pending(2)];
+        assert!(held.iter().all(Option::is_some));
+        for _ in 0..5 {
+            assert!(counts.pending(2).is_none() && counts.retry(0).is_none() && counts.request(0).is_none());
+        }
+        drop(held);
+        assert_eq!(counts.pending.load(Ordering::SeqCst), 0);
+        assert_eq!(counts.retries.load(Ordering::SeqCst), 0);
+        assert_eq!(counts.requests.load(Ordering::SeqCst), 0);
     }
 }

@@ -201,3 +201,15 @@ fn spec_of(route: &RouteSettings, destination: &Destination, protocol: Protocol)
 pub(crate) fn is_tls(scheme: UpstreamScheme) -> bool {
     matches!(scheme, UpstreamScheme::Https | UpstreamScheme::HttpsUnix)
 }
+
+/// An endpoint that nobody dials.
+#[cfg(test)]
+pub(super) fn test_endpoint(host: &str, port: u16) -> Endpoint {
+    Endpoint {
+        id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        target: Target::Tcp(host.to_owned(), port),
+        authority: None,
+        protocol: Protocol::Http1,
+        tls: None,
+    }
+}

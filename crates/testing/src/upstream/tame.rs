@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::behave::{Canned, Zoo};
 use super::gate::{Gate, Gates};
 use super::recorded::Recorded;
-use crate::serve::{Server, serve};
+use crate::serve::{Server, serve_at};
 use crate::{Authority, within};
 
 /// An application behind the proxy. What it does depends on the path:
@@ -40,7 +40,23 @@ impl Upstream {
     /// # Errors
     /// No port.
     pub async fn start() -> Result<Upstream> {
-        Self::start_with(None).await
+        Self::start_with("127.0.0.1:0", None).await
+    }
+
+    /// Starts one without TLS at `address`: another one than 127.0.0.1, or a port that is known already.
+    ///
+    /// # Errors
+    /// The address is taken or not of this machine.
+    pub async fn start_at(address: &str) -> Result<Upstream> {
+        Self::start_with(address, None).await
+    }
+
+    /// Starts one with a TLS configuration of the test's own.
+    ///
+    /// # Errors
+    /// No port.
+    pub async fn start_tls_with(config: rustls::ServerConfig) -> Result<Upstream> {
+        Self::start_with("127.0.0.1:0", Some(config)).await
     }
 
     /// Starts one with TLS and a certificate of `authority` for `names`; HTTP/2 is offered when `http2`.
@@ -49,10 +65,10 @@ impl Upstream {
     /// No port, or a bad name.
     pub async fn start_tls(authority: &Authority, names: &[&str], http2: bool) -> Result<Upstream> {
         let alpn: &[&str] = if http2 { &["h2", "http/1.1"] } else { &["http/1.1"] };
-        Self::start_with(Some(authority.issue(names)?.server_config(alpn)?)).await
+        Self::start_with("127.0.0.1:0", Some(authority.issue(names)?.server_config(alpn)?)).await
     }
 
-    async fn start_with(tls: Option<rustls::ServerConfig>) -> Result<Upstream> {
+    async fn start_with(address: &str, tls: Option<rustls::ServerConfig>) -> Result<Upstream> {
         let (requests, canned, gates) = (Arc::default(), Arc::default(), Gates::default());
         let count = Arc::new(watch::Sender::new(0));
         let zoo = Zoo {
@@ -62,7 +78,7 @@ impl Upstream {
             gates: gates.clone(),
         };
         let encrypted = tls.is_some();
-        let server = serve(tls, move |request| zoo.clone().respond(request)).await?;
+        let server = serve_at(address, tls, move |request| zoo.clone().respond(request)).await?;
         Ok(Upstream {
             server,
             tls: encrypted,

@@ -411,8 +411,7 @@ pub const ROUTE: &[Key] = &[
         Kind::Choice(&LOAD_BALANCING),
         "How an endpoint is chosen.",
     )
-    .or("round_robin")
-    .not_built(),
+    .or("round_robin"),
     Key::new("health_checks", Kind::Free, "Active health checks."),
     Key::new("outlier_detection", Kind::Free, "Passive health checks.").nullable(),
     Key::new(
@@ -425,8 +424,7 @@ pub const ROUTE: &[Key] = &[
         "circuit_breaker_thresholds",
         Kind::Object(BREAKER),
         "Limits per upstream.",
-    )
-    .not_built(),
+    ),
     // MCP, SSH, recording
     Key::new("mcp", Kind::Object(MCP), "Model Context Protocol.")
         .nullable()

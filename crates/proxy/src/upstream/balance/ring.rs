@@ -6,10 +6,11 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::upstream::host::Host;
 
-/// Fewest points of all hosts together.
-const POINTS: u64 = 1024;
+/// Points of the lightest host. The same for any number of hosts, so that one that comes takes keys from
+/// all others and moves no other key.
+const POINTS: u64 = 512;
 /// Most points of one host.
-const MOST: u64 = 8192;
+const MOST: u64 = 16 * POINTS;
 
 /// Points in order.
 #[derive(Debug)]
@@ -17,18 +18,17 @@ pub(super) struct Ring(Box<[(u64, u32)]>);
 
 impl Ring {
     pub(super) fn new(hosts: &[Arc<Host>]) -> Self {
-        let total: u64 = hosts
+        let lightest = hosts
             .iter()
             .map(|host| u64::from(host.weight))
-            .sum::<u64>()
+            .min()
+            .unwrap_or(1)
             .max(1);
-        let count = hosts.len() as u64;
         let mut points = Vec::new();
         for (index, host) in (0..).zip(hosts) {
             let label = host.label();
-            // As many points as if all weighed the same, in proportion to the weight.
-            let share = POINTS.max(count * 16) * u64::from(host.weight);
-            for point in 0..share.div_ceil(total).clamp(1, MOST) {
+            let share = POINTS * u64::from(host.weight) / lightest;
+            for point in 0..share.min(MOST) {
                 points.push((xxh64(label.as_bytes(), point), index));
             }
         }

@@ -96,15 +96,13 @@ pub(super) const ENVOY: &[Key] = &[
         "envoy_bind_config_source_address",
         Kind::Text,
         "Source address of connections to upstreams.",
-    )
-    .tuning(),
+    ),
     Key::new(
         "envoy_bind_config_freebind",
         Kind::StrictBool,
         "Allow a source address that no interface has.",
     )
-    .nullable()
-    .tuning(),
+    .nullable(),
     Key::new(
         "envoy_dynamic_extensions",
         Kind::Texts,

@@ -71,8 +71,7 @@ pub(super) const HTTP: &[Key] = &[
         "circuit_breaker_thresholds",
         Kind::Object(BREAKER),
         "Limits per upstream.",
-    )
-    .not_built(),
+    ),
     Key::new(
         "google_cloud_serverless_authentication_service_account",
         Kind::Text,
@@ -82,30 +81,19 @@ pub(super) const HTTP: &[Key] = &[
 ];
 
 pub(super) const DNS: &[Key] = &[
-    Key::new("dns_lookup_family", Kind::Text, "Address families of lookups.").not_built(),
-    Key::new("dns_refresh_rate", Kind::Duration, "Refresh of names.")
-        .nullable()
-        .tuning(),
+    Key::new("dns_lookup_family", Kind::Text, "Address families of lookups."),
+    Key::new("dns_refresh_rate", Kind::Duration, "Refresh of names.").nullable(),
     Key::new(
         "dns_failure_refresh_rate",
         Kind::Duration,
         "Refresh of names that failed.",
     )
-    .nullable()
-    .tuning(),
-    Key::new("dns_query_timeout", Kind::Duration, "Time limit per server.")
-        .nullable()
-        .tuning(),
-    Key::new("dns_query_tries", Kind::StrictInt, "Attempts.")
-        .nullable()
-        .tuning(),
-    Key::new("dns_udp_max_queries", Kind::StrictInt, "Queries per UDP port.")
-        .or("100")
-        .tuning(),
-    Key::new("dns_use_tcp", Kind::StrictBool, "Lookups over TCP.")
-        .nullable()
-        .tuning(),
-    Key::new("dns_resolvers", Kind::Texts, "Name servers.").not_built(),
+    .nullable(),
+    Key::new("dns_query_timeout", Kind::Duration, "Time limit per server.").nullable(),
+    Key::new("dns_query_tries", Kind::StrictInt, "Attempts.").nullable(),
+    Key::new("dns_udp_max_queries", Kind::StrictInt, "Queries per UDP port.").or("100"),
+    Key::new("dns_use_tcp", Kind::StrictBool, "Lookups over TCP.").nullable(),
+    Key::new("dns_resolvers", Kind::Texts, "Name servers."),
 ];
 
 pub(super) const METRICS: &[Key] = &[
