@@ -11,6 +11,7 @@ mod bodies;
 mod compare;
 mod http3;
 mod load;
+mod many;
 mod process;
 mod reloads;
 mod report;
@@ -62,6 +63,8 @@ enum Part {
     Startup,
     /// Numbers of routes
     Routes,
+    /// Ten thousand routes: loading, changing, memory
+    Many,
     /// Idle WebSockets
     Sockets,
     /// Reloads under load
@@ -150,6 +153,9 @@ async fn measure(cli: &Cli) -> Result<()> {
     }
     if wanted(Part::Routes) {
         text.push_str(&Box::pin(routes::run(size)).await?);
+    }
+    if wanted(Part::Many) {
+        text.push_str(&Box::pin(many::run(size.runs)).await?);
     }
     if wanted(Part::Sockets) {
         text.push_str(&Box::pin(sockets::run(SOCKETS)).await?);
