@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
+
 use crate::diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal};
 use crate::records::{RecordProblem, Records};
 use crate::settings::Settings;
 use crate::settings::resolve::{self, Cx};
 use crate::spec::Sink;
+use crate::spec::memory::Memory;
 use crate::spec::source::{self, Environment};
 use crate::spec::values::Values;
 
@@ -16,6 +19,8 @@ pub struct Loader {
     path: Option<PathBuf>,
     env: Environment,
     dry_run: bool,
+    /// What the last load leaves for the next.
+    memory: Mutex<Memory>,
 }
 
 /// A configuration that loads. It may still hold refusals: then it must not be started.
@@ -46,6 +51,7 @@ impl Loader {
             path: path.map(Path::to_path_buf),
             env: env.clone(),
             dry_run: false,
+            memory: Mutex::default(),
         }
     }
 
@@ -86,6 +92,7 @@ impl Loader {
             mut errors,
             mut warnings,
             mut refusals,
+            memory: _,
         } = sink;
         warnings.sort_by_key(|warning| order(warning.place));
         refusals.sort_by_key(|refusal| order(refusal.place));
@@ -113,7 +120,19 @@ impl Loader {
     }
 
     pub(crate) fn run(&self, records: &Records) -> Outcome {
+        let mut remembered = self.memory.lock();
+        let (mut outcome, stale) = self.attempt(std::mem::take(&mut remembered), records);
+        if stale {
+            (outcome, _) = self.attempt(Memory::default(), records);
+        }
+        let was_read = outcome.settings.is_some();
+        *remembered = std::mem::take(&mut outcome.sink.memory).end(was_read);
+        outcome
+    }
+
+    fn attempt(&self, memory: Memory, records: &Records) -> (Outcome, bool) {
         let mut sink = Sink::new(self.path.clone());
+        sink.memory = memory;
         let values = source::read(self.path.as_deref(), &self.env, &mut sink);
         let mut cx = Cx {
             sink,
@@ -122,16 +141,18 @@ impl Loader {
             dry_run: self.dry_run,
             records,
             record_problems: records.problems.clone(),
+            stale: false,
         };
         let settings = values
             .as_ref()
             .map(|values| resolve::resolve(values, self.path.as_deref(), &mut cx));
-        Outcome {
+        let outcome = Outcome {
             values,
             settings,
             sink: cx.sink,
             record_problems: cx.record_problems,
-        }
+        };
+        (outcome, cx.stale)
     }
 }
 

@@ -121,7 +121,7 @@ impl Dataplane {
             shared.metrics.clone(),
             &snapshot.upstreams,
         );
-        upstreams.adopt(&snapshot.upstreams, snapshot.clusters.iter());
+        upstreams.adopt(&snapshot.upstreams, snapshot.clusters());
         let current = Arc::new(ArcSwap::new(snapshot));
         let connections = Arc::new(AtomicUsize::new(0));
         let alt_svc = AltSvc::default();
@@ -290,8 +290,7 @@ impl Dataplane {
         let previous = self.tls.load_full();
         let tls = tls_configs(&self.certificates, &snapshot, Some(&previous))?;
         self.tls.store(Arc::new(tls));
-        self.upstreams
-            .adopt(&snapshot.upstreams, snapshot.clusters.iter());
+        self.upstreams.adopt(&snapshot.upstreams, snapshot.clusters());
         let listener = (snapshot.http3, snapshot.timeouts.idle);
         let old = self.current.swap(snapshot);
         let snapshot = self.snapshot();

@@ -118,7 +118,7 @@ impl Held {
         let trust = certificate.trust as u8;
         let same_trust = self.trust.swap(trust, Ordering::AcqRel) == trust;
         let known = self.route.swap(route.clone());
-        let same_route = Arc::ptr_eq(&known, route) || known.checksum == route.checksum;
+        let same_route = Arc::ptr_eq(&known, route) || known.checksum() == route.checksum();
         if same_route && same_trust {
             return true;
         }

@@ -1,6 +1,6 @@
 //! A route, compiled: everything that can be worked out before a request comes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderName;
 use http::header::HeaderMap;
@@ -20,8 +20,7 @@ use crate::upstream::Cluster;
 pub struct Route {
     /// The settings it was made from.
     pub settings: Arc<RouteSettings>,
-    /// Changes when anything about the route changes; for the logs.
-    pub(crate) checksum: u64,
+    checksum: OnceLock<u64>,
     pub(crate) action: RouteAction,
     pub(crate) path: PathRewriter,
     pub(crate) host: HostRewriter,
@@ -39,7 +38,7 @@ pub struct Route {
 #[derive(Debug)]
 pub(crate) enum RouteAction {
     Forward(Arc<Cluster>),
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     Respond(http::StatusCode, bytes::Bytes),
 }
 
@@ -57,7 +56,6 @@ const UNSETTABLE: [&str; 7] = [
 impl Route {
     pub(crate) fn build(
         settings: &Arc<RouteSettings>,
-        matched_prefix: Option<&str>,
         claim_headers: &ClaimHeaders,
         cluster: Option<Arc<Cluster>>,
         throttle: Option<Throttle>,
@@ -89,7 +87,7 @@ impl Route {
             || templates.iter().any(|(_, template)| template.uses_certificate());
         Ok(Self {
             action,
-            path: PathRewriter::build(settings, matched_prefix)?,
+            path: PathRewriter::build(settings)?,
             host: HostRewriter::build(settings)?,
             templates,
             needs_assertion,
@@ -100,10 +98,25 @@ impl Route {
                 .any(|name| name == "x-forwarded-host"),
             claim_headers: claim_headers.clone(),
             throttle,
-            // Over the printed form, in which secrets are placeholders.
-            checksum: xxhash_rust::xxh3::xxh3_64(format!("{settings:?}").as_bytes()),
+            checksum: OnceLock::new(),
             settings: settings.clone(),
         })
+    }
+
+    /// Changes when anything about the route changes; for the logs, which seldom ask: worked out then.
+    pub(crate) fn checksum(&self) -> u64 {
+        // Over the printed form, in which secrets are placeholders.
+        *self
+            .checksum
+            .get_or_init(|| xxhash_rust::xxh3::xxh3_64(format!("{:?}", self.settings).as_bytes()))
+    }
+
+    /// Where it forwards to.
+    pub(crate) fn cluster(&self) -> Option<&Arc<Cluster>> {
+        match &self.action {
+            RouteAction::Forward(cluster) => Some(cluster),
+            RouteAction::Redirect(_) | RouteAction::Respond(..) => None,
+        }
     }
 
     pub(crate) fn cluster_name(&self) -> &str {
@@ -146,7 +159,7 @@ impl Route {
 
     /// Sets the response headers of the route.
     pub(crate) fn set_response_headers(&self, headers: &mut HeaderMap) {
-        for (name, value) in &self.settings.set_response_headers {
+        for (name, value) in self.settings.set_response_headers.iter() {
             headers.insert(name.clone(), value.clone());
         }
     }

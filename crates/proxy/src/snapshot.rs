@@ -1,11 +1,13 @@
 //! One version of everything a request is served by. Built aside, swapped in whole, never changed.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use pomerium_authorize::ClaimHeaders;
 use pomerium_config::settings::{
-    Action, Codec, EscapedSlashAction, HttpSettings, RouteKind, RouteSettings, Settings, Timeouts,
+    Action, Codec, EscapedSlashAction, HttpSettings, RateLimit, RouteKind, RouteSettings, Settings, Timeouts,
     UnderscoreAction,
 };
 use pomerium_web::canonical::{EscapedSlashes, ManagedHeaders, Rules, Underscores};
@@ -19,7 +21,6 @@ use crate::flow::reply::Pages;
 use crate::route::Route;
 use crate::router::{PatternError, RouteTable};
 use crate::throttle::Throttles;
-use crate::upstream::endpoint::Endpoints;
 use crate::upstream::{Cluster, Clusters, Roots, TlsError, UpstreamSettings};
 
 /// Why settings make no snapshot. The settings were validated; what is left are texts that only the
@@ -105,9 +106,9 @@ pub struct Snapshot {
     /// Client certificates, when any host asks for them.
     pub(crate) clients: Option<ClientTrusts>,
     pub(crate) upstreams: UpstreamSettings,
-    pub(crate) clusters: Clusters,
-    endpoints: Endpoints,
-    roots: Roots,
+    claim_headers: ClaimHeaders,
+    rate_limit: Option<RateLimit>,
+    roots: Arc<Roots>,
     throttles: Arc<Throttles>,
 }
 
@@ -126,25 +127,38 @@ impl Snapshot {
             Vec::new()
         };
         let any_port = settings.runtime_flags.match_any_incoming_port;
-        let table = RouteTable::build(&settings.routes, &authenticate, any_port)?;
+        let running = previous.map(|previous| &previous.table);
+        let table = RouteTable::rebuild(running, &settings.routes, &authenticate, any_port)?;
         let known_clients = previous.and_then(|previous| previous.clients.as_ref());
         let clients = ClientTrusts::build(settings, known_clients)?;
-        let roots = Roots::new(&settings.extra_roots);
         let throttles = previous.map_or_else(Arc::default, |previous| previous.throttles.clone());
-        let previous = previous
-            .filter(|previous| previous.roots.extra == roots.extra)
-            .map(|known| (&known.endpoints, &known.clusters));
-        let mut endpoints = Endpoints::default();
-        let mut clusters = Clusters::default();
         let claim_headers: ClaimHeaders = settings.identity_headers.claims.clone().into();
+        let previous = previous.filter(|previous| previous.roots.extra == settings.extra_roots);
+        let roots = previous.map_or_else(
+            || Arc::new(Roots::new(&settings.extra_roots)),
+            |previous| previous.roots.clone(),
+        );
+        let alike = previous.filter(|previous| {
+            previous.claim_headers == claim_headers && previous.rate_limit == settings.rate_limit
+        });
+        let kept = Kept::new(alike.map_or(&[], |alike| &alike.routes));
+        let mut clusters = None;
         let mut routes = Vec::with_capacity(settings.routes.len());
         for (index, route) in settings.routes.iter().enumerate() {
-            let cluster = cluster(route, (&mut clusters, &mut endpoints), (&roots, previous))?;
-            let prefix = table.matched_prefix(index);
+            if let Some(same) = kept.same(index, route) {
+                routes.push(same.clone());
+                continue;
+            }
+            let clusters = clusters.get_or_insert_with(|| {
+                let running = previous.into_iter().flat_map(Self::clusters);
+                Clusters::new(&roots, running)
+            });
+            let cluster = cluster(route, clusters)?;
             let throttle = throttles.of_route(&route.id, route.rate_limit, settings.rate_limit);
-            let route = Route::build(route, prefix, &claim_headers, cluster, throttle)?;
+            let route = Route::build(route, &claim_headers, cluster, throttle)?;
             routes.push(Arc::new(route));
         }
+        drop(clusters);
         Ok(Self {
             routes,
             table,
@@ -165,11 +179,16 @@ impl Snapshot {
                 dns: settings.dns.clone(),
                 bind: settings.upstream_bind,
             },
-            clusters,
-            endpoints,
+            claim_headers,
+            rate_limit: settings.rate_limit,
             roots,
             throttles,
         })
+    }
+
+    /// The upstreams of all routes.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.routes.iter().filter_map(|route| route.cluster())
     }
 
     /// How pages look; sign-in shows the same ones.
@@ -188,11 +207,38 @@ impl Snapshot {
     }
 }
 
-fn cluster(
-    route: &RouteSettings,
-    (clusters, endpoints): (&mut Clusters, &mut Endpoints),
-    from: (&Roots, Option<(&Endpoints, &Clusters)>),
-) -> Result<Option<Arc<Cluster>>, BuildError> {
+/// Routes of the running snapshot that serve the next one as they are: those whose settings are the same
+/// object, which the loader sees to where nothing was written differently.
+struct Kept<'a> {
+    routes: &'a [Arc<Route>],
+    /// Where they are not at their old position.
+    moved: OnceCell<HashMap<*const RouteSettings, &'a Arc<Route>>>,
+}
+
+impl<'a> Kept<'a> {
+    fn new(routes: &'a [Arc<Route>]) -> Self {
+        Self {
+            routes,
+            moved: OnceCell::new(),
+        }
+    }
+
+    fn same(&self, index: usize, settings: &Arc<RouteSettings>) -> Option<&'a Arc<Route>> {
+        let here = self.routes.get(index);
+        if let Some(here) = here.filter(|here| Arc::ptr_eq(&here.settings, settings)) {
+            return Some(here);
+        }
+        let moved = self.moved.get_or_init(|| {
+            let routes = self.routes.iter();
+            routes
+                .map(|route| (Arc::as_ptr(&route.settings), route))
+                .collect()
+        });
+        moved.get(&Arc::as_ptr(settings)).copied()
+    }
+}
+
+fn cluster(route: &RouteSettings, clusters: &mut Clusters<'_>) -> Result<Option<Arc<Cluster>>, BuildError> {
     let Action::Forward(destinations) = &route.action else {
         return Ok(None);
     };
@@ -208,7 +254,7 @@ fn cluster(
         );
     }
     clusters
-        .intern(route, destinations, endpoints, from)
+        .intern(route, destinations)
         .map(Some)
         .map_err(|source| BuildError::Tls {
             route: route.from.clone(),

@@ -57,7 +57,7 @@ pub enum IdpKind {
 }
 
 /// One identity provider.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdpSettings {
     /// Names this configuration in sessions and URLs (authentication.md 1, "IdP id").
     pub id: String,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Balance, IdpSettings, IssuerFormat, RateLimit, Secret};
 
-/// One route.
+/// One route. What most routes have in common is shared between them.
 #[derive(Debug, Clone)]
 pub struct RouteSettings {
     /// 16 hex digits over from, matcher and action (config.md 9.3).
@@ -45,7 +45,7 @@ pub struct RouteSettings {
     /// Request headers to remove.
     pub remove_request_headers: Vec<http::HeaderName>,
     /// Response headers to set: global, defaults and the route's own, merged and sorted by name.
-    pub set_response_headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    pub set_response_headers: Arc<[(http::HeaderName, http::HeaderValue)]>,
     /// Response header prefixes to rewrite.
     pub rewrite_response_headers: Vec<RewriteResponseHeader>,
     /// Whether the assertion and claim headers reach the upstream.
@@ -59,9 +59,9 @@ pub struct RouteSettings {
     /// No bytes either way; `None` is off.
     pub idle_timeout: Option<Duration>,
     /// TLS to the upstream.
-    pub upstream_tls: UpstreamTls,
+    pub upstream_tls: Arc<UpstreamTls>,
     /// How several endpoints are used, their health and limits.
-    pub balance: Balance,
+    pub balance: Arc<Balance>,
     /// Token bucket: the route's own, else the global one.
     pub rate_limit: Option<RateLimit>,
     /// `tls_downstream_server_name`: one more host that answers internal paths.
@@ -103,7 +103,7 @@ pub enum HostMatch {
 }
 
 /// Path matcher of a route; exactly one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathMatch {
     /// Every path.
     Any,
@@ -121,7 +121,7 @@ pub enum Action {
     /// Forward.
     Forward(Vec<Destination>),
     /// Redirect.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// Answer.
     Respond {
         /// Status.
@@ -240,4 +240,14 @@ pub struct UpstreamTls {
     pub custom_ca: Option<Vec<u8>>,
     /// Client certificate: PEM chain and key.
     pub client_certificate: Option<(Vec<u8>, Secret)>,
+}
+
+impl UpstreamTls {
+    /// Whether nothing is asked for.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.skip_verify
+            && self.server_name.is_none()
+            && self.custom_ca.is_none()
+            && self.client_certificate.is_none()
+    }
 }

@@ -9,6 +9,7 @@ pub mod duration;
 pub mod format;
 pub mod go_url;
 pub mod keys;
+pub(crate) mod memory;
 pub mod node;
 pub mod policy;
 pub mod re2;

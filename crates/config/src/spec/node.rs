@@ -1,5 +1,7 @@
 //! The tree that every file format is read into: values with their positions, not yet interpreted.
 
+use xxhash_rust::xxh3::Xxh3;
+
 use crate::diagnostic::{Origin, Place};
 
 /// A value and where it stands.
@@ -102,6 +104,48 @@ impl Node {
             Value::Text(_) => "text",
             Value::List(_) => "a list",
             Value::Map(_) => "a map",
+        }
+    }
+
+    /// The same for two trees that say the same, wherever they stand.
+    pub fn fingerprint(&self) -> u128 {
+        let mut hasher = Xxh3::new();
+        self.feed(&mut hasher);
+        hasher.digest128()
+    }
+
+    /// Every part is preceded by its kind and length, so that no two trees feed the same bytes.
+    pub(crate) fn feed(&self, hasher: &mut Xxh3) {
+        let text = |hasher: &mut Xxh3, kind: u8, text: &str| {
+            hasher.update(&[kind]);
+            hasher.update(&text.len().to_le_bytes());
+            hasher.update(text.as_bytes());
+        };
+        match &self.value {
+            Value::Null => hasher.update(&[0]),
+            Value::Bool(value) => hasher.update(&[1, u8::from(*value)]),
+            Value::Int(number) => {
+                hasher.update(&[2]);
+                hasher.update(&number.to_le_bytes());
+            }
+            Value::Float(number) => {
+                hasher.update(&[3]);
+                hasher.update(&number.to_bits().to_le_bytes());
+            }
+            Value::Text(value) => text(hasher, 4, value),
+            Value::List(items) => {
+                hasher.update(&[5]);
+                hasher.update(&items.len().to_le_bytes());
+                items.iter().for_each(|item| item.feed(hasher));
+            }
+            Value::Map(entries) => {
+                hasher.update(&[6]);
+                hasher.update(&entries.len().to_le_bytes());
+                for entry in entries {
+                    text(hasher, 7, &entry.key);
+                    entry.node.feed(hasher);
+                }
+            }
         }
     }
 

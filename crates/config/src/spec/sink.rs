@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::memory::Memory;
 use crate::diagnostic::{Diagnostic, Place, Refusal, Sort, Stage};
 
 /// Problems, warnings and refusals of one load.
@@ -15,6 +16,8 @@ pub struct Sink {
     pub warnings: Vec<Diagnostic>,
     /// Values that cannot be honoured yet.
     pub refusals: Vec<Refusal>,
+    /// What earlier loads have learned.
+    pub(crate) memory: Memory,
 }
 
 impl Sink {
@@ -24,6 +27,11 @@ impl Sink {
             file,
             ..Self::default()
         }
+    }
+
+    /// How many findings there are, of all sorts.
+    pub(crate) fn count(&self) -> usize {
+        self.errors.len() + self.warnings.len() + self.refusals.len()
     }
 
     /// A problem at load.

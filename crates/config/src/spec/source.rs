@@ -23,6 +23,7 @@ pub fn read(path: Option<&Path>, env: &Environment, sink: &mut Sink) -> Option<V
         None => Node::new(Value::Map(Vec::new()), Place::default()),
     };
     overlay(&mut tree, env);
+    sink.memory.begin(&tree);
     Some(decode::options(keys::global(), &tree, "", sink))
 }
 

@@ -2,12 +2,14 @@
 //! table gives it a default.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::node::Node;
 use super::upstream::Upstream;
 use crate::diagnostic::{Origin, Place};
+use crate::settings::RouteSettings;
 
 /// A decoded value.
 #[derive(Debug, Clone)]
@@ -102,6 +104,10 @@ pub struct Values {
     pub path: String,
     /// Where this level begins.
     pub place: Place,
+    /// Of a route: what it says.
+    pub(crate) fingerprint: u128,
+    /// Of a route that the last load has read already: what came of it. There are no options then.
+    pub(crate) known: Option<Arc<RouteSettings>>,
 }
 
 impl Values {
@@ -110,6 +116,15 @@ impl Values {
             path: path.to_owned(),
             place,
             ..Self::default()
+        }
+    }
+
+    /// A route that need not be read again.
+    pub(super) fn known(path: &str, place: Place, fingerprint: u128, settings: Arc<RouteSettings>) -> Self {
+        Self {
+            fingerprint,
+            known: Some(settings),
+            ..Self::new(path, place)
         }
     }
 

@@ -19,7 +19,7 @@ fn choice_and_panic() {
     }
     let found = load(&routed("healthy_panic_threshold: 0"));
     assert_eq!(found.route().balance.panic_threshold, PanicThreshold(0));
-    assert_eq!(load(&routed("")).route().balance, Balance::default());
+    assert_eq!(*load(&routed("")).route().balance, Balance::default());
     assert_problem(
         &routed("load_balancing_policy: best"),
         &["unsupported enum value best", "one of round_robin"],

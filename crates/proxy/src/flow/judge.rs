@@ -270,7 +270,7 @@ fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Deci
         anonymous: who.anonymous,
         route: Some(RouteFacts {
             id: &route.settings.id,
-            checksum: Some(route.checksum),
+            checksum: Some(route.checksum()),
             cluster: &route.settings.name,
         }),
         program: Some(program),

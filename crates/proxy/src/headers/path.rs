@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use pomerium_config::settings::{Action, PathRewrite, RouteSettings, UpstreamScheme};
+use pomerium_config::settings::{Action, PathMatch, PathRewrite, RouteSettings, UpstreamScheme};
 use regex::Regex;
 
 use super::substitution::translate;
@@ -22,8 +22,8 @@ pub(crate) enum PathRewriter {
 }
 
 impl PathRewriter {
-    /// `matched_prefix` is what a prefix rewrite replaces; `None` for path and regex matchers.
-    pub(crate) fn build(route: &RouteSettings, matched_prefix: Option<&str>) -> Result<Self, BuildError> {
+    pub(crate) fn build(route: &RouteSettings) -> Result<Self, BuildError> {
+        let matched_prefix = matched_prefix(&route.path);
         if let Action::Redirect(redirect) = &route.action {
             return Ok(redirect
                 .prefix_rewrite
@@ -67,6 +67,15 @@ impl PathRewriter {
             }
             Self::Regex(pattern, with) => pattern.replace_all(path, with),
         }
+    }
+}
+
+/// What a prefix rewrite replaces; nothing for path and regex matchers, where it replaces the whole path.
+fn matched_prefix(path: &PathMatch) -> Option<&str> {
+    match path {
+        PathMatch::Any => Some("/"),
+        PathMatch::Prefix(prefix) => Some(prefix),
+        PathMatch::Exact(_) | PathMatch::Regex(_) => None,
     }
 }
 

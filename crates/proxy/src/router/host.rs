@@ -1,12 +1,8 @@
 //! Exact domains: which virtual hosts exist, and which routes live in them.
 
-use std::collections::HashMap;
-
 use pomerium_config::settings::{HostMatch, Origin};
 
-use super::VirtualHost;
-
-type Hosts = HashMap<Box<str>, VirtualHost, foldhash::fast::RandomState>;
+use super::Hosts;
 
 /// Splits `host[:port]`; the brackets of an IPv6 literal stay with the host.
 pub fn split_authority(authority: &str) -> (&str, Option<&str>) {
@@ -40,7 +36,7 @@ pub(super) fn declare_server_name(hosts: &mut Hosts, name: &str, any_port: bool)
 }
 
 /// Puts a route into every host that exists under one of its domains.
-pub(super) fn join(hosts: &mut Hosts, wanted: &HostMatch, index: usize) {
+pub(super) fn join(hosts: &mut Hosts, wanted: &HostMatch, index: u32) {
     let HostMatch::Exact { domains, .. } = wanted else {
         return;
     };

@@ -6,16 +6,19 @@
 mod host;
 mod internal;
 mod path;
+mod paths;
 mod wildcard;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pomerium_config::settings::{HostMatch, Origin, RouteKind, RouteSettings};
+use pomerium_config::settings::{HostMatch, Origin, PathMatch, RouteKind, RouteSettings};
+use smallvec::SmallVec;
 
 pub use host::split_authority;
 pub use internal::InternalPath;
 use path::PathMatcher;
+use paths::PathIndex;
 use wildcard::CatchAll;
 
 /// A pattern of a route that cannot be compiled.
@@ -44,17 +47,47 @@ pub enum Match {
 /// Compiled routes of one configuration. Cheap to share, never changed.
 #[derive(Debug)]
 pub struct RouteTable {
-    hosts: HashMap<Box<str>, VirtualHost, foldhash::fast::RandomState>,
-    catch_all: CatchAll,
+    hosts: Arc<Hosts>,
+    catch_all: Arc<CatchAll>,
     matchers: Vec<PathMatcher>,
+    /// What it was built from, to tell what has changed.
+    source: Source,
 }
+
+type Hosts = HashMap<Box<str>, VirtualHost, foldhash::fast::RandomState>;
 
 /// One exact domain with its own routes; nothing outside it is consulted (proxy.md 4.2).
 #[derive(Debug, Default)]
 struct VirtualHost {
     any_port: bool,
     authenticate: bool,
-    routes: Vec<usize>,
+    routes: SmallVec<[u32; 2]>,
+    /// Where there are many.
+    index: Option<Box<PathIndex>>,
+}
+
+#[derive(Debug)]
+struct Source {
+    routes: Vec<Arc<RouteSettings>>,
+    authenticate: Vec<Origin>,
+    any_port: bool,
+}
+
+impl Source {
+    /// Whether hosts and paths, the keys of the table, are the same.
+    fn same_keys(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Arc<RouteSettings>, &Arc<RouteSettings>)| {
+            Arc::ptr_eq(a, b)
+                || (a.kind == b.kind
+                    && a.hosts == b.hosts
+                    && a.path == b.path
+                    && a.downstream_server_name == b.downstream_server_name)
+        };
+        self.any_port == other.any_port
+            && self.authenticate == other.authenticate
+            && self.routes.len() == other.routes.len()
+            && self.routes.iter().zip(&other.routes).all(same)
+    }
 }
 
 impl RouteTable {
@@ -67,8 +100,31 @@ impl RouteTable {
         authenticate: &[Origin],
         any_port: bool,
     ) -> Result<Self, PatternError> {
-        let mut hosts =
-            HashMap::with_capacity_and_hasher(routes.len(), foldhash::fast::RandomState::default());
+        Self::rebuild(None, routes, authenticate, any_port)
+    }
+
+    /// As [`RouteTable::build`]; `previous` lends what has not changed.
+    pub(crate) fn rebuild(
+        previous: Option<&Self>,
+        routes: &[Arc<RouteSettings>],
+        authenticate: &[Origin],
+        any_port: bool,
+    ) -> Result<Self, PatternError> {
+        let source = Source {
+            routes: routes.to_vec(),
+            authenticate: authenticate.to_vec(),
+            any_port,
+        };
+        if let Some(same) = previous.filter(|previous| previous.source.same_keys(&source)) {
+            return Ok(Self {
+                hosts: same.hosts.clone(),
+                catch_all: same.catch_all.clone(),
+                matchers: same.matchers.clone(),
+                source,
+            });
+        }
+        let matchers = matchers(previous, routes)?;
+        let mut hosts = Hosts::with_capacity_and_hasher(routes.len(), foldhash::fast::RandomState::default());
         for route in routes {
             host::declare(&mut hosts, &route.hosts);
         }
@@ -81,22 +137,19 @@ impl RouteTable {
         for origin in authenticate {
             host::declare_authenticate(&mut hosts, origin, any_port);
         }
-        for (index, route) in routes.iter().enumerate() {
+        for (index, route) in (0..).zip(routes) {
             if route.kind == RouteKind::Http {
                 host::join(&mut hosts, &route.hosts, index);
             }
         }
-        let matchers = routes
-            .iter()
-            .map(|route| {
-                PathMatcher::compile(&route.path).map_err(|source| pattern_error(route, &route.path, source))
-            })
-            .collect::<Result<_, _>>()?;
-        let catch_all = CatchAll::build(routes)?;
+        for host in hosts.values_mut() {
+            host.index = PathIndex::of(&host.routes, &matchers).map(Box::new);
+        }
         Ok(Self {
-            hosts,
-            catch_all,
+            hosts: Arc::new(hosts),
+            catch_all: Arc::new(CatchAll::build(routes)?),
             matchers,
+            source,
         })
     }
 
@@ -106,17 +159,13 @@ impl RouteTable {
         let authenticate = host.is_some_and(|host| host.authenticate);
         if let Some(internal) = InternalPath::of(path, authenticate) {
             let first = match host {
-                Some(host) => host.routes.first().copied(),
+                Some(host) => host.routes.first().map(|&index| index as usize),
                 None => self.catch_all.find(authority, |_| true),
             };
             return Match::Internal(internal, first);
         }
         let found = match host {
-            Some(host) => host
-                .routes
-                .iter()
-                .copied()
-                .find(|&index| self.matchers[index].matches(path)),
+            Some(host) => host.find(path, &self.matchers),
             None => self
                 .catch_all
                 .find(authority, |index| self.matchers[index].matches(path)),
@@ -127,11 +176,6 @@ impl RouteTable {
     /// Whether any route (or the authenticate service) answers for `authority`, whatever the path.
     pub fn knows_host(&self, authority: &str) -> bool {
         self.virtual_host(authority).is_some() || self.catch_all.find(authority, |_| true).is_some()
-    }
-
-    /// The matcher of a route, for rewriting the prefix that matched.
-    pub(crate) fn matched_prefix(&self, index: usize) -> Option<&str> {
-        self.matchers[index].prefix()
     }
 
     fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
@@ -145,13 +189,43 @@ impl RouteTable {
     }
 }
 
-fn pattern_error(
-    route: &RouteSettings,
-    matcher: &pomerium_config::settings::PathMatch,
-    source: regex::Error,
-) -> PatternError {
+impl VirtualHost {
+    /// The first route in list order that takes the path.
+    fn find(&self, path: &str, matchers: &[PathMatcher]) -> Option<usize> {
+        if let Some(index) = &self.index {
+            return index.find(path, matchers);
+        }
+        let mut routes = self.routes.iter().map(|&index| index as usize);
+        routes.find(|&index| matchers[index].matches(path))
+    }
+}
+
+/// The path matchers of all routes; those of unchanged paths are shared with `previous`.
+fn matchers(
+    previous: Option<&RouteTable>,
+    routes: &[Arc<RouteSettings>],
+) -> Result<Vec<PathMatcher>, PatternError> {
+    let mut known: HashMap<&PathMatch, &PathMatcher> = HashMap::new();
+    if let Some(previous) = previous {
+        let all = previous.source.routes.iter().zip(&previous.matchers);
+        // The others are made as fast as found.
+        let patterns = all.filter(|(_, matcher)| matches!(matcher, PathMatcher::Regex(_)));
+        known.extend(patterns.map(|(route, matcher)| (&route.path, matcher)));
+    }
+    routes
+        .iter()
+        .map(|route| match known.get(&route.path) {
+            Some(&matcher) => Ok(matcher.clone()),
+            None => {
+                PathMatcher::compile(&route.path).map_err(|source| pattern_error(route, &route.path, source))
+            }
+        })
+        .collect()
+}
+
+fn pattern_error(route: &RouteSettings, matcher: &PathMatch, source: regex::Error) -> PatternError {
     let pattern = match matcher {
-        pomerium_config::settings::PathMatch::Regex(pattern) => pattern.clone(),
+        PathMatch::Regex(pattern) => pattern.clone(),
         _ => String::new(),
     };
     PatternError {

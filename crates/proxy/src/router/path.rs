@@ -1,13 +1,15 @@
 //! Path matchers (spec proxy.md 4.4). They see the canonical path, never the query.
 
+use std::sync::Arc;
+
 use pomerium_config::settings::PathMatch;
 use regex::Regex;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum PathMatcher {
     Any,
-    Prefix(Box<str>),
-    Exact(Box<str>),
+    Prefix(Arc<str>),
+    Exact(Arc<str>),
     Regex(Regex),
 }
 
@@ -28,15 +30,6 @@ impl PathMatcher {
             Self::Prefix(prefix) => path.starts_with(&**prefix),
             Self::Exact(exact) => path == &**exact,
             Self::Regex(regex) => regex.is_match(path),
-        }
-    }
-
-    /// The part that a prefix rewrite replaces; `None` when it replaces the whole path.
-    pub(super) fn prefix(&self) -> Option<&str> {
-        match self {
-            Self::Any => Some("/"),
-            Self::Prefix(prefix) => Some(prefix),
-            Self::Exact(_) | Self::Regex(_) => None,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! that change and health that changes put a new [`View`] in place. Which host a request gets is
 //! `balance`'s matter, connections are the pool's.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -68,20 +69,24 @@ impl Cluster {
         route: &RouteSettings,
         destinations: &[Destination],
         endpoints: &mut Endpoints,
-        from: (&Roots, Option<&Endpoints>),
+        roots: &Roots,
         before: Option<&Arc<Self>>,
     ) -> Result<Arc<Self>, TlsError> {
         let protocol = protocol_of(route, destinations);
         let destinations = destinations
             .iter()
-            .map(|to| Ok((endpoints.intern(route, to, protocol, from)?, to.weight.max(1))))
+            .map(|to| {
+                let known = before.iter().flat_map(|before| before.endpoints());
+                let endpoint = endpoints.intern(route, to, protocol, roots, known)?;
+                Ok((endpoint, to.weight.max(1)))
+            })
             .collect::<Result<Box<[_]>, TlsError>>()?;
         if let Some(before) = before.filter(|before| before.equals(&destinations, &route.balance)) {
             return Ok(before.clone());
         }
         let balance = &route.balance;
         let watched = !balance.health_checks.is_empty() || balance.outlier_detection.is_some();
-        let health = watched.then(|| Arc::new(balance.clone()));
+        let health = watched.then(|| balance.clone());
         let known = before
             .filter(|before| before.watch() == watch_settings(balance))
             .map(|before| before.known_hosts())
@@ -108,6 +113,10 @@ impl Cluster {
             this: this.clone(),
         });
         Ok(cluster)
+    }
+
+    fn endpoints(&self) -> impl Iterator<Item = Arc<Endpoint>> + '_ {
+        self.destinations.iter().map(|(endpoint, _)| endpoint.clone())
     }
 
     fn equals(&self, destinations: &[Destined], balance: &Balance) -> bool {
@@ -395,33 +404,45 @@ fn protocol_of(route: &RouteSettings, destinations: &[Destination]) -> Protocol 
     }
 }
 
-/// Clusters by their name, so that one that has not changed is the same object over a reload.
-#[derive(Default)]
-pub(crate) struct Clusters {
-    known: std::collections::HashMap<Box<str>, Arc<Cluster>>,
+/// Makes the clusters of one snapshot. One that has not changed is the same object as in the snapshot before;
+/// `before` holds those by their name.
+pub(crate) struct Clusters<'a> {
+    roots: &'a Roots,
+    before: HashMap<&'a str, &'a Arc<Cluster>>,
+    known: HashMap<Box<str>, Arc<Cluster>>,
+    endpoints: Endpoints,
 }
 
-impl Clusters {
-    /// The cluster of a route: the one of `previous` if nothing about it has changed.
+impl<'a> Clusters<'a> {
+    pub(crate) fn new(roots: &'a Roots, before: impl Iterator<Item = &'a Arc<Cluster>>) -> Self {
+        Self {
+            roots,
+            before: before.map(|cluster| (&*cluster.name, cluster)).collect(),
+            known: HashMap::new(),
+            endpoints: Endpoints::default(),
+        }
+    }
+
+    /// The cluster of a route.
     pub(crate) fn intern(
         &mut self,
         route: &RouteSettings,
         destinations: &[Destination],
-        endpoints: &mut Endpoints,
-        from: (&Roots, Option<(&Endpoints, &Self)>),
     ) -> Result<Arc<Cluster>, TlsError> {
-        let before = from
-            .1
-            .and_then(|(_, clusters)| clusters.known.get(route.cluster.as_str()));
-        let before = self.known.get(route.cluster.as_str()).or(before).cloned();
-        let roots = (from.0, from.1.map(|(endpoints, _)| endpoints));
-        let cluster = Cluster::build(route, destinations, endpoints, roots, before.as_ref())?;
-        self.known.insert(route.cluster.as_str().into(), cluster.clone());
+        let name = route.cluster.as_str();
+        let before = self
+            .known
+            .get(name)
+            .or_else(|| self.before.get(name).copied())
+            .cloned();
+        let cluster = Cluster::build(
+            route,
+            destinations,
+            &mut self.endpoints,
+            self.roots,
+            before.as_ref(),
+        )?;
+        self.known.insert(name.into(), cluster.clone());
         Ok(cluster)
-    }
-
-    /// All of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Cluster>> {
-        self.known.values()
     }
 }

@@ -33,6 +33,8 @@ pub enum Target {
 /// TLS to an endpoint, ready to use.
 #[derive(Debug, Clone)]
 pub struct TlsTarget {
+    /// What it was made from.
+    spec: Arc<TlsSpec>,
     pub(super) config: Arc<rustls::ClientConfig>,
     pub(super) server_name: ServerName<'static>,
 }
@@ -95,7 +97,34 @@ pub(crate) struct TlsSpec {
     pub(super) http2: bool,
 }
 
-/// Endpoints by what they are, so that equal ones are one.
+impl std::fmt::Debug for TlsSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // It holds a key.
+        f.debug_struct("TlsSpec")
+            .field("server_name", &self.server_name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EndpointSpec {
+    /// The default Host header.
+    fn host_header(&self) -> Option<HeaderValue> {
+        match self.target {
+            Target::Unix(_) => None,
+            Target::Tcp(..) => HeaderValue::from_str(&self.authority).ok(),
+        }
+    }
+
+    /// Whether an endpoint is what this asks for.
+    fn is(&self, endpoint: &Endpoint) -> bool {
+        self.target == endpoint.target
+            && self.protocol == endpoint.protocol
+            && self.tls.as_ref() == endpoint.tls.as_ref().map(|tls| &*tls.spec)
+            && self.host_header() == endpoint.authority
+    }
+}
+
+/// Endpoints by what they are, so that equal ones are one. Kept while a snapshot is built.
 #[derive(Default)]
 pub(crate) struct Endpoints {
     known: HashMap<EndpointSpec, Arc<Endpoint>>,
@@ -105,27 +134,25 @@ pub(crate) struct Endpoints {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Endpoints {
-    /// The endpoint of a destination: the one already here, else the one of `previous`, else a new one.
+    /// The endpoint of a destination: the one already here, else one of `before`, else a new one.
     pub(crate) fn intern(
         &mut self,
         route: &RouteSettings,
         destination: &Destination,
         protocol: Protocol,
-        from: (&Roots, Option<&Self>),
+        roots: &Roots,
+        mut before: impl Iterator<Item = Arc<Endpoint>>,
     ) -> Result<Arc<Endpoint>, TlsError> {
-        let (roots, previous) = from;
         let spec = spec_of(route, destination, protocol);
         if let Some(found) = self.known.get(&spec) {
             return Ok(found.clone());
         }
-        let endpoint = match previous.and_then(|previous| previous.known.get(&spec)) {
-            Some(kept) => kept.clone(),
+        let endpoint = match before.find(|endpoint| spec.is(endpoint)) {
+            Some(kept) => kept,
             None => Arc::new(Endpoint {
                 id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
                 target: spec.target.clone(),
-                authority: HeaderValue::from_str(&spec.authority)
-                    .ok()
-                    .filter(|_| !matches!(spec.target, Target::Unix(_))),
+                authority: spec.host_header(),
                 protocol,
                 tls: spec
                     .tls
@@ -154,6 +181,7 @@ impl Endpoints {
             }
         };
         Ok(TlsTarget {
+            spec: Arc::new(spec.clone()),
             config,
             server_name: tls::server_name(&spec.server_name, &spec.sni_fallback)?,
         })

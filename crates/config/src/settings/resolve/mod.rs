@@ -3,9 +3,11 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Settings;
 use crate::records::{RecordProblem, Records};
+use crate::spec::memory::Inherited;
 use crate::spec::source::Environment;
 use crate::spec::values::Values;
 use crate::spec::{Sink, services};
@@ -52,9 +54,23 @@ pub(crate) struct Cx<'a> {
     pub records: &'a Records,
     /// Which of them are left out.
     pub record_problems: Vec<RecordProblem>,
+    /// Routes were taken over that inherit something else now: nothing of this load counts.
+    pub stale: bool,
 }
 
 impl Cx<'_> {
+    /// Looks at a route, unless the last load did; what is found is looked for again next time.
+    fn of_new_route(&mut self, route: &Values, look: impl FnOnce(&mut Self)) {
+        if route.known.is_some() {
+            return;
+        }
+        let before = self.sink.count();
+        look(self);
+        if self.sink.count() != before {
+            self.sink.memory.tell(route.fingerprint);
+        }
+    }
+
     /// Lends the sink to readers that share it.
     fn shared_sink<T>(&mut self, read: impl FnOnce(&RefCell<Sink>) -> T) -> T {
         let sink = RefCell::new(std::mem::take(&mut self.sink));
@@ -82,15 +98,19 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
     let fallback = certificates.is_empty() || tls_derive.is_some();
     let rate_limit = rate_limit::resolve(values, cx);
     let downstream_mtls = mtls::resolve(values, cx);
+    let deny_without_certificate = mtls::denies_by_default(values, downstream_mtls.as_ref());
+    cx.stale = cx.sink.memory.is_stale(Inherited {
+        deny_without_certificate,
+        url: authenticate.url.clone(),
+        shared: secrets.shared.clone(),
+        idp: authenticate.idp.clone().map(Arc::new),
+    });
     let routes = routes::resolve(
         values,
         &runtime_flags,
         &authenticate,
         &secrets,
-        (
-            rate_limit,
-            mtls::denies_by_default(values, downstream_mtls.as_ref()),
-        ),
+        (rate_limit, deny_without_certificate),
         cx,
     );
     let autocert = autocert::resolve(values, &data_dir, certificates.is_empty(), cx);

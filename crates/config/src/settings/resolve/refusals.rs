@@ -34,9 +34,11 @@ pub(super) fn run(
     special(values, cx);
     let given = || values.objects("policy").iter().chain(values.objects("routes"));
     for route in given() {
-        level(ROUTE.iter(), route, cx);
-        route_kind(route, cx);
-        renegotiation(route, cx);
+        cx.of_new_route(route, |cx| {
+            level(ROUTE.iter(), route, cx);
+            route_kind(route, cx);
+            renegotiation(route, cx);
+        });
     }
     sign_in(values, given(), authenticate, routes, cx);
 }
@@ -264,6 +266,7 @@ fn sign_in<'a>(
     }
     let protected = given
         .zip(routes)
+        .filter(|(route, _)| route.known.is_none())
         .find(|(route, settings)| settings.kind != RouteKind::Ssh && needs_people(route, &settings.policy));
     let Some((route, _)) = protected else { return };
     let why = format!(

@@ -3,9 +3,9 @@
 use super::super::keys::ROUTE;
 use super::super::node::{Node, Value};
 use super::super::sink::Sink;
-use super::super::values::Val;
+use super::super::values::{Val, Values};
 use super::super::{base64_std, format};
-use super::objects;
+use super::{map_only, objects, options};
 use crate::diagnostic::{Origin, Place};
 
 pub(super) fn decode(node: &Node, path: &str, sink: &mut Sink) -> Option<Val> {
@@ -33,7 +33,33 @@ pub(super) fn decode(node: &Node, path: &str, sink: &mut Sink) -> Option<Val> {
         sink.error(rules.place, path, "expected routes, found policy rules", help);
         return None;
     }
-    objects(ROUTE, node, path, sink).map(Val::Objects)
+    routes(node, path, sink).map(Val::Objects)
+}
+
+/// Each route, unless the last load has read the same.
+fn routes(node: &Node, path: &str, sink: &mut Sink) -> Option<Vec<Values>> {
+    let Value::List(items) = &node.value else {
+        return objects(ROUTE, node, path, sink);
+    };
+    let mut list = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let fingerprint = item.fingerprint();
+        if let Some(settings) = sink.memory.recall(fingerprint) {
+            list.push(Values::known(&path, item.place, fingerprint, settings));
+            continue;
+        }
+        let before = sink.count();
+        if map_only(item, &path, sink).is_some() {
+            let mut values = options(ROUTE.iter(), item, &path, sink);
+            values.fingerprint = fingerprint;
+            list.push(values);
+        }
+        if sink.count() != before {
+            sink.memory.tell(fingerprint);
+        }
+    }
+    (list.len() == items.len()).then_some(list)
 }
 
 /// Routes in an environment variable: standard base64 of a YAML list.

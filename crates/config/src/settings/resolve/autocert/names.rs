@@ -12,7 +12,11 @@ use crate::spec::values::Values;
 pub(super) fn resolve(values: &Values, dns: bool, alone: bool, cx: &mut Cx<'_>) -> Vec<String> {
     let mut names = BTreeSet::new();
     for route in values.objects("policy").iter().chain(values.objects("routes")) {
-        let Some(host) = public_host(route.text("from")) else {
+        let from = route
+            .known
+            .as_ref()
+            .map_or_else(|| route.text("from"), |known| &known.from);
+        let Some(host) = public_host(from) else {
             continue;
         };
         match problem(&host, dns) {

@@ -17,9 +17,11 @@ pub(super) fn run(values: &Values, cx: &mut Cx<'_>) {
     bearer::check(values, cx);
     mcp::check(values, cx);
     for route in values.objects("policy").iter().chain(values.objects("routes")) {
-        kubernetes(route, cx);
-        mcp::check_route(route, cx);
-        bearer::check_route(values, route, cx);
+        cx.of_new_route(route, |cx| {
+            kubernetes(route, cx);
+            mcp::check_route(route, cx);
+            bearer::check_route(values, route, cx);
+        });
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn resolve(route: &Values, cx: &mut Cx<'_>) -> Option<Action> {
     }
     let destinations = destinations(route, cx);
     if let Some(values) = route.object("redirect") {
-        return Some(Action::Redirect(redirect(values, cx)));
+        return Some(Action::Redirect(Box::new(redirect(values, cx))));
     }
     if let Some(response) = route.object("response") {
         return Some(respond(response, cx));

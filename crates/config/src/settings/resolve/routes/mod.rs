@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
+
 use super::{Cx, balance, headers, mtls, rate_limit};
 use crate::diagnostic::Stage;
 use crate::settings::{
-    AuthenticateSettings, CircuitBreakers, IdpSettings, IssuerFormat, RateLimit, RouteKind, RouteSettings,
-    RuntimeFlags, Secrets,
+    AuthenticateSettings, Balance, CircuitBreakers, IdpSettings, IssuerFormat, RateLimit, RouteKind,
+    RouteSettings, RuntimeFlags, Secrets, UpstreamTls,
 };
 use crate::spec::values::Values;
 
@@ -34,6 +36,14 @@ struct Inherited<'a> {
     rate_limit: Option<RateLimit>,
     deny_without_certificate: bool,
     breakers: CircuitBreakers,
+    plain: Plain,
+}
+
+/// What routes share that say nothing of their own.
+struct Plain {
+    headers: Arc<[(HeaderName, HeaderValue)]>,
+    tls: Arc<UpstreamTls>,
+    balance: Arc<Balance>,
 }
 
 /// All routes in order of evaluation: `policy` first, then `routes`.
@@ -45,21 +55,31 @@ pub(super) fn resolve(
     (rate_limit, deny_without_certificate): (Option<RateLimit>, bool),
     cx: &mut Cx<'_>,
 ) -> Vec<Arc<RouteSettings>> {
+    let response_headers = global_response_headers(values);
+    let breakers = balance::breakers(values, CircuitBreakers::default());
     let inherited = Inherited {
+        plain: Plain {
+            headers: headers::of_route(&response_headers, &Values::default(), cx).into(),
+            tls: Arc::default(),
+            balance: Arc::new(Balance {
+                breakers,
+                ..Balance::default()
+            }),
+        },
         global: values,
         flags,
         authenticate,
-        idp: authenticate.idp.clone().map(Arc::new),
+        idp: shared_idp(authenticate, cx),
         secrets,
-        response_headers: global_response_headers(values),
+        response_headers,
         rate_limit,
         deny_without_certificate,
-        breakers: balance::breakers(values, CircuitBreakers::default()),
+        breakers,
     };
     let mut routes: Vec<Arc<RouteSettings>> = Vec::new();
     let mut clusters: HashMap<String, String> = HashMap::new();
     for route in values.objects("policy").iter().chain(values.objects("routes")) {
-        let Some(settings) = one(route, &inherited, cx) else {
+        let Some(settings) = known_or_new(route, &inherited, cx) else {
             continue;
         };
         if let Some(earlier) = clusters.insert(settings.cluster.clone(), route.path.clone()) {
@@ -68,10 +88,32 @@ pub(super) fn resolve(
             cx.sink
                 .error_at(Stage::DataPlane, route.place, route.path.clone(), message, help);
         }
-        routes.push(Arc::new(settings));
+        routes.push(settings);
     }
     records::append(&mut routes, &inherited, cx);
     routes
+}
+
+/// A route of the last load, or a new one; a new one is remembered when there is nothing to say about it and it
+/// read no file.
+fn known_or_new(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Arc<RouteSettings>> {
+    if let Some(known) = &route.known {
+        cx.sink.memory.learn(route.fingerprint, known);
+        return Some(known.clone());
+    }
+    let before = (cx.sink.count(), cx.watched.len());
+    let settings = Arc::new(one(route, inherited, cx)?);
+    if (cx.sink.count(), cx.watched.len()) == before {
+        cx.sink.memory.learn(route.fingerprint, &settings);
+    }
+    Some(settings)
+}
+
+/// The provider of the last load where it is the same, so that routes stay the same objects.
+fn shared_idp(authenticate: &AuthenticateSettings, cx: &Cx<'_>) -> Option<Arc<IdpSettings>> {
+    let idp = authenticate.idp.as_ref()?;
+    let known = cx.sink.memory.idp().filter(|known| ***known == *idp);
+    Some(known.cloned().unwrap_or_else(|| Arc::new(idp.clone())))
 }
 
 /// The global map without reporting its mistakes again.
@@ -123,7 +165,11 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
         idp: idp(route, inherited, cx),
         set_request_headers: rewrite::set_request_headers(route, cx),
         remove_request_headers: rewrite::remove_request_headers(route, cx),
-        set_response_headers: headers::of_route(&inherited.response_headers, route, cx),
+        set_response_headers: if route.is_set("set_response_headers") {
+            headers::of_route(&inherited.response_headers, route, cx).into()
+        } else {
+            inherited.plain.headers.clone()
+        },
         rewrite_response_headers: rewrite::response_prefixes(route, cx),
         pass_identity_headers: route
             .bool("pass_identity_headers")
@@ -133,8 +179,14 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
         upgrades,
         timeout,
         idle_timeout,
-        upstream_tls,
-        balance: balance::resolve(route, inherited.breakers, cx),
+        upstream_tls: match upstream_tls.is_plain() {
+            true => inherited.plain.tls.clone(),
+            false => Arc::new(upstream_tls),
+        },
+        balance: match balance::resolve(route, inherited.breakers, cx) {
+            same if same == *inherited.plain.balance => inherited.plain.balance.clone(),
+            own => Arc::new(own),
+        },
         rate_limit: rate_limit::resolve(route, cx).or(inherited.rate_limit),
         downstream_server_name: route
             .some_text("tls_downstream_server_name")
