@@ -62,6 +62,7 @@ impl Endpoint {
             let mut config = rustls::ClientConfig::clone(&tls.config);
             config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
             TlsTarget {
+                spec: tls.spec.clone(),
                 config: Arc::new(config),
                 server_name: tls.server_name.clone(),
             }

@@ -51,10 +51,11 @@ pub(super) fn denies_by_default(values: &Values, mtls: Option<&DownstreamMtls>) 
     if mtls.is_some_and(|mtls| mtls.enforcement == Enforcement::Policy) {
         return false;
     }
-    let of_route = |route: &&Values| {
-        ["tls_downstream_client_ca", "tls_downstream_client_ca_file"]
+    let of_route = |route: &&Values| match &route.known {
+        Some(known) => known.downstream_ca.is_some(),
+        None => ["tls_downstream_client_ca", "tls_downstream_client_ca_file"]
             .iter()
-            .any(|name| route.some_text(name).is_some())
+            .any(|name| route.some_text(name).is_some()),
     };
     let routes = values.objects("policy").iter().chain(values.objects("routes"));
     mtls.is_some_and(|mtls| mtls.ca.is_some()) || routes.into_iter().any(|route| of_route(&route))
