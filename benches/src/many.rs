@@ -90,7 +90,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
 async fn by_file(runs: usize) -> Result<[f64; 2]> {
     let few = start(10).await?;
     let mut many = start(MANY).await?;
-    let (few_memory, many_memory) = (resident(&few)?, resident(&many)?);
+    let (few_memory, many_memory) = (resident(&few).await?, resident(&many).await?);
     let mut times = Vec::new();
     for run in 0..=runs {
         let answer = format!("answer-{run}");
@@ -104,7 +104,7 @@ async fn by_file(runs: usize) -> Result<[f64; 2]> {
         "resident: {:.1} MB with 10 routes, {:.1} MB with {MANY}, {:.1} MB after {} reloads",
         few_memory / 1e6,
         many_memory / 1e6,
-        resident(&many)? / 1e6,
+        resident(&many).await? / 1e6,
         runs + 1
     );
     #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
@@ -130,9 +130,9 @@ async fn start(count: usize) -> Result<Environment> {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "bytes of memory, far below 2^52")]
-fn resident(environment: &Environment) -> Result<f64> {
+async fn resident(environment: &Environment) -> Result<f64> {
     // What loading needed and gave back is gone.
-    std::thread::sleep(Duration::from_secs(2));
+    tokio::time::sleep(Duration::from_secs(2)).await;
     Ok(process::resident(environment.process_id()?)? as f64)
 }
 

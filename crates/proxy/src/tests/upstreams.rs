@@ -110,7 +110,7 @@ async fn unhealthy_hosts_are_left_out_until_too_many_are() {
     let proxy = Proxy::start(&config).await;
     assert_eq!(names(&proxy, 2, "").await, "ab");
     let snapshot = proxy.plane.snapshot();
-    let cluster = snapshot.clusters.iter().next().unwrap().clone();
+    let cluster = snapshot.clusters().next().unwrap().clone();
     let mut changes = cluster.changes();
     cluster.hosts()[0].set_active(false);
     assert!(changes.has_changed().unwrap());
@@ -118,7 +118,7 @@ async fn unhealthy_hosts_are_left_out_until_too_many_are() {
     assert_eq!(names(&proxy, 4, "").await, "bbbb");
     // Health stays over a reload that does not concern it, and hosts are the same objects.
     let next = Snapshot::build(&config, Some(&snapshot)).unwrap();
-    assert!(Arc::ptr_eq(next.clusters.iter().next().unwrap(), &cluster));
+    assert!(Arc::ptr_eq(next.clusters().next().unwrap(), &cluster));
     proxy.plane.reload(Arc::new(next)).unwrap();
     assert_eq!(names(&proxy, 2, "").await, "bb");
     cluster.hosts()[1].set_ejected(true);
@@ -134,7 +134,7 @@ async fn without_panic_nobody_healthy_is_503() {
     let config = settings("", &to(&[named("a").await], "    healthy_panic_threshold: 0\n"));
     let proxy = Proxy::start(&config).await;
     assert_eq!(names(&proxy, 1, "").await, "a");
-    let cluster = proxy.plane.snapshot().clusters.iter().next().unwrap().clone();
+    let cluster = proxy.plane.snapshot().clusters().next().unwrap().clone();
     cluster.hosts()[0].set_active(false);
     assert_eq!(proxy.get("/", "").await.status, 503);
     assert_eq!(
@@ -148,7 +148,7 @@ async fn the_tasks_of_a_cluster_end_with_it() {
     let config = settings("", &to(&[named("a").await], ""));
     let proxy = Proxy::start(&config).await;
     assert_eq!(names(&proxy, 1, "").await, "a");
-    let ended = proxy.plane.snapshot().clusters.iter().next().unwrap().ended();
+    let ended = proxy.plane.snapshot().clusters().next().unwrap().ended();
     let other = settings("", &to(&[named("b").await], ""));
     let next = Snapshot::build(&other, Some(&proxy.plane.snapshot())).unwrap();
     proxy.plane.reload(Arc::new(next)).unwrap();
