@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::access_log::line::{self, Facts};
+use crate::body::Activity;
 use crate::client_tls::Shown;
 use crate::conn::{Conn, Guard};
 use crate::flow::client_certificate;
@@ -31,6 +32,7 @@ pub struct Exchange {
     own_id: String,
     route: Option<Arc<Route>>,
     principal: Option<Arc<Principal>>,
+    activity: Option<Arc<Activity>>,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     forwarded_for: Option<HeaderValue>,
@@ -60,6 +62,7 @@ impl Exchange {
             own_id: String::new(),
             route: None,
             principal: None,
+            activity: None,
             user_agent: None,
             referer: None,
             forwarded_for: None,
@@ -97,6 +100,18 @@ impl Exchange {
 
     pub(crate) fn matched(&mut self, route: &Arc<Route>) {
         self.route = Some(route.clone());
+    }
+
+    /// Notes where the progress of its bodies is kept.
+    pub(crate) fn moves_by(&mut self, activity: Arc<Activity>) {
+        self.activity = Some(activity);
+    }
+
+    /// Notes whether the client's side has yet to ask for more of the answer.
+    pub(crate) fn unread(&self, unread: bool) {
+        if let Some(activity) = &self.activity {
+            activity.unread(unread);
+        }
     }
 
     /// Notes who asked.
@@ -253,6 +268,9 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let took = self.start.elapsed();
+        if let Some(expired) = self.activity.as_ref().and_then(|activity| activity.was_cut()) {
+            self.broke_off(expired.details());
+        }
         let metrics = &self.worker.shared.metrics;
         metrics.active_requests.dec();
         metrics.request(self.status, took);

@@ -102,7 +102,10 @@ impl Worker {
         let runtime = self.runtime.get().ok_or(std::io::ErrorKind::NotConnected)?;
         let _inside = runtime.enter();
         let listener = TcpListener::from_std(listener)?;
-        runtime.spawn(accept(self.clone(), listener, serving, closing));
+        // Not empty before it has taken along what waits in its queue.
+        let open = self.lifecycle.enter();
+        let accepting = accept(self.clone(), listener, serving, closing);
+        runtime.spawn(accepting.map(move |()| drop(open)));
         Ok(())
     }
 

@@ -154,10 +154,6 @@ impl Server {
             tokio::spawn(health::systemd::run(Arc::clone(&core.health), core.stop.clone()));
         }
         start_refresh(&settings, &core, &control);
-        report_running(&core, &settings, &dataplane);
-        if let Some(why) = records_fault {
-            core.health.report_error(records::CHECK, why);
-        }
         let source = options.source;
         let server = Self {
             core,
@@ -179,6 +175,11 @@ impl Server {
         reload::watch(&server);
         records::follow(&server, changes);
         lost::watch(&server);
+        // Last: whoever waits for it may change the configuration at once.
+        report_running(&server.core, &server.settings(), &server.dataplane);
+        if let Some(why) = records_fault {
+            server.core.health.report_error(records::CHECK, why);
+        }
         Ok(server)
     }
 

@@ -10,4 +10,4 @@ mod timing;
 pub use client::ClientBody;
 pub use request::RequestBody;
 pub use response::{ResponseBody, Tail};
-pub use timing::{Activity, Expired, Limits, Watchdog};
+pub use timing::{Activity, Expired, Limits, STALLED, Watchdog};

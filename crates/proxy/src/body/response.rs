@@ -72,8 +72,17 @@ impl ResponseBody {
         };
         if this.is_end_stream() {
             this.ended();
+        } else {
+            this.unread(true);
         }
         this
+    }
+
+    /// Notes whether the client's side has yet to ask for more.
+    fn unread(&self, unread: bool) {
+        if let Some(tail) = &self.tail {
+            tail.exchange.unread(unread);
+        }
     }
 
     /// A clean end: the connection may serve again, if the request is through as well.
@@ -142,6 +151,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        this.unread(false);
         let polled = match &mut this.source {
             Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Boxed(body) => Pin::new(body).poll_frame(cx),
@@ -155,6 +165,7 @@ impl Body for ResponseBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 this.note(&frame);
+                this.unread(true);
                 if this.is_end_stream() {
                     this.ended();
                 }

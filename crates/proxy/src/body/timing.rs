@@ -5,13 +5,15 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+/// A client that does not read for this long is cut, whatever the route says.
+pub const STALLED: Duration = Duration::from_secs(300);
 /// What lasts longer than this is watched for changed routes as well.
 pub const MOMENT: Duration = Duration::from_secs(1);
 
@@ -61,6 +63,10 @@ pub struct Activity {
     moved: AtomicU64,
     /// Microseconds after `start`, plus one, at which the request was there whole; 0 before.
     received: AtomicU64,
+    /// A piece of the answer was handed out, and the next one was not asked for.
+    unread: AtomicBool,
+    limits: OnceLock<Limits>,
+    cut: OnceLock<Expired>,
 }
 
 impl Activity {
@@ -70,7 +76,45 @@ impl Activity {
             start: now,
             moved: AtomicU64::new(0),
             received: AtomicU64::new(u64::from(received)),
+            unread: AtomicBool::new(false),
+            limits: OnceLock::new(),
+            cut: OnceLock::new(),
         })
+    }
+
+    /// Notes whether the client's side has yet to ask for more of the answer.
+    pub fn unread(&self, unread: bool) {
+        self.unread.store(unread, Ordering::Relaxed);
+    }
+
+    /// Whether more of the answer is there than the client takes.
+    pub fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Watches a client that does not read: by the limits of the request, and no longer than [`STALLED`].
+    pub fn watch_reader(self: &Arc<Self>) -> Watchdog {
+        let limits = self.limits.get().copied().unwrap_or_default();
+        let idle = limits.idle.map_or(STALLED, |idle| idle.min(STALLED));
+        Watchdog {
+            activity: self.clone(),
+            limits: Limits {
+                idle: Some(idle),
+                ..limits
+            },
+            responding: true,
+            timer: None,
+        }
+    }
+
+    /// The request is ended from outside its bodies.
+    pub fn cut(&self, expired: Expired) {
+        let _ = self.cut.set(expired);
+    }
+
+    /// Why it was ended from outside, if it was.
+    pub fn was_cut(&self) -> Option<Expired> {
+        self.cut.get().copied()
     }
 
     /// When the request began.
@@ -119,6 +163,7 @@ pub struct Watchdog {
 impl Watchdog {
     /// Watches `limits` over `activity`.
     pub fn new(activity: Arc<Activity>, limits: Limits) -> Self {
+        let _ = activity.limits.set(limits);
         Self {
             activity,
             limits,

@@ -123,15 +123,24 @@ impl<C: Graceful + Unpin> Future for Driver<C> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<C>> {
         let this = &mut *self;
         this.state.driver.register(cx.waker());
-        match this.worker.lifecycle.phase() {
-            Phase::Running => {}
-            Phase::Draining => this.finish(),
+        let draining = match this.worker.lifecycle.phase() {
+            Phase::Running => false,
+            Phase::Draining => true,
             Phase::Stopped => return Poll::Ready(Ended::Closed),
+        };
+        // Told to finish before it has seen a byte, the library closes, and a request that is on its way is lost.
+        if draining && !this.state.is_fresh() {
+            this.finish();
         }
         match this.poll_connection(cx) {
             Poll::Ready(ended) => Poll::Ready(ended),
-            Poll::Pending if this.finishing && this.state.is_fresh() => {
+            Poll::Pending if draining && this.state.is_fresh() => {
                 this.poll_last_call(cx).map(|()| Ended::Closed)
+            }
+            Poll::Pending if draining && !this.finishing => {
+                this.finish();
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Pending => this.poll_clock(cx).map(|()| Ended::Closed),
         }

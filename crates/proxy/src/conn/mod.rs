@@ -10,6 +10,7 @@ mod io;
 mod serve;
 mod service;
 mod state;
+mod streams;
 
 pub(crate) use serve::serve_socket;
 pub(crate) use state::{ConnState, Guard};

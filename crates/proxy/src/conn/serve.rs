@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use pomerium_config::settings::Codec;
 use pomerium_web::canonical::Connection;
 use tokio::net::TcpStream;
@@ -16,6 +16,8 @@ use super::handshake;
 use super::io::{ServerStream, Transport};
 use super::service::Requests;
 use super::state::{ConnLimits, ConnState};
+use super::streams::Streams;
+pub(super) use crate::body::STALLED;
 use crate::client_tls::ClientTls;
 use crate::lifecycle::Registered;
 use crate::listener::proxy_protocol;
@@ -23,8 +25,6 @@ use crate::worker::{Serving, Worker};
 
 /// A TLS handshake may take this long.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
-/// A client that does not read for this long is cut, whatever the route says.
-pub(super) const STALLED: Duration = Duration::from_secs(300);
 /// The largest request head (spec proxy.md 1.8).
 pub(super) const MAX_HEAD: usize = 128 * 1024;
 /// The most header fields. The canonical request checks it too; here it bounds the parser.
@@ -45,7 +45,7 @@ const ERROR_RESETS: usize = 100;
 const SEND_BUFFER: usize = 64 * 1024;
 
 type Http1 = http1::UpgradeableConnection<TokioIo<ServerStream>, Requests>;
-type Http2 = http2::Connection<TokioIo<ServerStream>, Requests, TokioExecutor>;
+type Http2 = http2::Connection<TokioIo<ServerStream>, Requests, Streams>;
 
 impl Graceful for Http1 {
     fn graceful(self: Pin<&mut Self>) {
@@ -228,8 +228,8 @@ fn http1_builder() -> http1::Builder {
     builder
 }
 
-fn http2_builder() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2_builder() -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(Streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)

@@ -9,6 +9,7 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
 use super::Conn;
+use super::streams::begun;
 use crate::body::ResponseBody;
 use crate::flow::{self, Reply};
 use crate::worker::Worker;
@@ -24,7 +25,12 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let worker = self.0.worker.clone();
         match flow::begin(&self.0, request) {
-            Ok(flow) => Box::pin(async move { Ok(advertise(&worker, flow.dispatch().await)) }),
+            Ok(flow) => {
+                if flow.is_multiplexed() {
+                    begun(flow.activity.clone());
+                }
+                Box::pin(async move { Ok(advertise(&worker, flow.dispatch().await)) })
+            }
             Err(refusal) => Box::pin(async move { Ok(advertise(&worker, *refusal)) }),
         }
     }

@@ -2,8 +2,10 @@
 //! (spec proxy.md 4.3, policy.md 8.1).
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use pomerium_authorize::{Outcome, check_internal};
@@ -11,7 +13,7 @@ use pomerium_authorize::{Outcome, check_internal};
 use super::judge::{self, Refused, Who};
 use super::reply::{self, Ending, Problem};
 use super::{Flow, Reply};
-use crate::body::RequestBody;
+use crate::body::{Limits, RequestBody, Watchdog};
 use crate::route::Route;
 use crate::router::InternalPath;
 use crate::shared::ControlContext;
@@ -74,26 +76,36 @@ async fn ask(flow: Box<Flow>, context: ControlContext) -> Reply {
     } = *flow;
     let kind = pomerium_web::negotiate::wants_local_reply(&parts.headers);
     parts.extensions.clear();
+    let read = exchange.snapshot.timeouts.read;
     let body = RequestBody::new(body, activity.clone()).boxed_unsync();
     let shared = conn.worker.shared.clone();
     let control = shared.control.clone();
     let incoming = Request::from_parts(parts, body);
     // A task of the control runtime: it runs to its end even when the client goes away, so that a
     // sign-in is never left half done.
-    let answering = shared
+    let mut answering = shared
         .control_runtime
         .spawn(async move { control.handle(incoming, context).await });
-    let mut response = match tokio::time::timeout(TIMEOUT, answering).await {
+    let limits = Limits {
+        request: Some(read.map_or(TIMEOUT, |read| read.min(TIMEOUT))),
+        response: Some(TIMEOUT),
+        ..Limits::default()
+    };
+    let mut watchdog = Watchdog::new(activity.clone(), limits);
+    let answered = std::future::poll_fn(|cx| match answering.poll_unpin(cx) {
+        Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+        Poll::Pending => watchdog.poll_expired(cx).map(Err),
+    });
+    let mut response = match answered.await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             tracing::error!(%error, "the control plane failed on a request");
             return reply::make(exchange, kind, Problem::ControlFailed);
         }
-        // A form that does not come is the client's debt.
-        Err(_) if !activity.is_request_received() => {
-            return reply::make(exchange, kind, Problem::ClientSlow("request_overall_timeout"));
+        Err(expired) => {
+            let problem = Problem::expired(expired, activity.is_request_received());
+            return reply::make(exchange, kind, problem);
         }
-        Err(_) => return reply::make(exchange, kind, Problem::UpstreamSlow("response_timeout")),
     };
     let snapshot = exchange.snapshot.clone();
     for (name, value) in &snapshot.response_headers {

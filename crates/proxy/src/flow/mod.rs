@@ -80,6 +80,7 @@ pub(crate) fn begin(conn: &Conn, request: Request<impl Into<ClientBody>>) -> Res
     exchange.judged(&request, &parts.headers);
     let upgrade = parts.extensions.remove::<OnUpgrade>();
     let activity = Activity::start(start, http_body::Body::is_end_stream(&body));
+    exchange.moves_by(activity.clone());
     let mut flow = Box::new(Flow {
         conn: conn.clone(),
         snapshot,
@@ -103,6 +104,11 @@ pub(crate) fn refuse(conn: &Conn, version: Version, refusal: &Refusal) -> Reply 
 }
 
 impl Flow {
+    /// Whether other requests share the connection.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.exchange.is_multiplexed()
+    }
+
     /// Answers the request.
     pub(crate) async fn dispatch(mut self: Box<Self>) -> Reply {
         if self.is_misdirected() {

@@ -161,7 +161,11 @@ fn first_untrusted(peer: IpAddr, hops: &[&str], rules: &Rules) -> IpAddr {
     client
 }
 
+/// An address, with or without a port: some load balancers write one.
 fn parse_ip(text: &str) -> Option<IpAddr> {
+    if let Ok(with_port) = text.parse::<SocketAddr>() {
+        return Some(with_port.ip().to_canonical());
+    }
     let bare = text
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'))

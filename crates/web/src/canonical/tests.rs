@@ -507,6 +507,38 @@ fn the_peer_is_the_client_unless_hops_say_otherwise() {
 }
 
 #[test]
+fn forms_of_a_forwarded_address() {
+    let rules = trusting("203.0.113.0/24", 0);
+    for (list, wanted) in [
+        ("192.0.2.7:51234", "192.0.2.7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("[2001:db8::7]:443", "2001:db8::7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("garbage, 192.0.2.7", "192.0.2.7"),
+        // What is no address ends the walk: further left only the client has written.
+        ("192.0.2.7, garbage", "203.0.113.9"),
+        ("192.0.2.7, unknown", "203.0.113.9"),
+        ("192.0.2.7, _hidden", "203.0.113.9"),
+        ("192.0.2.7, ", "203.0.113.9"),
+        ("192.0.2.7, 0300.0.2.7", "203.0.113.9"),
+        ("192.0.2.7, 192.0.2.8:x", "203.0.113.9"),
+        ("192.0.2.7, 192.0.2.8:70000", "203.0.113.9"),
+        ("192.0.2.7, fe80::1%eth0", "203.0.113.9"),
+        ("192.0.2.7, 203.0.113.1", "192.0.2.7"),
+        ("203.0.113.2, 203.0.113.1", "203.0.113.2"),
+        ("", "203.0.113.9"),
+    ] {
+        let (request, headers) = sent(&[("x-forwarded-for", list)], &rules);
+        assert_eq!(request.client_ip.to_string(), wanted, "{list}");
+        let external = headers
+            .get("x-envoy-external-address")
+            .map(|value| value.to_str().unwrap());
+        assert_eq!(external, Some(wanted), "{list}: one client for all");
+    }
+}
+
+#[test]
 fn trusted_proxies_are_skipped_from_the_right() {
     let mut rules = trusting("203.0.113.0/24", 0);
     rules.trusted.push("10.0.0.0/8".parse().unwrap());
