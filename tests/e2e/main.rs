@@ -18,6 +18,7 @@ mod mutual_tls;
 mod outliers;
 mod records;
 mod routing_cases;
+mod server_certificates;
 mod sign_in_options;
 mod streaming;
 mod timeouts;
