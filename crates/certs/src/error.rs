@@ -67,7 +67,7 @@ pub enum Problem {
     },
     /// Must-staple without a staple (spec proxy.md 1.3).
     #[error(
-        "the certificate demands OCSP stapling (must-staple), which is not offered: have it issued without that extension"
+        "the certificate demands OCSP stapling (must-staple), which is done only with `autocert` on: turn that on, or have it issued without that extension"
     )]
     MustStaple,
 }

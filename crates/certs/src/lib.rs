@@ -5,10 +5,13 @@
 //! [`LocalAuthority`] for a demo on one machine), and installing the latter where browsers look
 //! ([`trust`]).
 //!
-//! What must not live here: listeners, configuration keys, clocks (times come in as unix seconds).
+//! Certificates by ACME are kept by [`acme`] in a [`storage`], with their status from [`ocsp`].
+//!
+//! What must not live here: listeners, configuration keys, the clock of the machine (times come in).
 //!
 //! Start at [`CertStore`] and [`server_config`].
 
+pub mod acme;
 mod authority;
 pub mod client;
 mod derived;
@@ -16,9 +19,12 @@ mod error;
 mod files;
 mod load;
 mod make;
+pub mod ocsp;
 mod server;
+pub mod storage;
 mod store;
 pub mod trust;
+pub mod web;
 
 #[cfg(test)]
 mod handshake;
@@ -26,7 +32,7 @@ mod handshake;
 pub use authority::{AuthorityError, LocalAuthority};
 pub use derived::{DerivedAuthority, catch_all};
 pub use error::{CertError, Problem};
-pub use load::{LoadedCertificate, Validity, load_pair};
+pub use load::{LoadedCertificate, Validity, load_pair, load_pair_to_staple};
 pub use make::MakeError;
 pub use server::{Alpn, server_config, server_config_asking};
 pub use store::CertStore;

@@ -32,6 +32,7 @@ struct Facts {
     names: Vec<String>,
     not_before: i64,
     not_after: i64,
+    must_staple: bool,
 }
 
 /// How a certificate stands at a moment.
@@ -54,8 +55,25 @@ pub enum Validity {
 /// messages. An expired certificate loads: see [`LoadedCertificate::validity`].
 ///
 /// # Errors
-/// [`CertError`], which says what is wrong and what to do.
+/// [`CertError`], which says what is wrong and what to do. A certificate that demands stapling is an error too: see
+/// [`load_pair_to_staple`].
 pub fn load_pair(origin: &str, chain_pem: &[u8], key_pem: &[u8]) -> Result<LoadedCertificate, CertError> {
+    let loaded = load_pair_to_staple(origin, chain_pem, key_pem)?;
+    if loaded.must_staple() {
+        return Err(CertError::new(origin, Problem::MustStaple));
+    }
+    Ok(loaded)
+}
+
+/// As [`load_pair`], for those who care for the status that a must-staple certificate demands.
+///
+/// # Errors
+/// [`CertError`], which says what is wrong and what to do.
+pub fn load_pair_to_staple(
+    origin: &str,
+    chain_pem: &[u8],
+    key_pem: &[u8],
+) -> Result<LoadedCertificate, CertError> {
     let read = || {
         let chain = read_chain(chain_pem)?;
         let facts = read_facts(&chain[0])?;
@@ -123,6 +141,23 @@ impl LoadedCertificate {
         &self.key.cert
     }
 
+    /// Whether clients are told to refuse it without a status (RFC 7633).
+    #[must_use]
+    pub fn must_staple(&self) -> bool {
+        self.facts.must_staple
+    }
+
+    /// The same with this OCSP response in its handshakes, or with none.
+    #[must_use]
+    pub fn with_staple(&self, response: Option<Vec<u8>>) -> Self {
+        let mut key = CertifiedKey::clone(&self.key);
+        key.ocsp = response;
+        Self {
+            key: Arc::new(key),
+            ..self.clone()
+        }
+    }
+
     /// The form rustls takes.
     #[must_use]
     pub fn certified_key(&self) -> &Arc<CertifiedKey> {
@@ -185,13 +220,10 @@ fn contains(text: &[u8], needle: &[u8]) -> bool {
 fn read_facts(leaf: &CertificateDer<'_>) -> Result<Facts, Problem> {
     let bad = |reason: String| Problem::BadCertificate { number: 1, reason };
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| bad(error.to_string()))?;
-    if leaf
+    let must_staple = leaf
         .extensions()
         .iter()
-        .any(|extension| extension.oid.to_id_string() == TLS_FEATURE)
-    {
-        return Err(Problem::MustStaple);
-    }
+        .any(|extension| extension.oid.to_id_string() == TLS_FEATURE);
     let alternatives = leaf
         .subject_alternative_name()
         .map_err(|error| bad(error.to_string()))?;
@@ -213,6 +245,7 @@ fn read_facts(leaf: &CertificateDer<'_>) -> Result<Facts, Problem> {
         names,
         not_before: validity.not_before.timestamp(),
         not_after: validity.not_after.timestamp(),
+        must_staple,
     })
 }
 

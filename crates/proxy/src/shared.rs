@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request};
 use pomerium_api::clock::Clock;
 use pomerium_authorize::{AssertionSigner, IdentityHeaders, Principal, SessionResolver};
+use pomerium_certs::acme::Challenges;
 use pomerium_config::settings::RouteSettings;
 use pomerium_web::canonical::CanonicalRequest;
 
@@ -71,6 +72,8 @@ pub struct Shared {
     pub log: LogSink,
     /// Internal paths.
     pub control: Arc<dyn ControlPlane>,
+    /// What certificate authorities may ask at this moment.
+    pub challenges: Arc<Challenges>,
     /// Sign-in addresses.
     pub login: Arc<dyn LoginLinks>,
     /// Where the control plane runs.

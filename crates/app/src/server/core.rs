@@ -7,6 +7,7 @@ use anyhow::Context;
 use pomerium_api::clock::{Clock, SystemClock};
 use pomerium_api::synced::SyncedRecords;
 use pomerium_certs::DerivedAuthority;
+use pomerium_certs::acme::Challenges;
 use pomerium_config::settings::Settings;
 use pomerium_crypto::jwt::SigningKey;
 use prometheus::Registry;
@@ -45,6 +46,8 @@ pub struct Core {
     pub metrics_guard: Guards,
     /// State of every part.
     pub health: Arc<Health>,
+    /// What certificate authorities may ask at this moment.
+    pub challenges: Arc<Challenges>,
     /// Ends background tasks.
     pub stop: CancellationToken,
 }
@@ -90,6 +93,7 @@ impl Core {
             process,
             metrics_guard: Guards::default(),
             health,
+            challenges: Arc::default(),
             stop,
         })
     }

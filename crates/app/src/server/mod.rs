@@ -319,6 +319,7 @@ fn shared(
         log,
         control: Arc::clone(control) as Arc<dyn pomerium_proxy::ControlPlane>,
         login: Arc::clone(control) as Arc<dyn pomerium_proxy::LoginLinks>,
+        challenges: Arc::clone(&core.challenges),
         control_runtime: tokio::runtime::Handle::current(),
         tracer,
     })

@@ -4,11 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pomerium_certs::acme::Challenges;
 use pomerium_certs::client::{CertificateNames, Refused, Verdict};
 use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsAcceptor};
 
 use crate::client_tls::{Choice, ClientTls};
 use crate::worker::Worker;
@@ -16,21 +18,30 @@ use crate::worker::Worker;
 /// A finished handshake. The second is there when the client was asked for a certificate.
 pub(super) type Secured = (TlsStream<TcpStream>, Option<Arc<ClientTls>>);
 
-/// Takes a client through the handshake.
+/// Takes a client through the handshake. `None`: it was a certificate authority, and it has seen its challenge
+/// certificate (spec proxy.md 1.2).
 ///
 /// Where no host asks for certificates, the settings are known beforehand. Otherwise the whole ClientHello is read
 /// first, in however many pieces it comes.
-pub(super) async fn accept(worker: &Worker, socket: TcpStream, peer: SocketAddr) -> io::Result<Secured> {
+pub(super) async fn accept(worker: &Worker, socket: TcpStream, peer: SocketAddr) -> io::Result<Option<Secured>> {
     let configs = worker.tls.load_full();
-    if let Some(config) = configs.uniform() {
+    let challenged = worker.shared.challenges.is_awaited();
+    if let Some(config) = configs.uniform().filter(|_| !challenged) {
         let stream = TlsAcceptor::from(Arc::clone(config)).accept(socket).await?;
-        return Ok((stream, None));
+        return Ok(Some((stream, None)));
     }
     let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    if challenged && Challenges::is_challenge(&start.client_hello()) {
+        show_challenge(worker, start).await?;
+        return Ok(None);
+    }
+    if let Some(config) = configs.uniform() {
+        return Ok(Some((start.into_stream(Arc::clone(config)).await?, None)));
+    }
     let name = start.client_hello().server_name().map(str::to_owned);
     let Choice { config, demand } = configs.choose(name.as_deref());
     let Some(demand) = demand else {
-        return Ok((start.into_stream(config).await?, None));
+        return Ok(Some((start.into_stream(config).await?, None)));
     };
     let (config, refused) = if demand.is_strict() {
         let (config, refused) = demand.noting(&config).map_err(io::Error::other)?;
@@ -70,7 +81,18 @@ pub(super) async fn accept(worker: &Worker, socket: TcpStream, peer: SocketAddr)
             }
         }
     }
-    Ok((stream, Some(Arc::new(client))))
+    Ok(Some((stream, Some(Arc::new(client)))))
+}
+
+/// Shows the certificate of a challenge in flight, and ends the connection. No client certificate is asked for: the
+/// authority has none.
+async fn show_challenge(worker: &Worker, start: StartHandshake<TcpStream>) -> io::Result<()> {
+    let challenges = &worker.shared.challenges;
+    if !challenges.awaits(&start.client_hello()) {
+        return Err(io::Error::other("no order waits for a challenge of this name"));
+    }
+    let config = challenges.server_config().map_err(io::Error::other)?;
+    start.into_stream(config).await?.shutdown().await
 }
 
 const NOTHING: &str = "the client presented no certificate";

@@ -99,7 +99,9 @@ async fn serve_tls(
 ) {
     let handshake = handshake::accept(&worker, socket, addresses.0);
     let (stream, client) = match tokio::time::timeout(HANDSHAKE, handshake).await {
-        Ok(Ok(secured)) => secured,
+        Ok(Ok(Some(secured))) => secured,
+        // A certificate authority has looked at a challenge; such a connection never carries a request.
+        Ok(Ok(None)) => return,
         Ok(Err(error)) => {
             worker.shared.metrics.handshake_failures.inc();
             tracing::debug!(%error, peer = %addresses.0, "TLS handshake failed");

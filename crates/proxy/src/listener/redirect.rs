@@ -1,14 +1,16 @@
-//! The plain listener that sends everybody to https (spec proxy.md 1.5).
+//! The plain listener that sends everybody to https (spec proxy.md 1.5), and answers certificate authorities that look
+//! for a challenge in flight (HTTP-01).
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, LOCATION};
-use http::{HeaderValue, Request, Response, StatusCode, Version};
-use http_body_util::Empty;
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pomerium_certs::acme::{Challenges, HTTP_PATH};
 use pomerium_web::canonical::Authority;
 use tokio::net::TcpStream;
 
@@ -20,7 +22,11 @@ const HEAD: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 16 * 1024;
 
 pub(crate) async fn serve(worker: &Worker, socket: TcpStream) {
-    let service = hyper::service::service_fn(|request| async move { Ok::<_, Infallible>(answer(&request)) });
+    let challenges = &worker.shared.challenges;
+    let service = hyper::service::service_fn(|request| {
+        let response = answer(challenges, &request);
+        async move { Ok::<_, Infallible>(response) }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -35,20 +41,37 @@ pub(crate) async fn serve(worker: &Worker, socket: TcpStream) {
     }
 }
 
-fn answer(request: &Request<Incoming>) -> Response<Empty<Bytes>> {
-    redirect(
-        request.version(),
-        request.headers().get_all(HOST).iter(),
-        request.uri(),
-    )
+fn answer(challenges: &Challenges, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    challenge(challenges, request).unwrap_or_else(|| {
+        redirect(
+            request.version(),
+            request.headers().get_all(HOST).iter(),
+            request.uri(),
+        )
+    })
+}
+
+/// The answer to an HTTP-01 challenge (RFC 8555 section 8.3); anything that is not in flight is redirected.
+fn challenge(challenges: &Challenges, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+    let path = request.uri().path();
+    if request.method() != Method::GET || !path.starts_with(HTTP_PATH) {
+        return None;
+    }
+    let host = Authority::parse(request.headers().get(HOST)?.as_bytes()).ok()?;
+    let answer = challenges.http_answer(host.host(), path)?;
+    let mut response = Response::new(Full::from(answer));
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    Some(response)
 }
 
 fn redirect<'a>(
     version: Version,
     mut hosts: impl Iterator<Item = &'a HeaderValue>,
     uri: &http::Uri,
-) -> Response<Empty<Bytes>> {
-    let mut response = Response::new(Empty::new());
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
     response
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -2,6 +2,7 @@
 
 mod basics;
 mod bodies;
+mod challenges;
 mod drain;
 mod http3;
 mod identity;

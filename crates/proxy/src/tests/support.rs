@@ -202,6 +202,7 @@ impl Proxy {
         synced.wait_ready().await;
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
         let shared = Arc::new(Shared {
+            challenges: Arc::default(),
             sessions: SessionResolver::new(synced, broker, KEY),
             signer: AssertionSigner::new(Arc::new(SigningKey::random())),
             clock: Arc::new(ManualClock::new(

@@ -1,0 +1,409 @@
+//! Keeps certificates: loads what is stored, gets what is missing, renews what ends, staples what has a responder.
+//!
+//! One task owns all state ([`Keeper::run`]); what takes time runs in [`jobs`](super::jobs) and reports back. Start at
+//! `Keeper::run`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use pomerium_api::clock::Clock;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::challenges::Challenges;
+use super::entry::{Entry, Status};
+use super::jobs::{Done, Obtained, Tools};
+use super::options::Options;
+use super::{layout, schedule, stored};
+use crate::load::LoadedCertificate;
+use crate::ocsp::{OcspError, Staple, Subject};
+
+/// How often everything is looked over, whatever the plan (spec proxy.md 3).
+const CHECK: Duration = Duration::from_secs(600);
+/// Jobs at one time.
+const MAX_JOBS: usize = 8;
+/// Certificates that are read from the storage at one time.
+const READS: usize = 16;
+
+/// What is to be kept.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// By ACME; nothing is done without.
+    pub options: Option<Arc<Options>>,
+    /// Certificates from elsewhere, which get staples.
+    pub configured: Vec<LoadedCertificate>,
+}
+
+/// Learns what the keeper has.
+pub trait Observer: Send + Sync + 'static {
+    /// What is to be served from now on: certificates by ACME, with their staples, and the staples of configured
+    /// certificates by fingerprint.
+    fn changed(&self, served: Served);
+
+    /// A certificate was ordered; `renewal` when it replaces one.
+    fn ordered(&self, name: &str, renewal: bool);
+
+    /// What goes wrong at this moment, by name; empty when all is well.
+    fn failing(&self, failing: &BTreeMap<String, String>);
+}
+
+/// What is to be served.
+#[derive(Debug, Clone, Default)]
+pub struct Served {
+    /// By ACME, sorted by name.
+    pub certificates: Vec<LoadedCertificate>,
+    /// Of configured certificates: response by fingerprint.
+    pub staples: HashMap<String, Vec<u8>>,
+}
+
+/// The keeper.
+pub struct Keeper {
+    clock: Arc<dyn Clock>,
+    challenges: Arc<Challenges>,
+    observer: Arc<dyn Observer>,
+    plan: Plan,
+    entries: BTreeMap<String, Entry>,
+    statuses: HashMap<String, Status>,
+    failing: BTreeMap<String, String>,
+    jobs: JoinSet<Done>,
+}
+
+impl Keeper {
+    /// With nothing to do yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, challenges: Arc<Challenges>, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            clock,
+            challenges,
+            observer,
+            plan: Plan::default(),
+            entries: BTreeMap::new(),
+            statuses: HashMap::new(),
+            failing: BTreeMap::new(),
+            jobs: JoinSet::new(),
+        }
+    }
+
+    /// Takes a plan: loads what the storage has for it and serves that at once. Nothing is ordered here.
+    pub async fn adopt(&mut self, plan: Plan) {
+        let same = match (&self.plan.options, &plan.options) {
+            (Some(old), Some(new)) => {
+                old.directory == new.directory && Arc::ptr_eq(&old.storage, &new.storage)
+            }
+            _ => false,
+        };
+        let now = self.now();
+        let mut old = if same {
+            std::mem::take(&mut self.entries)
+        } else {
+            BTreeMap::new()
+        };
+        self.plan = plan;
+        self.entries.clear();
+        if let Some(options) = self.plan.options.clone() {
+            let (known, new): (Vec<_>, Vec<_>) = options
+                .names
+                .iter()
+                .cloned()
+                .partition(|name| old.contains_key(name));
+            for name in known {
+                if let Some(mut entry) = old.remove(&name) {
+                    entry.retry_at = entry
+                        .retry_at
+                        .min(entry.tried_at + schedule::AFTER_RELOAD)
+                        .max(now);
+                    self.entries.insert(name, entry);
+                }
+            }
+            self.load(&options, new).await;
+        }
+        self.failing.retain(|name, _| self.entries.contains_key(name));
+        self.follow_statuses().await;
+        self.tell();
+    }
+
+    async fn load(&mut self, options: &Arc<Options>, names: Vec<String>) {
+        let loads = names.into_iter().map(|name| async move {
+            let loaded = stored::load(options, &name).await;
+            (name, loaded)
+        });
+        let mut loads = stream::iter(loads).buffer_unordered(READS);
+        while let Some((name, loaded)) = loads.next().await {
+            let kept = loaded.unwrap_or_else(|error| {
+                tracing::error!(name, %error, "autocert: the storage cannot be read");
+                None
+            });
+            self.entries.insert(name, Entry::with(kept));
+        }
+    }
+
+    /// Works until `stop`. A new plan in `plans` is taken at once; jobs of the old one may finish.
+    pub async fn run(mut self, mut plans: watch::Receiver<Plan>, stop: CancellationToken) {
+        loop {
+            self.start_jobs();
+            let pause = self.pause();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = plans.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let plan = plans.borrow_and_update().clone();
+                    self.adopt(plan).await;
+                }
+                Some(done) = self.jobs.join_next() => match done {
+                    Ok(done) => self.finish(done).await,
+                    Err(error) => tracing::error!(%error, "autocert: a job ended half-way"),
+                },
+                () = tokio::time::sleep(pause) => self.tell(),
+            }
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.now().as_second()
+    }
+
+    fn start_jobs(&mut self) {
+        let Some(options) = self.plan.options.clone() else {
+            return;
+        };
+        let tools = Tools {
+            options,
+            clock: Arc::clone(&self.clock),
+            challenges: Arc::clone(&self.challenges),
+        };
+        let now = self.now();
+        for (name, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.running) {
+            if self.jobs.len() >= MAX_JOBS {
+                return;
+            }
+            if entry.due_at() <= now {
+                (entry.running, entry.tried_at) = (true, now);
+                self.jobs
+                    .spawn(tools.clone().obtain(name.clone(), entry.kept.clone()));
+            } else if let Some(kept) = entry
+                .kept
+                .clone()
+                .filter(|_| entry.ask_at().is_some_and(|at| at <= now))
+            {
+                entry.running = true;
+                self.jobs.spawn(tools.clone().suggest(name.clone(), kept));
+            }
+        }
+        for (fingerprint, status) in &mut self.statuses {
+            if self.jobs.len() >= MAX_JOBS {
+                return;
+            }
+            if !status.running && status.due_at() <= now {
+                status.running = true;
+                let job =
+                    tools
+                        .clone()
+                        .staple(fingerprint.clone(), status.subject.clone(), status.key.clone());
+                self.jobs.spawn(job);
+            }
+        }
+    }
+
+    /// Until the next thing is due.
+    fn pause(&self) -> Duration {
+        if self.plan.options.is_none() {
+            return CHECK;
+        }
+        let idle = self.entries.values().filter(|entry| !entry.running);
+        let names = idle
+            .flat_map(|entry| [Some(entry.due_at()), entry.ask_at()])
+            .flatten();
+        let idle = self.statuses.values().filter(|status| !status.running);
+        let next = names.chain(idle.map(Status::due_at)).min().unwrap_or(i64::MAX);
+        // What is due and does not run waits for a job to end.
+        let seconds = next.saturating_sub(self.now()).max(1);
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(1)).min(CHECK)
+    }
+
+    async fn finish(&mut self, done: Done) {
+        match done {
+            Done::Certificate(name, result) => self.finish_certificate(name, result).await,
+            Done::Suggestion(name, suggestion) => {
+                if let Some(entry) = self.entries.get_mut(&name) {
+                    entry.running = false;
+                    entry.suggestion = Some(suggestion);
+                }
+            }
+            Done::Staple(fingerprint, result) => self.finish_staple(&fingerprint, result),
+        }
+    }
+
+    async fn finish_certificate(&mut self, name: String, result: Result<Obtained, super::AcmeError>) {
+        let now = self.now();
+        let Some(entry) = self.entries.get_mut(&name) else {
+            return;
+        };
+        entry.running = false;
+        match result {
+            Ok(obtained) => {
+                let renewal = entry.kept.is_some();
+                let expires =
+                    jiff::Timestamp::from_second(obtained.certificate.not_after()).unwrap_or_default();
+                let fingerprint = obtained.certificate.fingerprint();
+                entry.obtained(obtained.certificate);
+                self.failing.remove(&name);
+                if obtained.ordered {
+                    tracing::info!(name, %expires, renewal, "autocert: a certificate was obtained");
+                    self.observer.ordered(&name, renewal);
+                } else {
+                    tracing::info!(name, %expires, "autocert: another process has obtained a certificate");
+                }
+                self.follow_statuses().await;
+                if let (Some(status), Some(staple)) = (self.statuses.get_mut(&fingerprint), obtained.staple) {
+                    status.staple = Some(staple);
+                }
+            }
+            Err(error) => {
+                entry.failed(now);
+                let next = jiff::Timestamp::from_second(entry.retry_at).unwrap_or_default();
+                let expires = entry.kept.as_ref().map(|kept| kept.not_after());
+                let expires = expires
+                    .and_then(|at| jiff::Timestamp::from_second(at).ok())
+                    .map(|at| at.to_string());
+                tracing::error!(
+                    name,
+                    %error,
+                    failures = entry.failures,
+                    next_attempt = %next,
+                    expires = expires.as_deref().unwrap_or("there is no certificate yet"),
+                    "autocert: a certificate could not be obtained; what there is stays in use"
+                );
+                self.failing.insert(name, error.to_string());
+            }
+        }
+        self.tell();
+    }
+
+    fn finish_staple(&mut self, fingerprint: &str, result: Result<Staple, OcspError>) {
+        let now = self.now();
+        let Some(status) = self.statuses.get_mut(fingerprint) else {
+            return;
+        };
+        status.running = false;
+        let names = self.names_of(fingerprint);
+        let Some(status) = self.statuses.get_mut(fingerprint) else {
+            return;
+        };
+        match result {
+            Ok(staple) => {
+                let revoked = staple.revoked;
+                (status.staple, status.failures, status.retry_at) = (Some(staple), 0, now + 1);
+                if revoked {
+                    tracing::error!(
+                        names = names.join(", "),
+                        "autocert: a certificate has been revoked; browsers will refuse it"
+                    );
+                    self.revoked(fingerprint);
+                }
+            }
+            Err(error) => {
+                status.failed(now);
+                tracing::warn!(names = names.join(", "), %error, "autocert: the status of a certificate cannot be had");
+            }
+        }
+        self.tell();
+    }
+
+    /// A revoked certificate of ours is renewed at once; one from elsewhere is its owner's business.
+    fn revoked(&mut self, fingerprint: &str) {
+        let of_this = |entry: &&mut Entry| {
+            entry
+                .kept
+                .as_ref()
+                .is_some_and(|kept| kept.fingerprint() == fingerprint)
+        };
+        if let Some(entry) = self.entries.values_mut().find(of_this) {
+            entry.revoked = true;
+        }
+    }
+
+    fn names_of(&self, fingerprint: &str) -> Vec<String> {
+        let found = self
+            .all()
+            .find(|certificate| certificate.fingerprint() == fingerprint);
+        found
+            .map(|certificate| certificate.names().to_vec())
+            .unwrap_or_default()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &LoadedCertificate> {
+        let kept = self.entries.values().filter_map(|entry| entry.kept.as_ref());
+        kept.chain(&self.plan.configured)
+    }
+
+    /// Begins to follow the status of new certificates, with what the storage has, and forgets that of old ones.
+    async fn follow_statuses(&mut self) {
+        let Some(options) = self.plan.options.clone() else {
+            self.statuses.clear();
+            return;
+        };
+        let now = self.now();
+        let wanted: HashMap<String, LoadedCertificate> = self
+            .all()
+            .map(|certificate| (certificate.fingerprint(), certificate.clone()))
+            .collect();
+        self.statuses
+            .retain(|fingerprint, _| wanted.contains_key(fingerprint));
+        for (fingerprint, certificate) in wanted {
+            if self.statuses.contains_key(&fingerprint) {
+                continue;
+            }
+            // Most certificates have no responder: nothing to staple then.
+            let Ok(subject) = Subject::of(certificate.chain()) else {
+                continue;
+            };
+            let first = certificate.names().first().map_or("", String::as_str);
+            let key = layout::staple(first, stored::chain_pem(certificate.chain()).as_bytes());
+            let stored = options.storage.get(&key).await.ok().flatten();
+            let staple = stored.and_then(|der| subject.verify(&der, now).ok());
+            let status = Status {
+                subject,
+                key,
+                staple,
+                failures: 0,
+                retry_at: 0,
+                running: false,
+            };
+            self.statuses.insert(fingerprint, status);
+        }
+    }
+
+    /// Tells the observer what is to be served now.
+    fn tell(&self) {
+        let now = self.now();
+        let staple = |certificate: &LoadedCertificate| {
+            let status = self.statuses.get(&certificate.fingerprint())?;
+            status.shown(now).map(|staple| staple.der.clone())
+        };
+        let certificates = self.entries.values().filter_map(|entry| {
+            let kept = entry.kept.as_ref()?;
+            let stapled = staple(kept);
+            let previous = entry
+                .previous
+                .as_ref()
+                .filter(|previous| previous.not_after() > now);
+            match (stapled, previous) {
+                (None, Some(previous)) if kept.must_staple() => Some(previous.with_staple(staple(previous))),
+                (stapled, _) => Some(kept.with_staple(stapled)),
+            }
+        });
+        let configured = self.plan.configured.iter();
+        let staples =
+            configured.filter_map(|certificate| Some((certificate.fingerprint(), staple(certificate)?)));
+        self.observer.changed(Served {
+            certificates: certificates.collect(),
+            staples: staples.collect(),
+        });
+        self.observer.failing(&self.failing);
+    }
+}
