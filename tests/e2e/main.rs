@@ -1,5 +1,6 @@
 //! End to end: the program as it is shipped, with real parts around it.
 
+mod acme;
 mod api_clients;
 mod assertion;
 mod browser_local;

@@ -24,6 +24,7 @@ mod limits;
 mod local_pages;
 mod login;
 mod mixed_logins;
+mod ocsp;
 mod open_redirects;
 mod paths;
 mod provider_lies;

@@ -18,6 +18,10 @@ const SECRETS: &str = "/run/secrets/";
 /// Writes the files that examples name into `folder`.
 fn write_secrets(folder: &Path) {
     fs::write(folder.join("idp"), "a client secret").unwrap();
+    let made = rcgen::generate_simple_self_signed(["docs.example.net".to_owned()]).unwrap();
+    fs::write(folder.join("fullchain.pem"), made.cert.pem()).unwrap();
+    fs::write(folder.join("acme-ca.pem"), made.cert.pem()).unwrap();
+    fs::write(folder.join("privkey.pem"), made.signing_key.serialize_pem()).unwrap();
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

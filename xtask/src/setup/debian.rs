@@ -32,10 +32,10 @@ const fn program(name: &'static str, package: &'static str, path: &'static str) 
     }
 }
 
-const fn service(name: &'static str, path: &'static str) -> Program {
+const fn service(name: &'static str, package: &'static str, path: &'static str) -> Program {
     Program {
         name,
-        package: name,
+        package,
         path,
         service: true,
     }
@@ -48,7 +48,7 @@ const FOR_TESTS: &[Program] = &[
     program("curl", "curl", "usr/bin/curl"),
     program("h2load", "nghttp2-client", "usr/bin/h2load"),
     program("openssl", "openssl", "usr/bin/openssl"),
-    service("haproxy", "usr/sbin/haproxy"),
+    service("haproxy", "haproxy", "usr/sbin/haproxy"),
     // Of systemd, which every Debian has, containers excepted: never started, only unpacked.
     Program {
         name: "systemd-socket-activate",
@@ -56,13 +56,16 @@ const FOR_TESTS: &[Program] = &[
         path: "usr/bin/systemd-socket-activate",
         service: true,
     },
+    program("pebble", "pebble", "usr/bin/pebble"),
+    program("pebble-challtestsrv", "pebble", "usr/bin/pebble-challtestsrv"),
+    service("knotd", "knot", "usr/sbin/knotd"),
 ];
 
 const FOR_BENCHES: &[Program] = &[
     program("h2load", "nghttp2-client", "usr/bin/h2load"),
     program("openssl", "openssl", "usr/bin/openssl"),
-    service("nginx", "usr/sbin/nginx"),
-    service("haproxy", "usr/sbin/haproxy"),
+    service("nginx", "nginx", "usr/sbin/nginx"),
+    service("haproxy", "haproxy", "usr/sbin/haproxy"),
 ];
 
 /// Installs what is missing for `purpose`.

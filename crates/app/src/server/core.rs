@@ -13,6 +13,7 @@ use pomerium_crypto::jwt::SigningKey;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
+use super::autocert::Autocert;
 use super::observed::Observed;
 use super::store::{self, Broker};
 use crate::handover::predecessor::Conversation;
@@ -48,6 +49,8 @@ pub struct Core {
     pub health: Arc<Health>,
     /// What certificate authorities may ask at this moment.
     pub challenges: Arc<Challenges>,
+    /// Certificates by ACME.
+    pub autocert: Autocert,
     /// Ends background tasks.
     pub stop: CancellationToken,
 }
@@ -60,6 +63,7 @@ impl Core {
         let shared = secret(settings.secrets.shared.expose(), "shared_secret")?;
         let registry = metrics::registry(settings)?;
         let process = ProcessMetrics::register(&registry)?;
+        let autocert = Autocert::new(&registry)?;
         let health = Arc::new(Health::default());
         let stop = CancellationToken::new();
         let waiting = before.is_some();
@@ -94,6 +98,7 @@ impl Core {
             metrics_guard: Guards::default(),
             health,
             challenges: Arc::default(),
+            autocert,
             stop,
         })
     }

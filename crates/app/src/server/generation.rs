@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use pomerium_authenticate::{Authenticate, Deps, HostCheck, State};
-use pomerium_certs::LoadedCertificate;
+use pomerium_certs::acme::Plan;
 use pomerium_config::settings::Settings;
 use pomerium_identity::ReqwestClient;
 use pomerium_proxy::Snapshot;
 
-use super::certificates;
+use super::certificates::Configured;
 use super::core::Core;
 
 /// Everything that is made from one version of the settings.
@@ -18,8 +18,10 @@ pub struct Generation {
     pub settings: Arc<Settings>,
     /// Routes, policy and rules for the data plane.
     pub snapshot: Arc<Snapshot>,
-    /// Server certificates in order of precedence.
-    pub certificates: Vec<LoadedCertificate>,
+    /// Server certificates.
+    pub certificates: Configured,
+    /// What to get by ACME.
+    pub plan: Plan,
     /// Sign-in.
     pub authenticate: Arc<Authenticate>,
 }
@@ -40,7 +42,8 @@ impl Generation {
                 .extend_from_slice(core.derived.ca_pem().as_bytes());
         }
         let snapshot = Arc::new(Snapshot::build(&settings, previous)?);
-        let certificates = certificates::load(&settings, core)?;
+        let certificates = Configured::load(&settings, core)?;
+        let plan = core.autocert.plan(&settings, &certificates)?;
         let http = ReqwestClient::new(&settings.extra_roots).context("certificate_authority")?;
         let hosts: HostCheck = {
             let snapshot = Arc::clone(&snapshot);
@@ -59,6 +62,7 @@ impl Generation {
             settings: Arc::new(settings),
             snapshot,
             certificates,
+            plan,
             authenticate,
         })
     }

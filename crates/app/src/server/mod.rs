@@ -3,6 +3,7 @@
 //! [`Server::start`] reads as the list of what is started, in order. What lives as long as the process is in
 //! [`core`], what a reload replaces in [`generation`].
 
+pub mod autocert;
 pub mod certificates;
 pub mod control;
 pub mod core;
@@ -31,11 +32,11 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use parking_lot::Mutex;
 use pomerium_authenticate::State;
 use pomerium_authorize::{AssertionSigner, SessionResolver};
-use pomerium_certs::CertStore;
 use pomerium_config::settings::Settings;
 use pomerium_identity::refresh::{RefreshDeps, RefreshSettings, Refresher};
 use pomerium_proxy::{Dataplane, Handed, LogSink, Metrics, Shared, Tracer};
 
+use self::certificates::Certificates;
 use self::control::Control;
 use self::core::Core;
 use self::listeners::Operators;
@@ -91,7 +92,7 @@ pub struct Server {
     core: Core,
     source: Source,
     dataplane: Dataplane,
-    certificates: Arc<CertStore>,
+    certificates: Arc<Certificates>,
     control: Arc<Control>,
     state: Arc<State>,
     sink: LogSink,
@@ -125,8 +126,9 @@ impl Server {
         let state = Arc::<State>::default();
         let (first, records_fault) = records::first(settings, &options.source, &core, &state)?;
         let settings = first.settings;
-        let certificates = Arc::new(CertStore::new(first.certificates));
-        expiry::watch(&core.registry, &certificates, &core.clock, &core.stop)?;
+        let certificates = Arc::new(Certificates::new(first.certificates));
+        core.autocert.start(first.plan, &core, &certificates).await;
+        expiry::watch(&core.registry, certificates.store(), &core.clock, &core.stop)?;
         let control = Arc::new(Control::new(first.authenticate));
         let metrics = Arc::new(Metrics::register(&core.registry)?);
         let sink = log_sink(&options.log_output, &metrics)?;
@@ -140,7 +142,7 @@ impl Server {
             &dataplane_options(&settings, options.workers),
             &handed,
             first.snapshot,
-            Arc::clone(&certificates),
+            Arc::clone(certificates.store()),
             shared,
         )
         .with_context(|| format!("address: cannot listen on {}", settings.listener.address))?;

@@ -71,7 +71,8 @@ impl Server {
         if let Err(error) = self.dataplane.listen(listeners) {
             tracing::error!(%error, "address: the listeners stay as they were");
         }
-        self.certificates.swap(next.certificates);
+        self.certificates.configure(next.certificates);
+        self.core.autocert.follow(next.plan);
         self.control.swap(next.authenticate);
         if let Some(guard) = guard {
             self.core.metrics_guard.set(guard);

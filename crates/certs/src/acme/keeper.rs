@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::challenges::Challenges;
 use super::entry::{Entry, Status};
+use super::error::AcmeError;
 use super::jobs::{Done, Obtained, Tools};
 use super::options::Options;
 use super::{layout, schedule, stored};
@@ -238,49 +239,61 @@ impl Keeper {
         }
     }
 
-    async fn finish_certificate(&mut self, name: String, result: Result<Obtained, super::AcmeError>) {
-        let now = self.now();
+    async fn finish_certificate(&mut self, name: String, result: Result<Obtained, AcmeError>) {
         let Some(entry) = self.entries.get_mut(&name) else {
             return;
         };
         entry.running = false;
         match result {
-            Ok(obtained) => {
-                let renewal = entry.kept.is_some();
-                let expires =
-                    jiff::Timestamp::from_second(obtained.certificate.not_after()).unwrap_or_default();
-                let fingerprint = obtained.certificate.fingerprint();
-                entry.obtained(obtained.certificate);
-                self.failing.remove(&name);
-                if obtained.ordered {
-                    tracing::info!(name, %expires, renewal, "autocert: a certificate was obtained");
-                    self.observer.ordered(&name, renewal);
-                } else {
-                    tracing::info!(name, %expires, "autocert: another process has obtained a certificate");
-                }
-                self.follow_statuses().await;
-                if let (Some(status), Some(staple)) = (self.statuses.get_mut(&fingerprint), obtained.staple) {
-                    status.staple = Some(staple);
-                }
-            }
-            Err(error) => {
-                entry.failed(now);
-                let next = jiff::Timestamp::from_second(entry.retry_at).unwrap_or_default();
-                let expires = entry.kept.as_ref().map(|kept| kept.not_after());
-                let expires = expires
-                    .and_then(|at| jiff::Timestamp::from_second(at).ok())
-                    .map(|at| at.to_string());
-                tracing::error!(
-                    name,
-                    %error,
-                    failures = entry.failures,
-                    next_attempt = %next,
-                    expires = expires.as_deref().unwrap_or("there is no certificate yet"),
-                    "autocert: a certificate could not be obtained; what there is stays in use"
-                );
-                self.failing.insert(name, error.to_string());
-            }
+            Ok(obtained) => self.obtained(&name, obtained).await,
+            Err(error) => self.failed(name, &error),
         }
+    }
+
+    async fn obtained(&mut self, name: &str, obtained: Obtained) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        let renewal = entry.kept.is_some();
+        let expires = moment(obtained.certificate.not_after());
+        let fingerprint = obtained.certificate.fingerprint();
+        entry.obtained(obtained.certificate);
+        self.failing.remove(name);
+        self.follow_statuses().await;
+        if let (Some(status), Some(staple)) = (self.statuses.get_mut(&fingerprint), obtained.staple) {
+            status.staple = Some(staple);
+        }
+        if obtained.ordered {
+            self.observer.ordered(name, renewal);
+        }
+        self.tell();
+        if obtained.ordered {
+            tracing::info!(name, expires, renewal, "autocert: a certificate was obtained");
+        } else {
+            tracing::info!(
+                name,
+                expires,
+                "autocert: another process has obtained a certificate"
+            );
+        }
+    }
+
+    fn failed(&mut self, name: String, error: &AcmeError) {
+        let now = self.now();
+        let Some(entry) = self.entries.get_mut(&name) else {
+            return;
+        };
+        entry.failed(now);
+        let ends = entry.kept.as_ref().map(|kept| moment(kept.not_after()));
+        tracing::error!(
+            name,
+            %error,
+            failures = entry.failures,
+            next_attempt = moment(entry.retry_at),
+            expires = ends.as_deref().unwrap_or("there is no certificate yet"),
+            "autocert: a certificate could not be obtained; what there is stays in use"
+        );
+        self.failing.insert(name, error.to_string());
         self.tell();
     }
 
@@ -406,4 +419,9 @@ impl Keeper {
         });
         self.observer.failing(&self.failing);
     }
+}
+
+/// For people.
+fn moment(unix: i64) -> String {
+    jiff::Timestamp::from_second(unix).map_or_else(|_| unix.to_string(), |at| at.to_string())
 }

@@ -125,8 +125,7 @@ pub(super) const GLOBAL: &[Key] = &[
         Kind::Object(AUTOCERT_DNS),
         "Certificates by DNS challenge, patterns included.",
     )
-    .nullable()
-    .not_built(),
+    .nullable(),
     Key::new("decision_listener", Kind::Free, "Decisions for other proxies.").not_built(),
     Key::new("audit", Kind::Free, "Audit stream.").not_built(),
     Key::new(

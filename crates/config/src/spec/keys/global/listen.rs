@@ -144,48 +144,40 @@ pub(super) const CERTIFICATES: &[Key] = &[
 ];
 
 pub(super) const AUTOCERT: &[Key] = &[
-    Key::new("autocert", Kind::Bool, "Certificates by ACME.")
-        .or("false")
-        .not_built(),
-    Key::new("autocert_ca", Kind::Text, "ACME directory.").not_built(),
-    Key::new("autocert_email", Kind::Text, "E-mail of the ACME account.").not_built(),
+    Key::new("autocert", Kind::Bool, "Certificates by ACME.").or("false"),
+    Key::new("autocert_ca", Kind::Text, "ACME directory."),
+    Key::new("autocert_email", Kind::Text, "E-mail of the ACME account."),
     Key::new(
         "autocert_use_staging",
         Kind::Bool,
         "Staging directory of Let's Encrypt.",
     )
-    .or("false")
-    .not_built(),
+    .or("false"),
     Key::new(
         "autocert_eab_key_id",
         Kind::Text,
         "Key id of an external account.",
-    )
-    .not_built(),
+    ),
     Key::new(
         "autocert_eab_mac_key",
         Kind::Text,
         "Key of an external account, base64url.",
-    )
-    .not_built(),
+    ),
     Key::new(
         "autocert_must_staple",
         Kind::Bool,
         "Ask for must-staple certificates.",
     )
-    .or("false")
-    .not_built(),
-    Key::new("autocert_dir", Kind::Text, "Folder or bucket of certificates.").not_built(),
+    .or("false"),
+    Key::new("autocert_dir", Kind::Text, "Folder or bucket of certificates."),
     Key::new(
         "autocert_trusted_ca",
         Kind::Text,
         "Trust roots of the ACME server, base64 of PEM.",
-    )
-    .not_built(),
+    ),
     Key::new(
         "autocert_trusted_ca_file",
         Kind::Text,
         "Trust roots of the ACME server, PEM file.",
-    )
-    .not_built(),
+    ),
 ];
