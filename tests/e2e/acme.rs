@@ -216,7 +216,7 @@ async fn an_account_that_was_opened_elsewhere() -> Result<()> {
         .log()
         .wait("a refusal", |line| line.contains("could not be obtained"))
         .await?;
-    assert!(said.contains("xternal account"), "{said}");
+    assert!(said.contains("externalAccountRequired"), "{said}");
 
     let env = with(builder, &pebble)
         .set("autocert_eab_key_id", "kid-1")
@@ -465,12 +465,8 @@ async fn responder(
         ])
         .args(["-port", &port.to_string(), "-ndays", "2", "-ignore_err"]);
     let program = Program::start(command)?;
-    let up = async {
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    within("the responder", up).await?;
+    let waiting = |line: &str| line.contains("waiting for OCSP client connections");
+    program.output().wait("the responder", waiting).await?;
     Ok(program)
 }
 
@@ -494,7 +490,9 @@ async fn stapled(env: &Environment, name: &str, root: &str) -> Result<Shown> {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    within("a staple", stapled).await?
+    let found = within("a staple", stapled).await.and_then(|found| found);
+    let said = env.log().all().into_iter().filter(|line| line.contains("autocert"));
+    found.with_context(|| said.collect::<Vec<_>>().join("\n"))
 }
 
 #[tokio::test]

@@ -1,28 +1,43 @@
 //! The bytes around a signature of a DNS message.
 
-use hickory_proto::op::{Header, Message, Query};
-use hickory_proto::rr::Record;
+use hickory_proto::op::{Header, Query};
 use hickory_proto::rr::rdata::TSIG;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};
 
-/// Where the signature begins, and the signature. It is the last record, or there is none.
-pub(super) fn signature(bytes: &[u8]) -> Option<(usize, Box<Record<TSIG>>)> {
+/// A signature, and where it begins.
+pub(super) struct Signature {
+    pub start: usize,
+    /// Of the key.
+    pub name: Name,
+    pub tsig: TSIG,
+}
+
+/// The signature of a message. It is the last record, or there is none (RFC 8945 section 5.1).
+pub(super) fn signature(bytes: &[u8]) -> Option<Signature> {
     let mut decoder = BinDecoder::new(bytes);
-    let header = Header::read(&mut decoder).ok()?;
-    let (counts, code) = (header.counts, header.metadata.op_code);
+    let counts = Header::read(&mut decoder).ok()?.counts;
     for _ in 0..counts.queries {
         Query::read(&mut decoder).ok()?;
     }
-    let records = usize::from(counts.answers) + usize::from(counts.authorities);
-    Message::read_records(&mut decoder, records, false, code).ok()?;
-    let before = usize::from(counts.additionals).checked_sub(1)?;
-    let (_, _, early) = Message::read_records(&mut decoder, before, true, code).ok()?;
-    if early.is_some() {
-        return None;
+    let additionals = usize::from(counts.additionals).checked_sub(1)?;
+    let before = usize::from(counts.answers) + usize::from(counts.authorities) + additionals;
+    for _ in 0..before {
+        let record = Record::<RData>::read(&mut decoder).ok()?;
+        if record.record_type() == RecordType::TSIG {
+            return None;
+        }
     }
     let start = bytes.len() - decoder.len();
-    let (_, _, signature) = Message::read_records(&mut decoder, 1, true, code).ok()?;
-    Some((start, signature?))
+    let record = Record::<RData>::read(&mut decoder).ok()?;
+    match record.data {
+        RData::TSIG(tsig) if decoder.is_empty() => Some(Signature {
+            start,
+            name: record.name,
+            tsig,
+        }),
+        _ => None,
+    }
 }
 
 /// The message as it was before the signature was added: `unsigned` is all in front of it.

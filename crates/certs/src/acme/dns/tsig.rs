@@ -7,7 +7,7 @@ use hickory_proto::rr::rdata::TSIG;
 use hickory_proto::rr::rdata::tsig::{TsigAlgorithm, make_tsig_record, message_tbs};
 use hickory_proto::serialize::binary::BinEncoder;
 
-use super::message;
+use super::message::{self, Signature};
 use crate::acme::options::TsigKey;
 
 /// How far the clocks may differ, in seconds.
@@ -57,12 +57,11 @@ impl Signer {
 
     /// Checks the signature of an answer to the request with `request_mac` (RFC 8945 section 5.3).
     pub(super) fn verify(&self, answer: &[u8], request_mac: &[u8], now_unix: u64) -> Result<(), String> {
-        let (start, record) = message::signature(answer).ok_or("it is not signed")?;
-        let tsig = &record.data;
+        let Signature { start, name, tsig } = message::signature(answer).ok_or("it is not signed")?;
         if let Some(error) = &tsig.error {
             return Err(format!("the server does not take our signature: {error:?}"));
         }
-        if record.name.to_lowercase() != self.name || tsig.algorithm != self.algorithm {
+        if name.to_lowercase() != self.name || tsig.algorithm != self.algorithm {
             return Err("it is signed with another key".into());
         }
         let mut covered = Vec::with_capacity(answer.len() + 128);
@@ -71,7 +70,7 @@ impl Signer {
         covered.extend_from_slice(&message::without_last(&answer[..start], tsig.oid));
         let mut variables = Vec::new();
         let mut encoder = BinEncoder::new(&mut variables);
-        tsig.emit_tsig_for_mac(&mut encoder, &record.name)
+        tsig.emit_tsig_for_mac(&mut encoder, &name)
             .map_err(|error| error.to_string())?;
         covered.extend_from_slice(&variables);
         hmac::verify(&self.key, &covered, &tsig.mac).map_err(|_| "its signature is wrong")?;
