@@ -38,15 +38,12 @@ async fn look(env: &Environment, pebble: &Pebble, name: &str) -> Result<Shown> {
     shown(env.address(), name, &pebble.root_pem().await?).await
 }
 
-fn stored(env: &Environment, name: &str, kind: &str) -> PathBuf {
+fn stored(env: &Environment, name: &str, kind: &str) -> Result<PathBuf> {
     let certificates = env.folder().join("data/autocert/certificates");
-    let authority = std::fs::read_dir(&certificates)
-        .unwrap()
+    let authority = std::fs::read_dir(certificates)?
         .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    authority.join(name).join(format!("{name}.{kind}"))
+        .context("no authority")??;
+    Ok(authority.path().join(name).join(format!("{name}.{kind}")))
 }
 
 #[tokio::test]
@@ -66,12 +63,12 @@ async fn tls_alpn_on_the_main_listener_and_a_restart_orders_nothing() -> Result<
     assert!(!look(&env, &pebble, "other.example.com").await?.trusted);
 
     for kind in ["crt", "key", "json"] {
-        let mode = std::fs::metadata(stored(&env, "app.example.com", kind))?
+        let mode = std::fs::metadata(stored(&env, "app.example.com", kind)?)?
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600, "{kind}");
     }
-    let key = std::fs::read_to_string(stored(&env, "app.example.com", "key"))?;
+    let key = std::fs::read_to_string(stored(&env, "app.example.com", "key")?)?;
     assert!(
         env.log()
             .all()
@@ -153,7 +150,7 @@ async fn a_wildcard_by_a_program_that_publishes_records() -> Result<()> {
     obtained(&env, "*.example.com").await?;
     let any = look(&env, &pebble, "any.example.com").await?;
     assert!(any.trusted);
-    assert!(stored(&env, "wildcard_.example.com", "crt").is_file());
+    assert!(stored(&env, "wildcard_.example.com", "crt")?.is_file());
     Ok(())
 }
 
@@ -491,7 +488,11 @@ async fn stapled(env: &Environment, name: &str, root: &str) -> Result<Shown> {
         }
     };
     let found = within("a staple", stapled).await.and_then(|found| found);
-    let said = env.log().all().into_iter().filter(|line| line.contains("autocert"));
+    let said = env
+        .log()
+        .all()
+        .into_iter()
+        .filter(|line| line.contains("autocert"));
     found.with_context(|| said.collect::<Vec<_>>().join("\n"))
 }
 
@@ -517,7 +518,7 @@ async fn a_status_is_stapled_and_a_revoked_certificate_is_replaced() -> Result<(
     env.kill().await?;
 
     let folder = tempfile::tempdir()?;
-    let chain = stored(&env, "app.example.com", "crt").display().to_string();
+    let chain = stored(&env, "app.example.com", "crt")?.display().to_string();
     let serial = openssl(folder.path(), &["x509", "-in", &chain, "-noout", "-serial"]).await?;
     let serial = serial.trim().trim_start_matches("serial=").to_owned();
     let (issuer, key) = pebble.intermediate().await?;
