@@ -132,7 +132,8 @@ impl Parts {
             }
         });
         let mut all: Vec<_> = configured
-            .chain(self.served.certificates.iter().cloned()).chain(self.configured.derived.clone())
+            .chain(self.served.certificates.iter().cloned())
+            .chain(self.configured.derived.clone())
             .collect();
         if let Some(generated) = &self.configured.generated
             && (generated.always || all.is_empty())

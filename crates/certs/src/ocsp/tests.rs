@@ -14,7 +14,9 @@ const RESPONDER: [u8; 24] = [
 fn chain(with_responder: bool) -> Vec<CertificateDer<'static>> {
     let (issuer_key, leaf_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let mut issuer = CertificateParams::new(Vec::new()).unwrap();
-    issuer.distinguished_name.push(rcgen::DnType::CommonName, "issuer");
+    issuer
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "issuer");
     let issuer_certificate = issuer.self_signed(&issuer_key).unwrap();
     let mut leaf = CertificateParams::new(vec!["a.example.com".to_owned()]).unwrap();
     if with_responder {

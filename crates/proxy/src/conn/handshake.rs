@@ -23,7 +23,11 @@ pub(super) type Secured = (TlsStream<TcpStream>, Option<Arc<ClientTls>>);
 ///
 /// Where no host asks for certificates, the settings are known beforehand. Otherwise the whole ClientHello is read
 /// first, in however many pieces it comes.
-pub(super) async fn accept(worker: &Worker, socket: TcpStream, peer: SocketAddr) -> io::Result<Option<Secured>> {
+pub(super) async fn accept(
+    worker: &Worker,
+    socket: TcpStream,
+    peer: SocketAddr,
+) -> io::Result<Option<Secured>> {
     let configs = worker.tls.load_full();
     let challenged = worker.shared.challenges.is_awaited();
     if let Some(config) = configs.uniform().filter(|_| !challenged) {
