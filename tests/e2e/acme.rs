@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use pomerium_testing::{
-    Authority, Client, ClientOptions, Environment, EnvironmentBuilder, NameServer, Pebble, PebbleOptions,
+    Authority, Client, ClientOptions, Environment, EnvironmentBuilder, Pebble, PebbleOptions, PrimaryServer,
     Program, RenewalWindow, Route, Shown, lease, shown, tools, within,
 };
 use serde_json::json;
@@ -156,7 +156,7 @@ async fn a_wildcard_by_a_program_that_publishes_records() -> Result<()> {
 
 #[tokio::test]
 async fn a_wildcard_by_dynamic_update() -> Result<()> {
-    let names = NameServer::start().await?;
+    let names = PrimaryServer::start().await?;
     let pebble = Pebble::start(&PebbleOptions {
         name_server: Some(names.address()),
         ..PebbleOptions::default()
@@ -164,7 +164,7 @@ async fn a_wildcard_by_dynamic_update() -> Result<()> {
     .await?;
     let dns = |secret: &str| {
         json!({
-            "provider": "rfc2136", "server": names.address().to_string(), "key_name": NameServer::KEY_NAME,
+            "provider": "rfc2136", "server": names.address().to_string(), "key_name": PrimaryServer::KEY_NAME,
             "secret": secret, "propagation": "10s", "ttl": "60s"
         })
     };
@@ -186,7 +186,7 @@ async fn a_wildcard_by_dynamic_update() -> Result<()> {
     assert!(!look(&refused, &pebble, "any.example.com").await?.trusted);
 
     let env = with(Environment::builder()?, &pebble)
-        .set("autocert_dns", dns(NameServer::KEY))
+        .set("autocert_dns", dns(PrimaryServer::KEY))
         .route(route("*"))
         .start()
         .await?;

@@ -10,13 +10,13 @@ use crate::{Port, Program, lease, tools};
 
 /// A running primary server of `example.com`. Ends when dropped.
 #[derive(Debug)]
-pub struct NameServer {
+pub struct PrimaryServer {
     program: Program,
     port: Port,
     _folder: TempDir,
 }
 
-impl NameServer {
+impl PrimaryServer {
     /// The name of its key.
     pub const KEY_NAME: &str = "acme-update";
     /// The key, base64.
@@ -26,7 +26,7 @@ impl NameServer {
     ///
     /// # Errors
     /// The program is missing or does not start.
-    pub async fn start() -> Result<NameServer> {
+    pub async fn start() -> Result<PrimaryServer> {
         let folder = tempfile::tempdir()?;
         let port = lease()?;
         let root = folder.path().display().to_string();
@@ -58,7 +58,7 @@ impl NameServer {
                 line.contains("example.com") && line.contains("loaded")
             })
             .await?;
-        Ok(NameServer {
+        Ok(PrimaryServer {
             program,
             port,
             _folder: folder,
