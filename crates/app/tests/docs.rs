@@ -18,6 +18,10 @@ const SECRETS: &str = "/run/secrets/";
 /// Writes the files that examples name into `folder`.
 fn write_secrets(folder: &Path) {
     fs::write(folder.join("idp"), "a client secret").unwrap();
+    let program = folder.join("publish-record");
+    fs::write(&program, "#!/bin/sh\n").unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let made = rcgen::generate_simple_self_signed(["docs.example.net".to_owned()]).unwrap();
     fs::write(folder.join("fullchain.pem"), made.cert.pem()).unwrap();
     fs::write(folder.join("acme-ca.pem"), made.cert.pem()).unwrap();
