@@ -254,7 +254,7 @@ async fn an_authority_that_is_not_trusted_gets_no_order() -> Result<()> {
         .wait("a refusal", |line| line.contains("could not be obtained"))
         .await?;
     assert!(
-        said.contains("certificate") && said.contains("next_attempt"),
+        said.contains("UnknownIssuer") && said.contains("next-attempt"),
         "{said}"
     );
     assert_eq!(pebble.orders(), 0);
