@@ -7,7 +7,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo did not say where the package is")?;
     let root = std::path::Path::new(&package).join("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
-    let typed = protox::compile(["session.proto", "user.proto", "databroker.proto"], [&root])?;
+    let typed = protox::compile(
+        ["session.proto", "user.proto", "databroker.proto", "device.proto"],
+        [&root],
+    )?;
     // Through bytes, because the two crates may use different versions of the descriptor type.
     let set = prost_types::FileDescriptorSet::decode(typed.encode_to_vec().as_slice())?;
     prost_build::Config::new().bytes(["."]).compile_fds(set)?;

@@ -18,6 +18,10 @@ pub mod pb {
     pub mod user {
         include!(concat!(env!("OUT_DIR"), "/user.rs"));
     }
+    /// Package `pomerium.device`.
+    pub mod device {
+        include!(concat!(env!("OUT_DIR"), "/pomerium.device.rs"));
+    }
     /// Package `databroker`.
     pub mod databroker {
         include!(concat!(env!("OUT_DIR"), "/databroker.rs"));

@@ -38,6 +38,9 @@ macro_rules! record_message {
 record_message!(pb::session::Session, "session.Session");
 record_message!(pb::user::User, "user.User");
 record_message!(pb::user::ServiceAccount, "user.ServiceAccount");
+record_message!(pb::device::Type, "pomerium.device.Type");
+record_message!(pb::device::Enrollment, "pomerium.device.Enrollment");
+record_message!(pb::device::Credential, "pomerium.device.Credential");
 
 /// The live record that holds `message`.
 pub fn to_record<M: RecordMessage>(message: &M) -> Record {

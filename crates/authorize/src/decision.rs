@@ -9,9 +9,15 @@ pub enum Outcome {
     Allow,
     /// Nobody is signed in, and that stands in the way: to the login, or 401 where a redirect makes no sense.
     Login,
+    /// The session has shown no device of the type the policy wants: to the enrolment, or 401 where a redirect
+    /// makes no sense.
+    Device,
+    /// Somebody is signed in, but not recently or strongly enough for the policy: to a fresh login, or 401 where a
+    /// redirect makes no sense.
+    StepUp,
     /// Refused.
     Denied {
-        /// 403, 404 or 495.
+        /// 403, 404, 450 or 495.
         status: u16,
         /// Wire-visible reason text.
         text: &'static str,
@@ -28,6 +34,11 @@ impl Outcome {
     pub const CLIENT_CERTIFICATE: Outcome = Outcome::Denied {
         status: 495,
         text: "a valid client certificate is required to access this page",
+    };
+    /// 450: the device the session has shown does not meet the policy.
+    pub const DEVICE: Outcome = Outcome::Denied {
+        status: 450,
+        text: "your device fails to meet the requirements necessary to access this page, please contact your administrator for assistance",
     };
     /// 404.
     pub const NOT_FOUND: Outcome = Outcome::Denied {
@@ -58,14 +69,15 @@ impl From<Evaluation> for Decision {
     /// would not help.
     fn from(evaluation: Evaluation) -> Self {
         let Evaluation { allow, deny } = evaluation;
+        let wanted = |reason| allow.reasons.union(deny.reasons).contains(reason);
         let outcome = if lacks_certificate(deny.reasons) {
             Outcome::CLIENT_CERTIFICATE
-        } else if allow
-            .reasons
-            .union(deny.reasons)
-            .contains(Reason::UserUnauthenticated)
-        {
+        } else if wanted(Reason::UserUnauthenticated) {
             Outcome::Login
+        } else if wanted(Reason::AuthenticationRequired) {
+            Outcome::StepUp
+        } else if wanted(Reason::DeviceUnauthenticated) {
+            Outcome::Device
         } else if deny.value {
             denied(deny.reasons)
         } else if allow.value {
@@ -82,7 +94,9 @@ fn lacks_certificate(reasons: ReasonSet) -> bool {
 }
 
 fn denied(reasons: ReasonSet) -> Outcome {
-    if reasons.contains(Reason::RouteNotFound) {
+    if reasons.contains(Reason::DeviceUnauthorized) {
+        Outcome::DEVICE
+    } else if reasons.contains(Reason::RouteNotFound) {
         Outcome::NOT_FOUND
     } else if lacks_certificate(reasons) {
         Outcome::CLIENT_CERTIFICATE

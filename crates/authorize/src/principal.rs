@@ -142,6 +142,7 @@ impl Principal {
             user_id: user_id.clone(),
             email: email.clone(),
             claims,
+            ..Subject::default()
         };
         let name = session_over_user(&session_claims, &user_claims, "name").map(crate::claims::joined);
         Self {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -23,6 +24,77 @@ pub struct Subject {
     pub email: String,
     /// Claims of the session overlaid by those of the user record: for one name, the user's values win.
     pub claims: Claims,
+    /// The groups the person is in.
+    pub groups: Groups,
+    /// The devices this session has shown, in the order it showed them.
+    pub devices: Vec<Device>,
+    /// When and how the person signed in.
+    pub authentication: Authentication,
+}
+
+/// Groups and where they were read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Groups {
+    /// Where from.
+    pub source: GroupSource,
+    /// The groups, in the order of the source.
+    pub all: Vec<Group>,
+}
+
+/// Where groups were read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GroupSource {
+    /// Nothing is known: neither does the directory know the person, nor does a claim name groups.
+    #[default]
+    Unknown,
+    /// The directory record of the user; it counts even when it names no group.
+    Directory,
+    /// The claim that stands in where there is no directory record.
+    Claim,
+}
+
+impl GroupSource {
+    /// For logs and pages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            GroupSource::Unknown => "unknown",
+            GroupSource::Directory => "directory",
+            GroupSource::Claim => "claim",
+        }
+    }
+}
+
+/// One group. Groups of a claim have an id only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Group {
+    /// Id.
+    pub id: String,
+    /// Name, empty when the group has no record or no name.
+    pub name: String,
+    /// E-mail, likewise.
+    pub email: String,
+}
+
+/// A device credential of a session, with what its records say (spec policy.md 4, authentication.md 16.4).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Device type, such as `any`.
+    pub type_id: String,
+    /// Id of the credential record; `None` when there is no such record.
+    pub credential_id: Option<String>,
+    /// Who approved the enrollment, empty while nobody has; `None` when there is no enrollment record.
+    pub approved_by: Option<String>,
+}
+
+/// When and how somebody proved who they are, as the identity provider says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Authentication {
+    /// When; `None` is unknown, and never recent enough.
+    pub at: Option<jiff::Timestamp>,
+    /// Authentication context class (claim `acr`), empty when unknown.
+    pub acr: String,
+    /// Methods (claim `amr`, RFC 8176).
+    pub amr: Vec<String>,
 }
 
 impl Subject {
@@ -82,15 +154,76 @@ pub struct HttpInput<'a> {
     pub client_certificate: ClientCertificate<'a>,
 }
 
-/// Everything one evaluation looks at.
+/// The facts of an SSH login (spec policy.md 6.1).
+#[derive(Debug, Clone, Copy)]
+pub struct SshInput<'a> {
+    /// Name to log in as.
+    pub username: &'a str,
+    /// Public key or certificate offered, in wire format; empty when there is none.
+    pub public_key: &'a [u8],
+}
+
+/// The facts of a request to an MCP server (spec policy.md 18).
+#[derive(Debug, Clone, Copy)]
+pub struct McpInput<'a> {
+    /// JSON-RPC method.
+    pub method: &'a str,
+    /// Name of the tool for `tools/call`; `None` when it is another method.
+    pub tool: Option<&'a str>,
+}
+
+/// Records beyond those of the subject, such as external data. No I/O.
+pub trait RecordLookup: Send + Sync {
+    /// The record of `kind` with this id, as JSON.
+    fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>>;
+
+    /// The record of `kind` with the smallest network (`$index.cidr`) that contains `address`, as JSON.
+    fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>>;
+}
+
+/// No records.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoRecords;
+
+impl RecordLookup for NoRecords {
+    fn by_id(&self, _kind: &str, _id: &str) -> Option<Arc<Value>> {
+        None
+    }
+
+    fn by_address(&self, _kind: &str, _address: IpAddr) -> Option<Arc<Value>> {
+        None
+    }
+}
+
+/// Everything one evaluation looks at. Start with [`Input::new`].
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
     /// Who asks; absent when nobody is signed in.
     pub subject: Option<&'a Subject>,
     /// What is asked.
     pub http: HttpInput<'a>,
+    /// The login, when it is one by SSH.
+    pub ssh: Option<SshInput<'a>>,
+    /// The call, when it is one to an MCP server.
+    pub mcp: Option<McpInput<'a>>,
+    /// Further records.
+    pub records: &'a dyn RecordLookup,
     /// When.
     pub now: jiff::Timestamp,
+}
+
+impl<'a> Input<'a> {
+    /// An HTTP request, without further records.
+    pub fn new(subject: Option<&'a Subject>, http: HttpInput<'a>, now: jiff::Timestamp) -> Self {
+        Self {
+            subject,
+            http,
+            ssh: None,
+            mcp: None,
+            records: &NoRecords,
+            now,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,10 @@ mod value;
 pub use certificate::{CertificateFacts, CertificateTrust, ClientCertificate};
 pub use compile::CompileError;
 pub use criteria::{BUILT, NOT_BUILT};
-pub use input::{Claims, HeaderLookup, HttpInput, Input, NoHeaders, Subject};
+pub use input::{
+    Authentication, Claims, Device, Group, GroupSource, Groups, HeaderLookup, HttpInput, Input, McpInput,
+    NoHeaders, NoRecords, RecordLookup, SshInput, Subject,
+};
 pub use merge::{RouteRules, merge};
 pub use program::{Denial, Evaluation, Program, Verdict};
 pub use reason::{Reason, ReasonSet};

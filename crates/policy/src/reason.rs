@@ -29,6 +29,10 @@ macro_rules! reasons {
 reasons! {
     /// `accept` always holds.
     Accept = "accept",
+    /// The sign-in is recent and strong enough.
+    AuthenticationOk = "authentication-ok",
+    /// The sign-in is too old or too weak; leads to a fresh one.
+    AuthenticationRequired = "authentication-required",
     /// The claim matched.
     ClaimOk = "claim-ok",
     /// The claim did not match.
@@ -41,6 +45,20 @@ reasons! {
     ClientCertificateUnauthorized = "client-certificate-unauthorized",
     /// A CORS preflight.
     CorsRequest = "cors-request",
+    /// The moment lies between the dates.
+    DateOk = "date-ok",
+    /// The moment lies outside the dates.
+    DateUnauthorized = "date-unauthorized",
+    /// The day is listed.
+    DayOfWeekOk = "day-of-week-ok",
+    /// The day is not listed.
+    DayOfWeekUnauthorized = "day-of-week-unauthorized",
+    /// The device meets the conditions.
+    DeviceOk = "device-ok",
+    /// The session has shown no such device; leads to the enrolment.
+    DeviceUnauthenticated = "device-unauthenticated",
+    /// The device does not meet the conditions.
+    DeviceUnauthorized = "device-unauthorized",
     /// The e-mail domain matched.
     DomainOk = "domain-ok",
     /// The e-mail domain did not match.
@@ -49,6 +67,10 @@ reasons! {
     EmailOk = "email-ok",
     /// The e-mail did not match.
     EmailUnauthorized = "email-unauthorized",
+    /// The groups matched.
+    GroupsOk = "groups-ok",
+    /// The groups did not match.
+    GroupsUnauthorized = "groups-unauthorized",
     /// The method matched.
     HttpMethodOk = "http-method-ok",
     /// The method did not match.
@@ -59,10 +81,20 @@ reasons! {
     HttpPathUnauthorized = "http-path-unauthorized",
     /// A client certificate was presented that is not valid for the route.
     InvalidClientCertificate = "invalid-client-certificate",
+    /// Not a call of an MCP tool.
+    McpNotAToolCall = "mcp-not-a-tool-call",
+    /// The MCP tool matched.
+    McpToolMatch = "mcp-tool-match",
+    /// The MCP tool did not match.
+    McpToolNoMatch = "mcp-tool-no-match",
     /// Not a CORS preflight.
     NonCorsRequest = "non-cors-request",
     /// A path of Pomerium's own, which no policy judges.
     PomeriumRoute = "pomerium-route",
+    /// The record matched.
+    RecordOk = "record-ok",
+    /// The record did not match, or there is none.
+    RecordUnauthorized = "record-unauthorized",
     /// `reject` never holds.
     Reject = "reject",
     /// No route answers to the request.
@@ -71,6 +103,18 @@ reasons! {
     SourceIpOk = "source-ip-ok",
     /// The client address is in no listed network.
     SourceIpUnauthorized = "source-ip-unauthorized",
+    /// The SSH key is listed, or signed by a listed authority.
+    SshPublickeyOk = "ssh-publickey-ok",
+    /// The SSH key is not.
+    SshPublickeyUnauthorized = "ssh-publickey-unauthorized",
+    /// The SSH user name matched.
+    SshUsernameOk = "ssh-username-ok",
+    /// The SSH user name did not match.
+    SshUsernameUnauthorized = "ssh-username-unauthorized",
+    /// The time of the day lies between the limits.
+    TimeOfDayOk = "time-of-day-ok",
+    /// The time of the day lies outside the limits.
+    TimeOfDayUnauthorized = "time-of-day-unauthorized",
     /// The user matched.
     UserOk = "user-ok",
     /// Nobody is signed in; leads to the login.

@@ -49,6 +49,7 @@ fn subject() -> Subject {
             ("groups".into(), vec![json!("dev"), json!("admin")]),
             ("level".into(), vec![json!(3.0)]),
         ]),
+        ..Subject::default()
     }
 }
 
@@ -58,11 +59,7 @@ fn program(policy: Value) -> Program {
 
 fn run(policy: Value, subject: Option<&Subject>, http: HttpInput<'_>) -> Evaluation {
     let program = program(policy);
-    let input = Input {
-        subject,
-        http,
-        now: jiff::Timestamp::UNIX_EPOCH,
-    };
+    let input = Input::new(subject, http, jiff::Timestamp::UNIX_EPOCH);
     let evaluation = program.evaluate(&input);
     let tree = program.explain(&input);
     assert_eq!(
@@ -114,11 +111,7 @@ fn groups_without_criteria_are_not_there() {
     let mut policy = Policy::parse(&json!({"allow": {"and": [{"accept": true}]}})).unwrap();
     policy.rules[0].groups[0].criteria.clear();
     let program = Program::compile(&policy).unwrap();
-    let input = Input {
-        subject: None,
-        http: http(),
-        now: jiff::Timestamp::UNIX_EPOCH,
-    };
+    let input = Input::new(None, http(), jiff::Timestamp::UNIX_EPOCH);
     assert!(!program.evaluate(&input).allow.value);
 }
 
@@ -275,11 +268,8 @@ fn a_preflight_needs_method_and_both_headers() {
 #[test]
 fn what_cannot_be_judged_denies_everybody() {
     let program = Program::deny_all();
-    let input = Input {
-        subject: Some(&subject()),
-        http: http(),
-        now: jiff::Timestamp::UNIX_EPOCH,
-    };
+    let somebody = subject();
+    let input = Input::new(Some(&somebody), http(), jiff::Timestamp::UNIX_EPOCH);
     let evaluation = program.evaluate(&input);
     assert!(!evaluation.allow.value && evaluation.deny.value);
     assert_eq!(evaluation.deny.reasons.names(), ["reject"]);
@@ -299,11 +289,7 @@ fn a_denial_names_the_rule_and_the_criteria() {
     .unwrap();
     let program = Program::compile(&merge(&rules, Some(&policy))).unwrap();
     let subject = subject();
-    let input = Input {
-        subject: Some(&subject),
-        http: http(),
-        now: jiff::Timestamp::UNIX_EPOCH,
-    };
+    let input = Input::new(Some(&subject), http(), jiff::Timestamp::UNIX_EPOCH);
     let denial = program.denial(&input);
     assert_eq!(denial.rule, "policy[1].deny.not");
     assert_eq!(denial.criteria, ["policy[1].deny.not[0] http_method"]);
@@ -334,11 +320,7 @@ fn an_explanation_tells_what_each_criterion_saw() {
     let program =
         program(json!({"allow": {"and": [{"claim/groups": "ops"}, {"domain": {"is": "example.com"}}]}}));
     let subject = subject();
-    let input = Input {
-        subject: Some(&subject),
-        http: http(),
-        now: jiff::Timestamp::UNIX_EPOCH,
-    };
+    let input = Input::new(Some(&subject), http(), jiff::Timestamp::UNIX_EPOCH);
     assert_eq!(
         serde_json::to_value(program.explain(&input)).unwrap(),
         json!({

@@ -105,7 +105,7 @@ proptest! {
         let program = Program::compile(&policy).unwrap();
         let subject = Subject { session_id: "s1".into(), user_id: "u1".into(), email: "user@example.com".into(), ..Subject::default() };
         let http = HttpInput { method: "GET", path: "/", raw_path: "/", query: "", host: "h", headers: &NoHeaders, client_ip: None, client_certificate: pomerium_policy::ClientCertificate::default() };
-        let input = Input { subject: Some(&subject), http, now: jiff::Timestamp::UNIX_EPOCH };
+        let input = Input::new(Some(&subject), http, jiff::Timestamp::UNIX_EPOCH);
         let evaluation = program.evaluate(&input);
         for (verdict, deny) in [(evaluation.allow, false), (evaluation.deny, true)] {
             let (value, reasons) = model(&rules, deny);

@@ -53,7 +53,7 @@ impl Edge for Product {
                     redirect: None,
                 };
             }
-            Outcome::Login => 401,
+            Outcome::Login | Outcome::Device | Outcome::StepUp => 401,
             Outcome::Denied { status, .. } => status,
         };
         let refused = |status| Reply {

@@ -84,11 +84,9 @@ fn may_open(route: &RouteSettings, principal: &Principal, now: Timestamp) -> boo
         client_ip: None,
         client_certificate: pomerium_policy::ClientCertificate::default(),
     };
-    let tree = route.policy.explain(&Input {
-        subject: Some(&principal.subject),
-        http,
-        now,
-    });
+    let tree = route
+        .policy
+        .explain(&Input::new(Some(&principal.subject), http, now));
     tree.allow.groups.iter().any(lets_in) && !tree.deny.value
 }
 

@@ -143,11 +143,7 @@ fn decide(
         client_certificate: certificate(case, certificates)?,
     };
     let now = case.input.time.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let input = Input {
-        subject: principal.as_ref().map(|principal| &principal.subject),
-        http,
-        now,
-    };
+    let input = Input::new(principal.as_ref().map(|principal| &principal.subject), http, now);
     let decision = check(program, &input);
     Ok((decision, edge.reply(&decision, &request)))
 }

@@ -35,6 +35,11 @@ impl Edge for PlainEdge {
                 upstream: false,
                 redirect: Some("login"),
             },
+            Outcome::Device | Outcome::StepUp => Reply {
+                status: 401,
+                upstream: false,
+                redirect: None,
+            },
             Outcome::Denied { status, .. } => Reply {
                 status,
                 upstream: false,

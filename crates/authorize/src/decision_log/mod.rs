@@ -124,6 +124,8 @@ fn write_outcome(line: &mut Line<'_>, record: &AuthorizeRecord<'_>) {
     match record.decision.outcome {
         Outcome::Allow => return,
         Outcome::Login => line.text("outcome", "login"),
+        Outcome::Device => line.text("outcome", "device"),
+        Outcome::StepUp => line.text("outcome", "step-up"),
         Outcome::Denied { status, .. } => {
             line.text("outcome", "denied");
             line.number("status", status.into());

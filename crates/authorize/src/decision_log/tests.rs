@@ -65,11 +65,7 @@ fn line(policy: &Value, fields: &[Field], headers: &HeaderMap, principal: Option
         client_certificate: pomerium_policy::ClientCertificate::default(),
     };
     let now = "2026-03-01T12:00:00Z".parse().unwrap();
-    let input = Input {
-        subject: principal.map(|principal| &principal.subject),
-        http,
-        now,
-    };
+    let input = Input::new(principal.map(|principal| &principal.subject), http, now);
     let decision = check(&program, &input);
     let route = Some(RouteFacts {
         id: "r1",
@@ -233,11 +229,7 @@ fn no_route_and_a_dead_session_are_told() {
         client_certificate: pomerium_policy::ClientCertificate::default(),
     };
     let now = "2026-03-01T12:00:00Z".parse().unwrap();
-    let input = Input {
-        subject: None,
-        http,
-        now,
-    };
+    let input = Input::new(None, http, now);
     let decision = route_not_found();
     let record = AuthorizeRecord {
         now,

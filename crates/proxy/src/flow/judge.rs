@@ -87,19 +87,24 @@ pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
             shared.metrics.decided(Decided::Login);
             Judged::Refused(Refused::Login)
         }
-        Outcome::Denied { status, .. } => {
-            shared.metrics.decided(Decided::Deny);
-            let rule = route
-                .settings
-                .show_error_details
-                .then(|| denial(flow, route, &who, now));
-            Judged::Refused(Refused::Denied(Denied {
-                status,
-                principal: who.principal,
-                rule,
-            }))
-        }
+        // Neither can be asked for from here yet: refused, as by any rule.
+        Outcome::Device => denied(flow, route, who, now, 450),
+        Outcome::StepUp => denied(flow, route, who, now, 403),
+        Outcome::Denied { status, .. } => denied(flow, route, who, now, status),
     }
+}
+
+fn denied(flow: &Flow, route: &Arc<Route>, who: Who, now: Timestamp, status: u16) -> Judged {
+    flow.conn.worker.shared.metrics.decided(Decided::Deny);
+    let rule = route
+        .settings
+        .show_error_details
+        .then(|| denial(flow, route, &who, now));
+    Judged::Refused(Refused::Denied(Denied {
+        status,
+        principal: who.principal,
+        rule,
+    }))
 }
 
 fn allowed(flow: &Flow, route: &Arc<Route>, who: Who, now: Timestamp) -> Judged {
@@ -238,9 +243,9 @@ fn input_of<'a>(
     client_certificate: ClientCertificate<'a>,
     now: Timestamp,
 ) -> Input<'a> {
-    Input {
-        subject: principal.map(|principal| &principal.subject),
-        http: HttpInput {
+    Input::new(
+        principal.map(|principal| &principal.subject),
+        HttpInput {
             method: request.method.as_str(),
             path: &request.decoded_path,
             raw_path: &request.path,
@@ -251,7 +256,7 @@ fn input_of<'a>(
             client_certificate,
         },
         now,
-    }
+    )
 }
 
 fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Decision) {
