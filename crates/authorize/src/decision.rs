@@ -1,5 +1,7 @@
 //! What an evaluation means for the client (spec policy.md 8.1 to 8.3).
 
+use std::sync::Arc;
+
 use pomerium_policy::{Evaluation, Input, Program, Reason, ReasonSet, Verdict};
 
 /// What is done with a request.
@@ -40,6 +42,11 @@ impl Outcome {
         status: 450,
         text: "your device fails to meet the requirements necessary to access this page, please contact your administrator for assistance",
     };
+    /// 503: the policy could not be judged, so nobody is let in.
+    pub const FAILED: Outcome = Outcome::Denied {
+        status: 503,
+        text: "Service Unavailable",
+    };
     /// 404.
     pub const NOT_FOUND: Outcome = Outcome::Denied {
         status: 404,
@@ -48,7 +55,7 @@ impl Outcome {
 }
 
 /// A judged request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// What is done.
     pub outcome: Outcome,
@@ -56,6 +63,8 @@ pub struct Decision {
     pub allow: Verdict,
     /// Raw result of the `deny` rules.
     pub deny: Verdict,
+    /// Why the policy could not be judged.
+    pub failure: Option<Arc<str>>,
 }
 
 /// Judges a request by the program of its route.
@@ -68,9 +77,11 @@ impl From<Evaluation> for Decision {
     /// asks them to sign in before anything is decided. A missing certificate comes before even that: signing in
     /// would not help.
     fn from(evaluation: Evaluation) -> Self {
-        let Evaluation { allow, deny } = evaluation;
+        let Evaluation { allow, deny, failure } = evaluation;
         let wanted = |reason| allow.reasons.union(deny.reasons).contains(reason);
-        let outcome = if lacks_certificate(deny.reasons) {
+        let outcome = if failure.is_some() {
+            Outcome::FAILED
+        } else if lacks_certificate(deny.reasons) {
             Outcome::CLIENT_CERTIFICATE
         } else if wanted(Reason::UserUnauthenticated) {
             Outcome::Login
@@ -85,7 +96,12 @@ impl From<Evaluation> for Decision {
         } else {
             denied(allow.reasons)
         };
-        Decision { outcome, allow, deny }
+        Decision {
+            outcome,
+            allow,
+            deny,
+            failure,
+        }
     }
 }
 
@@ -107,13 +123,9 @@ fn denied(reasons: ReasonSet) -> Outcome {
 
 /// The decision about a request that no route answers to.
 pub fn route_not_found() -> Decision {
-    let deny = Verdict {
-        value: true,
-        reasons: Reason::RouteNotFound.into(),
-    };
     Evaluation {
-        allow: Verdict::default(),
-        deny,
+        deny: Verdict::new(true, Reason::RouteNotFound),
+        ..Evaluation::default()
     }
     .into()
 }
@@ -138,19 +150,13 @@ pub fn needs_login(path: &str) -> bool {
 /// The decision about a path of Pomerium's own, which no policy judges.
 pub fn check_internal(path: &str, signed_in: bool) -> Decision {
     let allow = if signed_in || !needs_login(path) {
-        Verdict {
-            value: true,
-            reasons: Reason::PomeriumRoute.into(),
-        }
+        Verdict::new(true, Reason::PomeriumRoute)
     } else {
-        Verdict {
-            value: false,
-            reasons: Reason::UserUnauthenticated.into(),
-        }
+        Verdict::new(false, Reason::UserUnauthenticated)
     };
     Evaluation {
         allow,
-        deny: Verdict::default(),
+        ..Evaluation::default()
     }
     .into()
 }
@@ -160,13 +166,13 @@ mod tests {
     use super::*;
 
     fn decide(allow: (bool, &[Reason]), deny: (bool, &[Reason])) -> Outcome {
-        let verdict = |(value, reasons): (bool, &[Reason])| Verdict {
-            value,
-            reasons: reasons.iter().copied().collect(),
+        let verdict = |(value, reasons): (bool, &[Reason])| {
+            Verdict::new(value, reasons.iter().copied().collect::<ReasonSet>())
         };
         Decision::from(Evaluation {
             allow: verdict(allow),
             deny: verdict(deny),
+            failure: None,
         })
         .outcome
     }
@@ -208,6 +214,17 @@ mod tests {
         }
         assert_eq!(decide((false, &[Reject]), (false, &[])), Outcome::FORBIDDEN);
         assert_eq!(decide((false, &[]), (false, &[])), Outcome::FORBIDDEN);
+    }
+
+    #[test]
+    fn what_could_not_be_judged_is_denied_whatever_came_of_it() {
+        let decision = Decision::from(Evaluation {
+            allow: Verdict::new(true, Reason::UserUnauthenticated),
+            failure: Some("policy X: out of time".into()),
+            ..Evaluation::default()
+        });
+        assert_eq!(decision.outcome, Outcome::FAILED);
+        assert_eq!(decision.failure.as_deref(), Some("policy X: out of time"));
     }
 
     #[test]

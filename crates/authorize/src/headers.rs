@@ -14,6 +14,14 @@ impl HeaderLookup for Headers<'_> {
     fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         joined(self.0, name)
     }
+
+    fn each(&self, show: &mut dyn FnMut(&str, &str)) {
+        for name in self.0.keys() {
+            if let Some(value) = joined(self.0, name.as_str()) {
+                show(name.as_str(), &value);
+            }
+        }
+    }
 }
 
 /// All values of a header, joined with `,`.
@@ -46,5 +54,9 @@ mod tests {
         assert_eq!(Headers(&headers).get("X-A").as_deref(), Some("1,2"));
         assert_eq!(Headers(&headers).get("x-b").as_deref(), Some("\u{fffd}"));
         assert_eq!(Headers(&headers).get("x-c"), None);
+        let mut all = Vec::new();
+        Headers(&headers).each(&mut |name, value| all.push(format!("{name}: {value}")));
+        all.sort();
+        assert_eq!(all, ["x-a: 1,2", "x-b: \u{fffd}"]);
     }
 }

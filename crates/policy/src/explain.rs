@@ -25,6 +25,9 @@ pub struct ActionTree {
     pub value: bool,
     /// Why.
     pub reasons: ReasonSet,
+    /// Further reasons, in the words of custom Rego.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_reasons: Vec<String>,
     /// The groups.
     pub groups: Vec<GroupTree>,
 }
@@ -82,6 +85,12 @@ impl Program {
         ActionTree {
             value: verdict.value,
             reasons: verdict.reasons,
+            other_reasons: verdict
+                .other
+                .iter()
+                .flat_map(|other| other.iter())
+                .map(|reason| reason.to_string())
+                .collect(),
             groups,
         }
     }

@@ -121,6 +121,9 @@ pub trait HeaderLookup {
     /// The value of a header, name in any case. Repeated headers come joined with `,`, in order: a
     /// criterion never sees only the first or the last.
     fn get(&self, name: &str) -> Option<Cow<'_, str>>;
+
+    /// Shows every header once: its name in lower case, and its value as [`HeaderLookup::get`] gives it.
+    fn each(&self, show: &mut dyn FnMut(&str, &str));
 }
 
 /// A request without headers.
@@ -131,6 +134,8 @@ impl HeaderLookup for NoHeaders {
     fn get(&self, _name: &str) -> Option<Cow<'_, str>> {
         None
     }
+
+    fn each(&self, _show: &mut dyn FnMut(&str, &str)) {}
 }
 
 /// The facts of an HTTP request (spec policy.md 6.1), all from the one canonical request.
@@ -179,6 +184,17 @@ pub trait RecordLookup: Send + Sync {
 
     /// The record of `kind` with the smallest network (`$index.cidr`) that contains `address`, as JSON.
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>>;
+
+    /// The same records, held by the caller: custom Rego keeps them for the length of one evaluation.
+    fn owned(&self) -> Arc<dyn RecordLookup>;
+
+    /// Headers that authenticate a request to a Google Cloud service of `audience`, as
+    /// `get_google_cloud_serverless_headers` of custom Rego gives them. Only what is known already: nothing is
+    /// fetched, and without a token there is no value. An empty `account` is the configured one.
+    fn serverless_headers(&self, account: &str, audience: &str) -> Option<Vec<(String, String)>> {
+        let _ = (account, audience);
+        None
+    }
 }
 
 /// No records.
@@ -193,6 +209,10 @@ impl RecordLookup for NoRecords {
     fn by_address(&self, _kind: &str, _address: IpAddr) -> Option<Arc<Value>> {
         None
     }
+
+    fn owned(&self) -> Arc<dyn RecordLookup> {
+        Arc::new(NoRecords)
+    }
 }
 
 /// Everything one evaluation looks at. Start with [`Input::new`].
@@ -202,6 +222,8 @@ pub struct Input<'a> {
     pub subject: Option<&'a Subject>,
     /// What is asked.
     pub http: HttpInput<'a>,
+    /// The scheme the client used, `https` unless set.
+    pub scheme: &'a str,
     /// The login, when it is one by SSH.
     pub ssh: Option<SshInput<'a>>,
     /// The call, when it is one to an MCP server.
@@ -218,6 +240,7 @@ impl<'a> Input<'a> {
         Self {
             subject,
             http,
+            scheme: "https",
             ssh: None,
             mcp: None,
             records: &NoRecords,

@@ -37,22 +37,47 @@ pub(crate) struct Check {
 }
 
 /// The result of one action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verdict {
     /// Whether the action applies.
     pub value: bool,
     /// Why it does, or why it does not.
     pub reasons: ReasonSet,
+    /// Reasons in the words of custom Rego, sorted, each once. Never there without a script.
+    pub other: Option<Arc<[Box<str>]>>,
 }
 
 /// The results of both actions. `deny` beats `allow`; what it means for the client is decided by
 /// `pomerium-authorize`, because reasons can override both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Evaluation {
     /// Result of the `allow` rules.
     pub allow: Verdict,
     /// Result of the `deny` rules.
     pub deny: Verdict,
+    /// Why there is no result: nobody may be let in, whatever the verdicts say. Only scripts fail.
+    pub failure: Option<Arc<str>>,
+}
+
+impl Verdict {
+    /// A result with reasons of the policy language only.
+    pub fn new(value: bool, reasons: impl Into<ReasonSet>) -> Self {
+        Self {
+            value,
+            reasons: reasons.into(),
+            other: None,
+        }
+    }
+
+    /// All reasons by name, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.reasons.iter().map(Reason::as_str).collect();
+        if let Some(other) = &self.other {
+            names.extend(other.iter().map(AsRef::as_ref));
+            names.sort_unstable();
+        }
+        names
+    }
 }
 
 /// What stood in the way of one request.
@@ -104,18 +129,15 @@ impl Program {
     /// Judges one request. Does not allocate.
     pub fn evaluate(&self, input: &Input<'_>) -> Evaluation {
         if self.0.deny_all {
-            let deny = Verdict {
-                value: true,
-                reasons: Reason::Reject.into(),
-            };
             return Evaluation {
-                allow: Verdict::default(),
-                deny,
+                deny: Verdict::new(true, Reason::Reject),
+                ..Evaluation::default()
             };
         }
         Evaluation {
             allow: merge(&self.0.allow, input),
             deny: merge(&self.0.deny, input),
+            failure: None,
         }
     }
 
@@ -238,8 +260,5 @@ fn combine(operator: Operator, results: impl Iterator<Item = (bool, ReasonSet)>)
         Operator::And | Operator::Not => !any_fails,
         Operator::Or | Operator::Nor => any_holds,
     };
-    Verdict {
-        value,
-        reasons: if value { holding } else { failing },
-    }
+    Verdict::new(value, if value { holding } else { failing })
 }

@@ -25,6 +25,11 @@ impl HeaderLookup for Preflight {
             _ => None,
         }
     }
+
+    fn each(&self, show: &mut dyn FnMut(&str, &str)) {
+        show("access-control-request-method", "POST");
+        show("origin", "https://app.example.com");
+    }
 }
 
 fn http<'a>() -> HttpInput<'a> {

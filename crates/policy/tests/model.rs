@@ -107,7 +107,7 @@ proptest! {
         let http = HttpInput { method: "GET", path: "/", raw_path: "/", query: "", host: "h", headers: &NoHeaders, client_ip: None, client_certificate: pomerium_policy::ClientCertificate::default() };
         let input = Input::new(Some(&subject), http, jiff::Timestamp::UNIX_EPOCH);
         let evaluation = program.evaluate(&input);
-        for (verdict, deny) in [(evaluation.allow, false), (evaluation.deny, true)] {
+        for (verdict, deny) in [(&evaluation.allow, false), (&evaluation.deny, true)] {
             let (value, reasons) = model(&rules, deny);
             prop_assert_eq!(verdict.value, value, "{}", source);
             prop_assert_eq!(verdict.reasons.names(), reasons.into_iter().collect::<Vec<_>>(), "{}", source);

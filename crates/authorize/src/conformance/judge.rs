@@ -145,7 +145,8 @@ fn decide(
     let now = case.input.time.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let input = Input::new(principal.as_ref().map(|principal| &principal.subject), http, now);
     let decision = check(program, &input);
-    Ok((decision, edge.reply(&decision, &request)))
+    let reply = edge.reply(&decision, &request);
+    Ok((decision, reply))
 }
 
 fn request(http: &Http) -> Result<Parts, String> {

@@ -116,7 +116,10 @@ pub fn write_line(out: &mut Vec<u8>, fields: &[Field], record: &AuthorizeRecord<
 fn write_verdict(line: &mut Line<'_>, [value, why_true, why_false]: [&'static str; 3], verdict: &Verdict) {
     line.boolean(value, verdict.value);
     let why = if verdict.value { why_true } else { why_false };
-    line.list(why, verdict.reasons.iter().map(|reason| reason.as_str()));
+    match &verdict.other {
+        None => line.list(why, verdict.reasons.iter().map(|reason| reason.as_str())),
+        Some(_) => line.list(why, verdict.names().into_iter()),
+    }
 }
 
 /// What the raw results do not say: the final decision, and what stood in the way.
@@ -129,6 +132,9 @@ fn write_outcome(line: &mut Line<'_>, record: &AuthorizeRecord<'_>) {
         Outcome::Denied { status, .. } => {
             line.text("outcome", "denied");
             line.number("status", status.into());
+            if let Some(failure) = &record.decision.failure {
+                line.text("error", failure);
+            }
             if let Some(program) = record.program {
                 let denial = program.denial(record.input);
                 line.text("rule", &denial.rule);

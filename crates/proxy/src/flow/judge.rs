@@ -243,7 +243,7 @@ fn input_of<'a>(
     client_certificate: ClientCertificate<'a>,
     now: Timestamp,
 ) -> Input<'a> {
-    Input::new(
+    let input = Input::new(
         principal.map(|principal| &principal.subject),
         HttpInput {
             method: request.method.as_str(),
@@ -256,7 +256,11 @@ fn input_of<'a>(
             client_certificate,
         },
         now,
-    )
+    );
+    Input {
+        scheme: request.scheme.as_str(),
+        ..input
+    }
 }
 
 fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Decision) {
