@@ -71,12 +71,12 @@ impl Program {
     pub fn explain(&self, input: &Input<'_>) -> Tree {
         let evaluation = self.evaluate(input);
         Tree {
-            allow: self.action(Action::Allow, evaluation.allow, input),
-            deny: self.action(Action::Deny, evaluation.deny, input),
+            allow: self.action(Action::Allow, &evaluation.allow, input),
+            deny: self.action(Action::Deny, &evaluation.deny, input),
         }
     }
 
-    fn action(&self, action: Action, verdict: Verdict, input: &Input<'_>) -> ActionTree {
+    fn action(&self, action: Action, verdict: &Verdict, input: &Input<'_>) -> ActionTree {
         let groups = self
             .groups(action)
             .iter()
