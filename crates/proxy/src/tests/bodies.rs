@@ -99,6 +99,47 @@ async fn an_early_answer_reaches_a_client_that_is_still_sending() {
     assert_eq!((answer.status, answer.text().as_str()), (413, "big"));
 }
 
+/// The upstream resets the connection: it had not read all that was sent. Its answer came before that.
+#[tokio::test]
+async fn an_answer_counts_although_the_upstream_takes_no_more() {
+    let upstream = upstream(|mut client, _| async move {
+        client.until("\r\n\r\n").await;
+        client
+            .send("HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+            .await;
+    })
+    .await;
+    let proxy = Proxy::start(&settings("", &public(upstream, ""))).await;
+    for _ in 0..5 {
+        let mut client = proxy.connect().await;
+        let body = "x".repeat(400_000);
+        client
+            .send(&format!(
+                "POST / HTTP/1.1\r\nHost: app.example.com\r\nContent-Length: 1000000\r\n\r\n{body}"
+            ))
+            .await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.text().as_str()), (413, "big"));
+    }
+}
+
+/// A server of another protocol greets: with gRPC's it is a frame of HTTP/2.
+#[tokio::test]
+async fn an_upstream_that_speaks_first_breaks_the_protocol() {
+    let upstream = upstream(|mut client, _| async move {
+        client.send("220 mail.example.com ready\r\n").await;
+        // Whether it closes right away or after it has seen what it does not understand.
+        client.until("\r\n\r\n").await;
+    })
+    .await;
+    let proxy = Proxy::start(&settings("", &public(upstream, ""))).await;
+    for _ in 0..10 {
+        let answer = proxy.get("/", "Accept: application/json\r\n").await;
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        assert!(answer.text().contains("protocol_error"), "{}", answer.text());
+    }
+}
+
 #[tokio::test]
 async fn an_upstream_that_ends_too_soon_cuts_the_answer() {
     let upstream = upstream(|mut client, number| async move {

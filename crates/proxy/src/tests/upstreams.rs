@@ -340,6 +340,42 @@ async fn an_idle_connection_that_was_closed_is_replaced() {
     }
 }
 
+/// The same over HTTP/2, with a body, which could not be sent a second time.
+#[tokio::test]
+async fn a_shared_connection_that_was_closed_is_replaced() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const DATA: u8 = 0;
+    // HEADERS with END_STREAM and END_HEADERS on stream 1: `:status: 200`.
+    const OK: [u8; 10] = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to_ = format!("h2c://{}", listener.local_addr().unwrap());
+    let (closed, mut ended) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            socket.write_all(&SETTINGS).await.unwrap();
+            socket.read_exact(&mut [0; 24]).await.unwrap();
+            until_frame(&mut socket, DATA).await;
+            socket.write_all(&OK).await.unwrap();
+            // It goes without a word.
+            drop(socket);
+            closed.send(()).await.unwrap();
+        }
+    });
+    let proxy = Proxy::start(&settings("", &to(&[to_], ""))).await;
+    let mut client = proxy.connect().await;
+    for _ in 0..5 {
+        client
+            .send("POST / HTTP/1.1\r\nHost: app.example.com\r\nContent-Length: 4\r\n\r\nbody")
+            .await;
+        assert_eq!(client.answer().await.status, 200);
+        ended.recv().await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        tokio::time::resume();
+    }
+}
+
 #[tokio::test]
 async fn a_host_that_is_down_is_passed_over_while_retries_are_allowed() {
     let (down, up) = (format!("http://{}", nobody().await), named("up").await);

@@ -1,5 +1,6 @@
 //! What an HTTP/1.1 upstream may not do although the library would let it: talk on without ever
-//! answering, and frame an answer in a way that two readers could read differently.
+//! answering, and frame an answer in a way that two readers could read differently. And what it may do
+//! although the library would not let it: answer and close before it has read the whole request.
 
 use std::io;
 use std::pin::Pin;
@@ -24,20 +25,38 @@ pub(super) enum Doubt {
     /// Not exactly one framing.
     #[error("the framing of the answer can be read in two ways")]
     Framing,
+    /// A new connection began with bytes of the upstream: another protocol than HTTP/1.1 is spoken there.
+    #[error("it spoke before it was asked; is HTTP/1.1 spoken there?")]
+    Unasked,
 }
 
-/// Counts what comes while an answer is waited for.
-#[derive(Debug, Default)]
+/// Counts what comes while an answer is waited for, on a new connection from the beginning.
+#[derive(Debug)]
 pub(super) struct Budget {
     waiting: AtomicBool,
     read: AtomicUsize,
 }
 
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            waiting: AtomicBool::new(true),
+            read: AtomicUsize::new(0),
+        }
+    }
+}
+
 impl Budget {
     /// A request goes out.
     pub(super) fn begin(&self) {
-        self.read.store(0, Ordering::Relaxed);
-        self.waiting.store(true, Ordering::Relaxed);
+        if !self.waiting.swap(true, Ordering::Relaxed) {
+            self.read.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether anything came since the last answer.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) && self.read.load(Ordering::Relaxed) > 0
     }
 
     /// Its answer is here: the body may be of any length.
@@ -56,16 +75,39 @@ impl Budget {
     }
 }
 
-/// A stream that fails when the budget is used up.
+/// A stream that fails when the budget is used up, and that can still be read when the upstream takes no
+/// more: a server may answer early and close (RFC 9112 9.6), and the library gives up a connection at the
+/// first failed write. What is written then goes nowhere; reading tells how the connection ends.
 pub(super) struct Bounded<S> {
     inner: S,
     budget: Arc<Budget>,
+    deaf: bool,
 }
 
 impl<S> Bounded<S> {
     pub(super) fn new(inner: S, budget: Arc<Budget>) -> Self {
-        Self { inner, budget }
+        Self {
+            inner,
+            budget,
+            deaf: false,
+        }
     }
+
+    /// The outcome of writing `length` bytes: of all of them, once the upstream has closed.
+    fn wrote(&mut self, polled: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Ready(Err(error)) if is_closed(&error) => {
+                self.deaf = true;
+                Poll::Ready(Ok(length))
+            }
+            polled => polled,
+        }
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
@@ -86,7 +128,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        if self.deaf {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.wrote(polled, buf.len())
     }
 
     fn poll_write_vectored(
@@ -94,7 +140,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if self.deaf {
+            return Poll::Ready(Ok(length));
+        }
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.wrote(polled, length)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -102,7 +153,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        if self.deaf {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut self.inner).poll_flush(cx).map_ok(|()| 0);
+        self.wrote(polled, 0).map_ok(|_| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -138,6 +193,7 @@ mod tests {
         let endless = tokio::io::repeat(b'x');
         let budget = Arc::new(Budget::default());
         let mut stream = Bounded::new(endless, budget.clone());
+        budget.end();
         let mut block = vec![0; BEFORE_ANSWER];
         for _ in 0..4 {
             stream.read_exact(&mut block).await.unwrap();
@@ -156,6 +212,34 @@ mod tests {
             error.get_ref().and_then(|inner| inner.downcast_ref()),
             Some(&Doubt::NoAnswer)
         );
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_takes_no_more_can_still_be_read() {
+        use tokio::io::AsyncWriteExt;
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let mut stream = Bounded::new(ours, Arc::default());
+        theirs.write_all(b"answer").await.unwrap();
+        drop(theirs);
+        for part in ["head", "body"] {
+            stream.write_all(part.as_bytes()).await.unwrap();
+        }
+        stream.flush().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "answer");
+    }
+
+    #[test]
+    fn a_new_connection_counts_from_its_beginning() {
+        let budget = Budget::default();
+        assert!(!budget.has_spoken());
+        budget.add(3);
+        budget.begin();
+        assert!(budget.has_spoken());
+        budget.end();
+        budget.begin();
+        assert!(!budget.has_spoken());
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hyper::client::conn::http2::SendRequest;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use super::pool::LOOK_AFTER;
 use crate::body::RequestBody;
 
 /// Requests on one connection before another is opened (spec proxy.md 6.1), if the upstream allows as many.
@@ -24,6 +26,7 @@ struct Shared {
     running: Arc<AtomicUsize>,
     /// `SETTINGS_MAX_CONCURRENT_STREAMS` of the upstream.
     allowed: Arc<AtomicUsize>,
+    used: Instant,
     idle_sweeps: u8,
 }
 
@@ -35,14 +38,16 @@ pub(super) struct H2Lease {
 }
 
 impl H2Pool {
-    /// The live connection with the fewest requests, if it has room for one more.
-    pub(super) fn pick(&self) -> Option<H2Lease> {
+    /// The live connection with the fewest requests, if it has room for one more, and whether it has
+    /// rested for so long that it should be looked at first.
+    pub(super) fn pick(&self) -> Option<(H2Lease, bool)> {
         let mut connections = self.connections.lock();
         connections.retain(|connection| !connection.sender.is_closed());
-        let least = connections.iter().min_by_key(|connection| connection.load());
-        least
-            .filter(|connection| connection.has_room())
-            .map(Shared::lease)
+        let least = connections.iter_mut().min_by_key(|connection| connection.load());
+        let picked = least.filter(|connection| connection.has_room())?;
+        let now = Instant::now();
+        let rested = now.duration_since(std::mem::replace(&mut picked.used, now)) > LOOK_AFTER;
+        Some((picked.lease(), rested))
     }
 
     /// Adds a new connection and takes the first share of it.
@@ -51,6 +56,7 @@ impl H2Pool {
             sender,
             running: Arc::default(),
             allowed,
+            used: Instant::now(),
             idle_sweeps: 0,
         };
         let lease = shared.lease();

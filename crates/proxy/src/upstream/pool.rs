@@ -38,7 +38,7 @@ const MAX_IDLE: usize = 256;
 /// Unused HTTP/1.1 connections kept per worker, over all hosts.
 const MAX_IDLE_TOTAL: usize = 4096;
 /// A connection unused for so long is looked at before it is used again.
-const LOOK_AFTER: Duration = Duration::from_millis(500);
+pub(super) const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// Connect limit, TLS and the HTTP/2 preface included; not configurable (spec proxy.md 1.1).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a request is sent again that its upstream refused to look at.
@@ -202,6 +202,7 @@ impl HostPool {
                 }
             };
             let mut again = None;
+            let mut unasked = false;
             let (mut error, last) = match connection {
                 Connection::Http1(mut connection) => {
                     shape::http1(&mut request);
@@ -211,7 +212,10 @@ impl HostPool {
                             running.connected(to.host);
                             return self.answered(connection, running, response);
                         }
-                        Err(error) => (error, !reused),
+                        Err(error) => {
+                            unasked = !reused && connection.budget.has_spoken();
+                            (error, !reused)
+                        }
                     }
                 }
                 Connection::Http2(mut lease) => {
@@ -238,8 +242,14 @@ impl HostPool {
             match untouched {
                 Some(untouched) if repeat => request = untouched,
                 request => {
+                    // Not even sent: the connection ended before that, and the library does not say why.
+                    let unasked = unasked && request.is_some();
                     return Err(Failed {
-                        error: UpstreamError::from_hyper(error.error()),
+                        error: if unasked {
+                            UpstreamError::Protocol(doubt::Doubt::Unasked.to_string())
+                        } else {
+                            UpstreamError::from_hyper(error.error())
+                        },
                         request,
                         running,
                     });
@@ -370,9 +380,16 @@ impl HostPool {
 
     /// A connection that is open and has room.
     async fn ready(&self) -> Option<Connection> {
-        if !self.speaks_http1()
-            && let Some(lease) = self.h2.pick()
+        while !self.speaks_http1()
+            && let Some((lease, rested)) = self.h2.pick()
         {
+            if rested {
+                // As for HTTP/1.1 below.
+                tokio::task::yield_now().await;
+                if lease.sender.is_closed() {
+                    continue;
+                }
+            }
             return Some(Connection::Http2(lease));
         }
         self.checkout().await.map(Connection::Http1)
