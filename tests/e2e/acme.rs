@@ -430,7 +430,8 @@ async fn the_authority_says_when_to_renew() -> Result<()> {
     let renewed =
         |line: &str| line.contains("a certificate was obtained") && line.contains("\"renewal\":true");
     env.log().wait("a renewal", renewed).await?;
-    assert!(look(&env, &pebble, "app.example.com").await?.trusted);
+    let now = look(&env, &pebble, "app.example.com").await?;
+    assert!(now.trusted, "{}", now.doubt);
     assert_eq!(front.replaced(), [front.first().context("it was not asked")?]);
     assert_eq!(pebble.orders(), 2, "the new certificate is not wanted back");
     Ok(())

@@ -86,7 +86,7 @@ impl RenewalWindow {
         self.state.seen.lock().first.clone()
     }
 
-    /// The certificates that orders said they replace.
+    /// The certificates that orders said they replace, as far as the orders were taken.
     pub fn replaced(&self) -> Vec<String> {
         self.state.seen.lock().replaced.clone()
     }
@@ -116,7 +116,8 @@ impl State {
             }
         }
         let answer = onward.send().await?;
-        let mut response = Response::builder().status(answer.status());
+        let answer_status = answer.status();
+        let mut response = Response::builder().status(answer_status);
         for (name, value) in answer.headers() {
             if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
                 response = response.header(name, value);
@@ -131,7 +132,8 @@ impl State {
                 .unwrap_or_default();
             text = with(&text, "renewalInfo", format!("https://{host}/renewal-info"))?;
         }
-        if let Some(id) = replaces {
+        // A request that was refused, for its nonce say, is sent again and counts once.
+        if let Some(id) = replaces.filter(|_| answer_status.is_success()) {
             text = with(&text, "replaces", id.clone())?;
             self.seen.lock().replaced.push(id);
         }

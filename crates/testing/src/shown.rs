@@ -21,6 +21,8 @@ pub struct Shown {
     pub staple: Vec<u8>,
     /// Whether the given root vouches for the certificate, for the name asked for, at this time.
     pub trusted: bool,
+    /// Why it does not; empty when it does.
+    pub doubt: String,
 }
 
 /// Looks at what `address` shows for `name`; `root_pem` decides about trust.
@@ -76,6 +78,7 @@ impl ServerCertVerifier for Looker {
                 .collect(),
             staple: ocsp_response.to_vec(),
             trusted: verdict.is_ok(),
+            doubt: verdict.err().map(|error| error.to_string()).unwrap_or_default(),
         });
         Ok(ServerCertVerified::assertion())
     }
