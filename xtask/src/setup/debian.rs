@@ -49,6 +49,7 @@ const FOR_TESTS: &[Program] = &[
     program("h2load", "nghttp2-client", "usr/bin/h2load"),
     program("openssl", "openssl", "usr/bin/openssl"),
     service("haproxy", "haproxy", "usr/sbin/haproxy"),
+    service("nginx", "nginx", "usr/sbin/nginx"),
     // Of systemd, which every Debian has, containers excepted: never started, only unpacked.
     Program {
         name: "systemd-socket-activate",
