@@ -11,12 +11,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["session.proto", "user.proto", "databroker.proto", "device.proto"],
         [&root],
     )?;
+    let typed = typed.encode_to_vec();
     // Through bytes, because the two crates may use different versions of the descriptor type.
-    let set = prost_types::FileDescriptorSet::decode(typed.encode_to_vec().as_slice())?;
+    let set = prost_types::FileDescriptorSet::decode(typed.as_slice())?;
     prost_build::Config::new().bytes(["."]).compile_fds(set)?;
     // Configuration is read by description: its hundred fields are the options of a file, by name.
     let described = protox::compile(["config.proto"], [&root])?.encode_to_vec();
     let out = std::env::var_os("OUT_DIR").ok_or("cargo did not say where output goes")?;
-    std::fs::write(std::path::Path::new(&out).join("config.bin"), described)?;
+    let out = std::path::Path::new(&out);
+    std::fs::write(out.join("config.bin"), described)?;
+    // Policies see records as JSON, by description as well.
+    std::fs::write(out.join("records.bin"), typed)?;
     Ok(())
 }

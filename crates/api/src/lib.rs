@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod config_records;
 pub mod databroker;
+pub mod json;
 pub mod records;
 pub mod synced;
 

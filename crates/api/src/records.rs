@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use prost::{Message, Name};
+use serde_json::Value;
 
 use crate::databroker::{Error, Record};
+use crate::json;
 use crate::pb;
 
 /// A message that is stored as a databroker record.
@@ -60,6 +62,37 @@ pub fn to_tombstone<M: RecordMessage>(message: &M, now: Timestamp) -> Record {
     Record {
         deleted_at: Some(to_proto_time(now)),
         ..to_record(message)
+    }
+}
+
+/// Type URL of the data of a record without a type of its own.
+pub const STRUCT: &str = "type.googleapis.com/google.protobuf.Struct";
+/// Type of the records of people in a directory: `id`, `group_ids`, `display_name`, `email`.
+pub const DIRECTORY_USER: &str = "pomerium.io/DirectoryUser";
+/// Type of the records of groups in a directory: `id`, `name`, `email`.
+pub const DIRECTORY_GROUP: &str = "pomerium.io/DirectoryGroup";
+/// Type of the records that say where a network is.
+pub const GEOIP: &str = "pomerium.io/GeoIP";
+
+/// The live record of type `kind` that holds the JSON object `data`; anything else than an object is an empty
+/// one.
+pub fn struct_record(kind: &str, id: &str, data: &Value) -> Record {
+    Record {
+        r#type: kind.to_owned(),
+        id: id.to_owned(),
+        data: Some(prost_types::Any {
+            type_url: STRUCT.to_owned(),
+            value: json::to_struct(data).encode_to_vec(),
+        }),
+        ..Record::default()
+    }
+}
+
+/// The tombstone of such a record.
+pub fn struct_tombstone(kind: &str, id: &str, now: Timestamp) -> Record {
+    Record {
+        deleted_at: Some(to_proto_time(now)),
+        ..struct_record(kind, id, &Value::Null)
     }
 }
 

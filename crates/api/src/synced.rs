@@ -1,5 +1,8 @@
-//! Sessions, users and service accounts, decoded and kept in step with the databroker; configuration records
-//! beside them, as they are.
+//! Sessions, users, service accounts, devices, and every record that is a free object (the directory, outside
+//! data), decoded and kept in step with the databroker; configuration records beside them, as they are.
+//!
+//! Free objects are bounded by the bytes of their data: what does not fit is left out and [`SyncedRecords::incomplete`]
+//! says so, because a record that is missing may be the one that forbids. The other types are bounded by the databroker.
 //!
 //! Reads take no lock and do no I/O: they are on the path of each request. [`SyncedRecords::run`] is the
 //! only writer besides [`SyncedRecords::fetch_session`], which covers the moment between the write of a
@@ -7,24 +10,28 @@
 
 mod documents;
 mod flight;
+mod networks;
+mod structs;
 mod table;
+mod tables;
 
-use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use jiff::Timestamp;
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::config_records;
 use crate::databroker::{Databroker, Error, Latest, Record, RecordStream, Versions};
-use crate::pb;
-use crate::records::RecordMessage;
-use documents::Documents;
 use flight::Flights;
-use table::Table;
-pub use table::{Entry, ServiceAccountEntry, SessionEntry, UserEntry};
+pub use structs::StructEntry;
+pub use table::{
+    CredentialEntry, DeviceTypeEntry, EnrollmentEntry, Entry, ServiceAccountEntry, SessionEntry, UserEntry,
+};
+use tables::{Seen, Tables};
 
 /// First pause after a failure; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -34,10 +41,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Decoded records, kept in step with the databroker.
 pub struct SyncedRecords {
     broker: Arc<dyn Databroker>,
-    sessions: Table<SessionEntry>,
-    users: Table<UserEntry>,
-    accounts: Table<ServiceAccountEntry>,
-    documents: Documents,
+    tables: Tables,
     /// How far the tables have followed the change log; its lock makes writers take turns, so that a
     /// fetched record can never come back after its tombstone.
     position: Mutex<Option<Versions>>,
@@ -51,10 +55,7 @@ impl SyncedRecords {
     pub fn new(broker: Arc<dyn Databroker>) -> Arc<Self> {
         Arc::new(Self {
             broker,
-            sessions: Table::new(),
-            users: Table::new(),
-            accounts: Table::new(),
-            documents: Documents::default(),
+            tables: Tables::new(),
             position: Mutex::new(None),
             ready: watch::Sender::new(false),
             generation: watch::Sender::new(0),
@@ -84,27 +85,78 @@ impl SyncedRecords {
 
     /// The session with this id, as last seen.
     pub fn session(&self, id: &str) -> Option<Arc<SessionEntry>> {
-        self.sessions.get(id)
+        self.tables.sessions.get(id)
     }
 
     /// The user with this id, as last seen.
     pub fn user(&self, id: &str) -> Option<Arc<UserEntry>> {
-        self.users.get(id)
+        self.tables.users.get(id)
     }
 
     /// The service account with this id, as last seen.
     pub fn service_account(&self, id: &str) -> Option<Arc<ServiceAccountEntry>> {
-        self.accounts.get(id)
+        self.tables.accounts.get(id)
+    }
+
+    /// The device credential with this id, as last seen.
+    pub fn device_credential(&self, id: &str) -> Option<Arc<CredentialEntry>> {
+        self.tables.credentials.get(id)
+    }
+
+    /// The enrollment of a device with this id, as last seen.
+    pub fn device_enrollment(&self, id: &str) -> Option<Arc<EnrollmentEntry>> {
+        self.tables.enrollments.get(id)
+    }
+
+    /// The device type with this id, as last seen.
+    pub fn device_type(&self, id: &str) -> Option<Arc<DeviceTypeEntry>> {
+        self.tables.device_types.get(id)
+    }
+
+    /// What the directory says about the user with this id, as last seen.
+    pub fn directory_user(&self, id: &str) -> Option<Arc<StructEntry>> {
+        self.tables.structs.directory_users.get(id)
+    }
+
+    /// What the directory says about the group with this id, as last seen.
+    pub fn directory_group(&self, id: &str) -> Option<Arc<StructEntry>> {
+        self.tables.structs.directory_groups.get(id)
+    }
+
+    /// A number that grows with each change of a group, after it: while it stands still, no group has changed.
+    pub fn directory_group_changes(&self) -> u64 {
+        self.tables.structs.directory_groups.changes()
+    }
+
+    /// A record as policies see it (spec policy.md 6.2): sessions, users, service accounts, devices and free objects.
+    /// None for what has expired at `now`.
+    pub fn json(&self, kind: &str, id: &str, now: Timestamp) -> Option<Arc<Value>> {
+        self.tables.json(kind, id, now)
+    }
+
+    /// The free object of `kind` about the smallest network (`$index.cidr`) around `address`.
+    pub fn json_at(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
+        self.tables.json_at(kind, address)
+    }
+
+    /// Whether any free object of `kind` is about a network.
+    pub fn has_networks(&self, kind: &str) -> bool {
+        self.tables.structs.has_networks(kind)
+    }
+
+    /// Whether free objects had to be left out for want of room: then that one is not found means nothing.
+    pub fn incomplete(&self) -> bool {
+        self.tables.structs.incomplete()
     }
 
     /// The configuration records, by type and id.
     pub fn config_records(&self) -> Vec<Arc<Record>> {
-        self.documents.all()
+        self.tables.documents.all()
     }
 
     /// Wakes whenever a configuration record comes, changes or goes.
     pub fn config_changes(&self) -> watch::Receiver<u64> {
-        self.documents.changes()
+        self.tables.documents.changes()
     }
 
     /// How far the change log has been followed; `None` before the first complete read.
@@ -164,7 +216,7 @@ impl SyncedRecords {
     fn known_session(&self, id: &str, min: Option<Versions>) -> Option<Option<Arc<SessionEntry>>> {
         // The position first: a record that arrives in between is then only seen as "ask".
         let position = self.position();
-        match self.sessions.get(id) {
+        match self.tables.sessions.get(id) {
             Some(entry) if reaches(entry.at(), min) => Some(Some(entry)),
             Some(_) => None,
             None => {
@@ -190,7 +242,7 @@ impl SyncedRecords {
         }
         drop(position);
         self.changed();
-        self.sessions.get(id)
+        self.tables.sessions.get(id)
     }
 
     async fn follow_forever(&self) {
@@ -251,8 +303,8 @@ impl SyncedRecords {
         // Known before the records, so that they are entered under the right database.
         let expected = self.broker.versions().await?;
         let mut stream = self.broker.sync_latest("").await?;
-        let (mut sessions, mut users, mut accounts) = (HashSet::new(), HashSet::new(), HashSet::new());
-        let mut documents = HashSet::new();
+        let mut seen = Seen::new();
+        self.tables.structs.begin();
         while let Some(next) = stream.next().await {
             match next? {
                 Latest::Versions(at) if at.server_version != expected.server_version => {
@@ -260,10 +312,7 @@ impl SyncedRecords {
                 }
                 Latest::Versions(at) => {
                     let mut position = self.position.lock();
-                    self.sessions.keep_only(&sessions, at);
-                    self.users.keep_only(&users, at);
-                    self.accounts.keep_only(&accounts, at);
-                    self.documents.keep_only(&documents);
+                    self.tables.keep_only(&seen, at);
                     *position = Some(at);
                     drop(position);
                     self.changed();
@@ -271,21 +320,10 @@ impl SyncedRecords {
                     return Ok(at);
                 }
                 Latest::Record(record) => {
-                    let seen = match record.r#type.as_str() {
-                        kind if kind.starts_with(config_records::PREFIX) => {
-                            documents.insert((record.r#type.clone(), record.id.clone()));
-                            let _writing = self.position.lock();
-                            self.apply_to_table(expected.server_version, &record);
-                            continue;
-                        }
-                        pb::session::Session::TYPE => &mut sessions,
-                        pb::user::User::TYPE => &mut users,
-                        pb::user::ServiceAccount::TYPE => &mut accounts,
-                        _ => continue,
-                    };
-                    let _writing = self.position.lock();
+                    let writing = self.position.lock();
                     self.apply_to_table(expected.server_version, &record);
-                    seen.insert(record.id);
+                    drop(writing);
+                    Tables::note(&mut seen, record);
                 }
             }
         }
@@ -308,16 +346,7 @@ impl SyncedRecords {
 
     /// Only called with the position locked.
     fn apply_to_table(&self, server_version: u64, record: &Record) {
-        let applied = match record.r#type.as_str() {
-            pb::session::Session::TYPE => self.sessions.apply(server_version, record),
-            pb::user::User::TYPE => self.users.apply(server_version, record),
-            pb::user::ServiceAccount::TYPE => self.accounts.apply(server_version, record),
-            kind if kind.starts_with(config_records::PREFIX) => {
-                self.documents.apply(record);
-                Ok(())
-            }
-            _ => Ok(()),
-        };
+        let applied = self.tables.apply(server_version, record);
         if let Err(error) = applied {
             tracing::warn!(%error, version = record.version, "a record that cannot be read is left out");
         }

@@ -2,57 +2,14 @@
 
 use std::collections::HashMap;
 
+use pomerium_api::json;
 use pomerium_policy::Claims;
-use prost_types::value::Kind;
-use serde_json::{Map, Number, Value};
-
-/// Deepest nesting of a claim that is read; deeper parts become null.
-const DEEPEST: usize = 32;
+use serde_json::Value;
 
 /// The claims of a record as JSON lists.
 pub fn json_claims(claims: &HashMap<String, prost_types::ListValue>) -> Claims {
-    let list = |list: &prost_types::ListValue| {
-        list.values
-            .iter()
-            .map(|value| json_value(value, DEEPEST))
-            .collect()
-    };
-    claims
-        .iter()
-        .map(|(name, values)| (name.clone(), list(values)))
-        .collect()
-}
-
-fn json_value(value: &prost_types::Value, depth: usize) -> Value {
-    match &value.kind {
-        _ if depth == 0 => Value::Null,
-        None | Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::BoolValue(value)) => Value::Bool(*value),
-        Some(Kind::NumberValue(number)) => json_number(*number),
-        Some(Kind::StringValue(text)) => Value::String(text.clone()),
-        Some(Kind::ListValue(list)) => list
-            .values
-            .iter()
-            .map(|value| json_value(value, depth - 1))
-            .collect(),
-        Some(Kind::StructValue(fields)) => {
-            let entry =
-                |(name, value): (&String, &prost_types::Value)| (name.clone(), json_value(value, depth - 1));
-            Value::Object(fields.fields.iter().map(entry).collect::<Map<_, _>>())
-        }
-    }
-}
-
-/// Records hold every number as a float; a whole one is shown without `.0`. What is not finite is null.
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "only whole floats that are exact as i64 are cast"
-)]
-fn json_number(number: f64) -> Value {
-    if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 {
-        return Value::from(number as i64);
-    }
-    Number::from_f64(number).map_or(Value::Null, Value::Number)
+    let list = |(name, list): (&String, _)| (name.clone(), json::from_list(list));
+    claims.iter().map(list).collect()
 }
 
 /// Claims of the session overlaid by those of the user: policies believe the user record.
@@ -141,37 +98,5 @@ mod tests {
             joined(&[json!("a"), json!(null), json!([1]), json!({"a": 1}), json!(2)]),
             "a,2"
         );
-    }
-
-    #[test]
-    fn records_become_json() {
-        let value = |kind| prost_types::Value { kind: Some(kind) };
-        let fields = [("n".to_owned(), value(Kind::NumberValue(0.5)))].into();
-        let list = prost_types::ListValue {
-            values: vec![
-                value(Kind::NumberValue(3.0)),
-                value(Kind::NumberValue(f64::NAN)),
-                value(Kind::StructValue(prost_types::Struct { fields })),
-                prost_types::Value { kind: None },
-            ],
-        };
-        let claims = json_claims(&[("c".to_owned(), list)].into());
-        assert_eq!(
-            serde_json::to_string(&claims["c"]).unwrap(),
-            r#"[3,null,{"n":0.5},null]"#
-        );
-    }
-
-    #[test]
-    fn deep_claims_end_somewhere() {
-        let mut value = prost_types::Value {
-            kind: Some(Kind::BoolValue(true)),
-        };
-        for _ in 0..200 {
-            value = prost_types::Value {
-                kind: Some(Kind::ListValue(prost_types::ListValue { values: vec![value] })),
-            };
-        }
-        assert!(!json_value(&value, DEEPEST).to_string().contains("true"));
     }
 }

@@ -14,6 +14,7 @@ pub mod conformance;
 mod decision;
 pub mod decision_log;
 mod headers;
+mod lookup;
 mod principal;
 mod session;
 pub mod template;
@@ -23,5 +24,6 @@ pub use assertion::{AssertionRoute, AssertionSigner, ClaimHeaders, IdentityHeade
 pub use claims::{json_claims, stringify};
 pub use decision::{Decision, Outcome, check, check_internal, needs_login, route_not_found};
 pub use headers::Headers;
-pub use principal::{Impersonator, Principal, RecordVersions};
+pub use lookup::Lookup;
+pub use principal::{GroupsFilter, Impersonator, Principal, RecordVersions};
 pub use session::{Anonymous, Pending, Records, Resolved, SessionResolver};

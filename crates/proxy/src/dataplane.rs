@@ -122,6 +122,7 @@ impl Dataplane {
             &snapshot.upstreams,
         );
         upstreams.adopt(&snapshot.upstreams, snapshot.clusters());
+        shared.sessions.set_groups_claim(&snapshot.groups_claim);
         let current = Arc::new(ArcSwap::new(snapshot));
         let connections = Arc::new(AtomicUsize::new(0));
         let alt_svc = AltSvc::default();
@@ -292,12 +293,15 @@ impl Dataplane {
         self.tls.store(Arc::new(tls));
         self.upstreams.adopt(&snapshot.upstreams, snapshot.clusters());
         let listener = (snapshot.http3, snapshot.timeouts.idle);
+        self.shared.sessions.set_groups_claim(&snapshot.groups_claim);
         let old = self.current.swap(snapshot);
         let snapshot = self.snapshot();
         self.shared.metrics.reloads.inc();
         let now = self.shared.clock.now();
         for worker in &self.workers {
-            worker.live.routes_changed(&snapshot, now);
+            worker
+                .live
+                .routes_changed(&snapshot, self.shared.sessions.records(), now);
         }
         if listener != (old.http3, old.timeouts.idle)
             && let Err(error) = self.http3.settle(&snapshot, &self.local_addrs(), &self.workers)

@@ -132,7 +132,7 @@ impl Exchange {
             .hold(request, self.principal.clone(), route, shown);
         let current = self.worker.snapshot();
         if !Arc::ptr_eq(&current, &self.snapshot) {
-            hold.catch_up(&current, now);
+            hold.catch_up(&current, self.worker.shared.sessions.records(), now);
         }
         Some(hold)
     }

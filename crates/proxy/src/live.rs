@@ -13,7 +13,8 @@ use arc_swap::ArcSwap;
 use futures_util::task::AtomicWaker;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use pomerium_authorize::Principal;
+use pomerium_api::synced::SyncedRecords;
+use pomerium_authorize::{Lookup, Principal};
 use pomerium_policy::CertificateTrust;
 use pomerium_web::canonical::CanonicalRequest;
 
@@ -61,9 +62,9 @@ impl Live {
     }
 
     /// Ends what would not be allowed under `snapshot`.
-    pub(crate) fn routes_changed(&self, snapshot: &Snapshot, now: Timestamp) {
+    pub(crate) fn routes_changed(&self, snapshot: &Snapshot, records: &Arc<SyncedRecords>, now: Timestamp) {
         for held in self.all() {
-            if !held.stands(snapshot, now) {
+            if !held.stands(snapshot, records, now) {
                 held.end();
             }
         }
@@ -100,7 +101,7 @@ struct Held {
 impl Held {
     /// Whether it might begin under `snapshot`, too. A route that has not changed is not asked again: what it
     /// was asked about, headers for instance, is gone.
-    fn stands(&self, snapshot: &Snapshot, now: Timestamp) -> bool {
+    fn stands(&self, snapshot: &Snapshot, records: &Arc<SyncedRecords>, now: Timestamp) -> bool {
         let request = &*self.request;
         let Match::Route(index) = snapshot.table.find(request.authority.as_str(), &request.path) else {
             return false;
@@ -129,7 +130,8 @@ impl Held {
                 .is_none_or(|protocol| route.upgrades_to(protocol));
         let admits_like = same_trust && known.admits_like(route);
         let principal = self.principal.as_deref();
-        carried && (admits_like || judge::again(request, principal, certificate, route, now))
+        let lookup = Lookup::new(records, now);
+        carried && (admits_like || judge::again(request, principal, certificate, route, &lookup))
     }
 
     fn end(&self) {
@@ -148,8 +150,8 @@ pub(crate) struct Hold {
 
 impl Hold {
     /// Judges at once: for a hold that is taken when the routes may have changed since the request was judged.
-    pub(crate) fn catch_up(&self, snapshot: &Snapshot, now: Timestamp) {
-        if !self.held.stands(snapshot, now) {
+    pub(crate) fn catch_up(&self, snapshot: &Snapshot, records: &Arc<SyncedRecords>, now: Timestamp) {
+        if !self.held.stands(snapshot, records, now) {
             self.held.end();
         }
     }

@@ -106,6 +106,8 @@ pub struct Snapshot {
     /// Client certificates, when any host asks for them.
     pub(crate) clients: Option<ClientTrusts>,
     pub(crate) upstreams: UpstreamSettings,
+    /// The claim that names groups where the directory does not know somebody.
+    pub(crate) groups_claim: String,
     claim_headers: ClaimHeaders,
     rate_limit: Option<RateLimit>,
     roots: Arc<Roots>,
@@ -179,6 +181,7 @@ impl Snapshot {
                 dns: settings.dns.clone(),
                 bind: settings.upstream_bind,
             },
+            groups_claim: settings.groups_claim.clone(),
             claim_headers,
             rate_limit: settings.rate_limit,
             roots,

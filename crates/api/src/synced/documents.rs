@@ -1,12 +1,13 @@
 //! Configuration records as they came. Few, read whole, and only when one of them has changed; written only
 //! under the lock of [`super::SyncedRecords`].
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::tables::Seen;
 use crate::databroker::Record;
 
 /// Type and id.
@@ -50,10 +51,10 @@ impl Documents {
     }
 
     /// Keeps what a complete snapshot named.
-    pub(super) fn keep_only(&self, seen: &HashSet<Key>) {
+    pub(super) fn keep_only(&self, seen: &Seen) {
         let mut records = self.records.lock();
         let before = records.len();
-        records.retain(|key, _| seen.contains(key));
+        records.retain(|(kind, id), _| seen.get(kind).is_some_and(|ids| ids.contains(id)));
         let gone = before != records.len();
         drop(records);
         if gone {

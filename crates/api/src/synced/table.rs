@@ -2,9 +2,12 @@
 //! [`super::SyncedRecords`].
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value;
 
 use crate::databroker::{Error, Record, Versions};
+use crate::json;
 use crate::pb;
 use crate::records::{RecordMessage, from_record};
 
@@ -16,6 +19,8 @@ pub trait Entry: Send + Sync + 'static {
     fn new(at: Versions, message: Self::Message) -> Self;
     /// Server version of the database and version of the record.
     fn at(&self) -> Versions;
+    /// The message.
+    fn message(&self) -> &Self::Message;
 }
 
 macro_rules! entry {
@@ -39,6 +44,9 @@ macro_rules! entry {
             fn at(&self) -> Versions {
                 Versions { server_version: self.server_version, latest_record_version: self.version }
             }
+            fn message(&self) -> &$message {
+                &self.$field
+            }
         }
     };
 }
@@ -56,8 +64,27 @@ entry!(
     ServiceAccountEntry, account, pb::user::ServiceAccount
 );
 
+entry!(
+    /// A device credential as last seen.
+    CredentialEntry, credential, pb::device::Credential
+);
+entry!(
+    /// The enrollment of a device as last seen.
+    EnrollmentEntry, enrollment, pb::device::Enrollment
+);
+entry!(
+    /// A device type as last seen.
+    DeviceTypeEntry, device_type, pb::device::Type
+);
+
 /// Entries by record id.
-pub(super) struct Table<E>(papaya::HashMap<String, Arc<E>, foldhash::fast::RandomState>);
+pub(super) struct Table<E>(papaya::HashMap<String, Slot<E>, foldhash::fast::RandomState>);
+
+struct Slot<E> {
+    entry: Arc<E>,
+    /// The same as JSON, made for the first policy that asks.
+    json: OnceLock<Option<Arc<Value>>>,
+}
 
 impl<E: Entry> Table<E> {
     pub(super) fn new() -> Self {
@@ -67,7 +94,15 @@ impl<E: Entry> Table<E> {
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<E>> {
-        self.0.pin().get(id).cloned()
+        self.0.pin().get(id).map(|slot| Arc::clone(&slot.entry))
+    }
+
+    /// The record as policies see it.
+    pub(super) fn json(&self, id: &str) -> Option<Arc<Value>> {
+        let table = self.0.pin();
+        let slot = table.get(id)?;
+        let make = || json::from_message(slot.entry.message()).map(Arc::new);
+        slot.json.get_or_init(make).clone()
     }
 
     /// Takes over a live record or a tombstone. An older version than the one known is left out; a record
@@ -78,7 +113,7 @@ impl<E: Entry> Table<E> {
             latest_record_version: record.version,
         };
         let table = self.0.pin();
-        let known = table.get(&record.id).map(|entry| entry.at());
+        let known = table.get(&record.id).map(|slot| slot.entry.at());
         if known.is_some_and(|known| is_older(at, known)) {
             return Ok(());
         }
@@ -88,7 +123,11 @@ impl<E: Entry> Table<E> {
         }
         match from_record::<E::Message>(record) {
             Ok(message) => {
-                table.insert(record.id.clone(), Arc::new(E::new(at, message)));
+                let slot = Slot {
+                    entry: Arc::new(E::new(at, message)),
+                    json: OnceLock::new(),
+                };
+                table.insert(record.id.clone(), slot);
                 Ok(())
             }
             Err(error) => {
@@ -102,11 +141,11 @@ impl<E: Entry> Table<E> {
     pub(super) fn keep_only(&self, seen: &HashSet<String>, at: Versions) {
         self.0
             .pin()
-            .retain(|id, entry| seen.contains(id) || is_older(at, entry.at()));
+            .retain(|id, slot| seen.contains(id) || is_older(at, slot.entry.at()));
     }
 }
 
 /// Whether `a` is an earlier place than `b` in the same database.
-fn is_older(a: Versions, b: Versions) -> bool {
+pub(super) fn is_older(a: Versions, b: Versions) -> bool {
     a.server_version == b.server_version && a.latest_record_version < b.latest_record_version
 }

@@ -9,7 +9,7 @@ use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 
 use super::{AssertionRoute, ClaimHeaders, IdentityHeaders};
-use crate::principal::{Principal, RecordVersions};
+use crate::principal::{GroupsFilter, Principal, RecordVersions};
 
 /// How many assertions are kept.
 const KEPT: usize = 4096;
@@ -33,6 +33,8 @@ struct Key {
     hostname: Box<str>,
     issuer_format_uri: bool,
     claim_headers: ClaimHeaders,
+    groups_filter: GroupsFilter,
+    groups_claim: Box<str>,
 }
 
 /// The same, borrowed: looking up does not allocate.
@@ -45,6 +47,8 @@ struct KeyRef<'a> {
     hostname: &'a str,
     issuer_format_uri: bool,
     claim_headers: SameHeaders<'a>,
+    groups_filter: SameFilter<'a>,
+    groups_claim: &'a str,
 }
 
 /// Claim headers are few and mostly the same object.
@@ -69,6 +73,27 @@ impl Hash for SameHeaders<'_> {
     }
 }
 
+/// The filter of groups, likewise.
+struct SameFilter<'a>(&'a GroupsFilter);
+
+impl PartialEq for SameFilter<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.0, other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for SameFilter<'_> {}
+
+impl Hash for SameFilter<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_ref().map(|kept| kept.len()).hash(state);
+    }
+}
+
 impl<'a> KeyRef<'a> {
     fn new(principal: Option<&'a Principal>, route: &AssertionRoute<'a>) -> Self {
         Self {
@@ -79,6 +104,8 @@ impl<'a> KeyRef<'a> {
             hostname: route.hostname,
             issuer_format_uri: route.issuer_format_uri,
             claim_headers: SameHeaders(route.claim_headers),
+            groups_filter: SameFilter(route.groups_filter),
+            groups_claim: principal.map_or("", Principal::groups_claim),
         }
     }
 
@@ -91,6 +118,8 @@ impl<'a> KeyRef<'a> {
             hostname: self.hostname.into(),
             issuer_format_uri: self.issuer_format_uri,
             claim_headers: Arc::clone(self.claim_headers.0),
+            groups_filter: self.groups_filter.0.clone(),
+            groups_claim: self.groups_claim.into(),
         }
     }
 }
@@ -105,6 +134,8 @@ impl Key {
             hostname: &self.hostname,
             issuer_format_uri: self.issuer_format_uri,
             claim_headers: SameHeaders(&self.claim_headers),
+            groups_filter: SameFilter(&self.groups_filter),
+            groups_claim: &self.groups_claim,
         }
     }
 }

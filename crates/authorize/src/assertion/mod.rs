@@ -15,7 +15,7 @@ use pomerium_crypto::jwt::{JwtError, SigningKey};
 
 use self::cache::Signed;
 use self::inbound::Inbound;
-use crate::principal::Principal;
+use crate::principal::{GroupsFilter, Principal};
 
 /// `X-Pomerium-Jwt-Assertion`
 pub const ASSERTION: HeaderName = HeaderName::from_static("x-pomerium-jwt-assertion");
@@ -36,6 +36,8 @@ pub struct AssertionRoute<'a> {
     pub issuer_format_uri: bool,
     /// `jwt_claims_headers` of the route.
     pub claim_headers: &'a ClaimHeaders,
+    /// `jwt_groups_filter` of the route and of all.
+    pub groups_filter: &'a GroupsFilter,
 }
 
 /// The headers that tell an upstream who somebody is.

@@ -95,7 +95,7 @@ fn world() -> World {
 }
 
 fn principal(world: &World) -> Principal {
-    Principal::of_session(world, Arc::new(world.session.clone())).unwrap()
+    Principal::of_session(world, Arc::new(world.session.clone()), &"groups".into()).unwrap()
 }
 
 fn claim_headers(names: &[(&'static str, &str)]) -> ClaimHeaders {
@@ -111,6 +111,7 @@ fn route(claim_headers: &ClaimHeaders) -> AssertionRoute<'_> {
         hostname: "app.example.com",
         issuer_format_uri: false,
         claim_headers,
+        groups_filter: &None,
     }
 }
 

@@ -45,8 +45,8 @@ fn claims(principal: Option<&Principal>, route: &AssertionRoute<'_>, now: Timest
         "exp": issued + VALID_FOR,
         "sub": text(|principal| &principal.user_id),
         "user": text(|principal| &principal.user_id),
-        "email": text(|principal| &principal.email),
-        "groups": principal.map(Principal::groups).unwrap_or_default(),
+        "email": text(Principal::assertion_email),
+        "groups": principal.map(|principal| principal.groups(route.groups_filter)).unwrap_or_default(),
         "sid": text(|principal| &principal.session_id),
         "name": text(|principal| &principal.name),
     });

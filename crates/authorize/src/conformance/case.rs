@@ -71,13 +71,47 @@ pub(super) struct Input {
     pub(super) time: Option<jiff::Timestamp>,
     pub(super) tls: Option<Tls>,
     pub(super) client_ca_configured: bool,
-    // Facts that only criteria look at which are not built yet; their presence is noticed.
+    /// Free objects with an `id`.
     pub(super) directory_user: Option<Value>,
-    pub(super) directory_users: Option<Value>,
-    pub(super) directory_groups: Option<Value>,
-    pub(super) devices: Option<Value>,
+    pub(super) directory_users: Vec<Value>,
+    pub(super) directory_groups: Vec<Value>,
+    pub(super) devices: Devices,
+    // Facts that only criteria look at which are not built yet; their presence is noticed.
     pub(super) ssh: Option<Value>,
     pub(super) mcp: Option<Value>,
+}
+
+/// Devices that are enrolled.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Devices {
+    pub(super) credentials: Vec<Credential>,
+    pub(super) enrollments: Vec<Enrollment>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Credential {
+    pub(super) id: String,
+    pub(super) type_id: String,
+    pub(super) enrollment_id: String,
+    pub(super) user_id: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Enrollment {
+    pub(super) id: String,
+    pub(super) approved_by: String,
+    pub(super) user_id: String,
+}
+
+/// A device that a session has shown.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ShownDevice {
+    pub(super) type_id: String,
+    pub(super) id: String,
 }
 
 /// The client certificate of the connection.
@@ -97,7 +131,7 @@ pub(super) struct Session {
     pub(super) user_id: String,
     pub(super) claims: HashMap<String, Vec<Value>>,
     pub(super) impersonate_session_id: Option<String>,
-    pub(super) device_credentials: Option<Value>,
+    pub(super) device_credentials: Vec<ShownDevice>,
 }
 
 #[derive(Deserialize, Default)]

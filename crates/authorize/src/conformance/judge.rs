@@ -78,21 +78,10 @@ fn judge_refusal(refused: &Refused, expected: Option<Stage>) -> CaseOutcome {
 
 /// Facts of a case that this build does not look at, though the answer may depend on them.
 fn missing_facts(case: &Case) -> Option<&'static str> {
-    let input = &case.input;
-    let directory = [
-        &input.directory_user,
-        &input.directory_users,
-        &input.directory_groups,
-    ];
-    let sessions = || input.session.iter().chain(&input.other_sessions);
-    if directory.iter().any(|value| value.is_some()) {
-        Some("directory records")
-    } else if input.mcp.is_some() {
+    if case.input.mcp.is_some() {
         Some("MCP routes")
-    } else if input.ssh.is_some() {
+    } else if case.input.ssh.is_some() {
         Some("SSH")
-    } else if input.devices.is_some() || sessions().any(|session| session.device_credentials.is_some()) {
-        Some("devices")
     } else {
         None
     }

@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pomerium_api::pb;
-use pomerium_api::synced::{ServiceAccountEntry, SessionEntry, UserEntry};
-use prost_types::value::Kind;
+use pomerium_api::databroker::Versions;
+use pomerium_api::pb::session::session::{DeviceCredential, device_credential};
+use pomerium_api::synced::{
+    CredentialEntry, EnrollmentEntry, Entry, ServiceAccountEntry, SessionEntry, StructEntry, UserEntry,
+};
+use pomerium_api::{json, pb};
 use serde_json::Value;
 
-use super::case::{Input, Session, User};
+use super::case::{Credential, Enrollment, Input, Session, ShownDevice, User};
 use crate::principal::Principal;
 use crate::session::Records;
 
@@ -17,7 +20,17 @@ pub(super) struct CaseRecords {
     sessions: HashMap<String, Arc<SessionEntry>>,
     users: HashMap<String, Arc<UserEntry>>,
     account: Option<Arc<ServiceAccountEntry>>,
+    directory_users: HashMap<String, Arc<StructEntry>>,
+    directory_groups: HashMap<String, Arc<StructEntry>>,
+    credentials: HashMap<String, Arc<CredentialEntry>>,
+    enrollments: HashMap<String, Arc<EnrollmentEntry>>,
 }
+
+/// Where every record of a case stands.
+const AT: Versions = Versions {
+    server_version: 1,
+    latest_record_version: 1,
+};
 
 impl Records for CaseRecords {
     fn session(&self, id: &str) -> Option<Arc<SessionEntry>> {
@@ -30,6 +43,22 @@ impl Records for CaseRecords {
 
     fn service_account(&self, id: &str) -> Option<Arc<ServiceAccountEntry>> {
         self.account.clone().filter(|entry| entry.account.id == id)
+    }
+
+    fn directory_user(&self, id: &str) -> Option<Arc<StructEntry>> {
+        self.directory_users.get(id).cloned()
+    }
+
+    fn directory_group(&self, id: &str) -> Option<Arc<StructEntry>> {
+        self.directory_groups.get(id).cloned()
+    }
+
+    fn device_credential(&self, id: &str) -> Option<Arc<CredentialEntry>> {
+        self.credentials.get(id).cloned()
+    }
+
+    fn device_enrollment(&self, id: &str) -> Option<Arc<EnrollmentEntry>> {
+        self.enrollments.get(id).cloned()
     }
 }
 
@@ -56,16 +85,27 @@ impl CaseRecords {
                 .collect(),
             users: input.user.iter().chain(&input.users).map(user).collect(),
             account,
+            directory_users: input
+                .directory_user
+                .iter()
+                .chain(&input.directory_users)
+                .map(free_object)
+                .collect(),
+            directory_groups: input.directory_groups.iter().map(free_object).collect(),
+            credentials: input.devices.credentials.iter().map(credential).collect(),
+            enrollments: input.devices.enrollments.iter().map(enrollment).collect(),
         }
     }
 
     /// Who asks: the service account, else the session.
     pub(super) fn principal(&self, input: &Input) -> Option<Principal> {
+        // The cases know no groups but those of the directory.
+        let groups_claim = Arc::from("");
         if let Some(account) = &self.account {
-            return Some(Principal::of_account(self, Arc::clone(account)));
+            return Some(Principal::of_account(self, Arc::clone(account), &groups_claim));
         }
         let own = self.session(&input.session.as_ref()?.id)?;
-        Principal::of_session(self, own).ok()
+        Principal::of_session(self, own, &groups_claim).ok()
     }
 }
 
@@ -75,6 +115,7 @@ fn session(session: &Session) -> (String, Arc<SessionEntry>) {
         user_id: session.user_id.clone(),
         claims: claims(&session.claims),
         impersonate_session_id: session.impersonate_session_id.clone(),
+        device_credentials: session.device_credentials.iter().map(shown).collect(),
         ..Default::default()
     };
     (
@@ -85,6 +126,40 @@ fn session(session: &Session) -> (String, Arc<SessionEntry>) {
             session: message,
         }),
     )
+}
+
+fn shown(device: &ShownDevice) -> DeviceCredential {
+    DeviceCredential {
+        type_id: device.type_id.clone(),
+        credential: Some(device_credential::Credential::Id(device.id.clone())),
+    }
+}
+
+fn free_object(data: &Value) -> (String, Arc<StructEntry>) {
+    let id = data.get("id").and_then(Value::as_str).unwrap_or_default();
+    let at = (AT.server_version, AT.latest_record_version);
+    (id.to_owned(), Arc::new(StructEntry::new(id, at, data.clone(), 0)))
+}
+
+fn credential(credential: &Credential) -> (String, Arc<CredentialEntry>) {
+    let message = pb::device::Credential {
+        id: credential.id.clone(),
+        type_id: credential.type_id.clone(),
+        enrollment_id: credential.enrollment_id.clone(),
+        user_id: credential.user_id.clone(),
+        ..Default::default()
+    };
+    (credential.id.clone(), Arc::new(CredentialEntry::new(AT, message)))
+}
+
+fn enrollment(enrollment: &Enrollment) -> (String, Arc<EnrollmentEntry>) {
+    let message = pb::device::Enrollment {
+        id: enrollment.id.clone(),
+        approved_by: enrollment.approved_by.clone(),
+        user_id: enrollment.user_id.clone(),
+        ..Default::default()
+    };
+    (enrollment.id.clone(), Arc::new(EnrollmentEntry::new(AT, message)))
 }
 
 fn user(user: &User) -> (String, Arc<UserEntry>) {
@@ -106,31 +181,10 @@ fn user(user: &User) -> (String, Arc<UserEntry>) {
 
 fn claims(claims: &HashMap<String, Vec<Value>>) -> HashMap<String, prost_types::ListValue> {
     let list = |values: &Vec<Value>| prost_types::ListValue {
-        values: values.iter().map(value).collect(),
+        values: values.iter().map(json::to_value).collect(),
     };
     claims
         .iter()
         .map(|(name, values)| (name.clone(), list(values)))
         .collect()
-}
-
-fn value(value: &Value) -> prost_types::Value {
-    let list = |values: &Vec<Value>| prost_types::ListValue {
-        values: values.iter().map(self::value).collect(),
-    };
-    let kind = match value {
-        Value::Null => Kind::NullValue(0),
-        Value::Bool(value) => Kind::BoolValue(*value),
-        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
-        Value::String(text) => Kind::StringValue(text.clone()),
-        Value::Array(values) => Kind::ListValue(list(values)),
-        Value::Object(fields) => {
-            let fields = fields
-                .iter()
-                .map(|(key, value)| (key.clone(), self::value(value)))
-                .collect();
-            Kind::StructValue(prost_types::Struct { fields })
-        }
-    };
-    prost_types::Value { kind: Some(kind) }
 }

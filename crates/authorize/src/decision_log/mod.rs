@@ -8,12 +8,12 @@ mod json;
 
 use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
-use pomerium_policy::{Input, Program, Verdict};
+use pomerium_policy::{Input, Program, Reason, Verdict};
 
 use self::json::Line;
 use crate::decision::{Decision, Outcome};
 use crate::headers::joined;
-use crate::principal::{Impersonator, Principal};
+use crate::principal::{GroupsFilter, Impersonator, Principal};
 use crate::session::Anonymous;
 
 /// Fields that can be chosen (`authorize_log_fields`). Names of the original that never have a value here,
@@ -32,6 +32,7 @@ pub enum Field {
     ImpersonateSessionId,
     ImpersonateUserId,
     ImpersonateEmail,
+    RemovedGroupsCount,
     ServiceAccountId,
     User,
     Email,
@@ -57,6 +58,8 @@ pub struct RouteFacts<'a> {
     pub checksum: Option<u64>,
     /// Cluster name.
     pub cluster: &'a str,
+    /// Which groups are kept in its assertion.
+    pub groups_filter: &'a GroupsFilter,
 }
 
 /// A judged request.
@@ -107,6 +110,7 @@ pub fn write_line(out: &mut Vec<u8>, fields: &[Field], record: &AuthorizeRecord<
         ["deny", "deny-why-true", "deny-why-false"],
         &record.decision.deny,
     );
+    write_groups_source(&mut line, record);
     write_outcome(&mut line, record);
     line.time("time", record.now);
     line.text("message", "authorize check");
@@ -192,6 +196,7 @@ fn write_field(line: &mut Line<'_>, field: &Field, record: &AuthorizeRecord<'_>)
             let email = target(principal, |principal| &principal.email).filter(|email| !email.is_empty());
             line.optional("impersonate-email", email);
         }
+        Field::RemovedGroupsCount => write_removed_groups(line, record),
         Field::IdToken | Field::IdTokenClaims => write_id_token(line, field, principal),
         Field::Headers | Field::Header(_) => {}
         Field::EnvoyRouteChecksum
@@ -199,6 +204,26 @@ fn write_field(line: &mut Line<'_>, field: &Field, record: &AuthorizeRecord<'_>)
         | Field::RouteChecksum
         | Field::RouteId
         | Field::ClusterStatName => write_route(line, field, record.route),
+    }
+}
+
+/// How many groups the assertion goes without, when there are any.
+fn write_removed_groups(line: &mut Line<'_>, record: &AuthorizeRecord<'_>) {
+    let (Some(principal), Some(route)) = (record.principal, record.route) else {
+        return;
+    };
+    let removed = principal.removed_groups(route.groups_filter);
+    if removed > 0 {
+        line.number("removed-groups-count", removed as u64);
+    }
+}
+
+/// Where the groups came from, when the decision looked at groups.
+fn write_groups_source(line: &mut Line<'_>, record: &AuthorizeRecord<'_>) {
+    let reasons = record.decision.allow.reasons.union(record.decision.deny.reasons);
+    let consulted = reasons.contains(Reason::GroupsOk) || reasons.contains(Reason::GroupsUnauthorized);
+    if let Some(principal) = record.principal.filter(|_| consulted) {
+        line.text("groups-source", principal.subject.groups.source.as_str());
     }
 }
 

@@ -47,6 +47,7 @@ fn principal() -> Principal {
             server_version: 1,
             session,
         }),
+        &"groups".into(),
     )
     .unwrap()
 }
@@ -71,6 +72,7 @@ fn line(policy: &Value, fields: &[Field], headers: &HeaderMap, principal: Option
         id: "r1",
         checksum: Some(7),
         cluster: "route-r1",
+        groups_filter: &None,
     });
     let record = AuthorizeRecord {
         now,

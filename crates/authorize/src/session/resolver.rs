@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use pomerium_api::databroker::{Databroker, Error, Record, Versions};
 use pomerium_api::pb;
-use pomerium_api::records::RecordMessage;
-use pomerium_api::synced::{Entry, SessionEntry, SyncedRecords};
+use pomerium_api::pb::session::Session;
+use pomerium_api::pb::session::session::device_credential;
+use pomerium_api::records::{DIRECTORY_USER, RecordMessage};
+use pomerium_api::synced::{Entry, SyncedRecords};
 use quick_cache::sync::Cache;
 
 use super::Anonymous;
 use super::handle::Handle;
 use crate::principal::Principal;
+
+/// The claim of groups, unless another one is set.
+const DEFAULT_GROUPS_CLAIM: &str = "groups";
 
 /// How many tokens are remembered.
 const REMEMBERED: usize = 8192;
@@ -22,6 +28,7 @@ pub struct SessionResolver {
     records: Arc<SyncedRecords>,
     broker: Arc<dyn Databroker>,
     shared_key: [u8; 32],
+    groups_claim: ArcSwap<Arc<str>>,
     tokens: Cache<Box<str>, Remembered, quick_cache::UnitWeighter, foldhash::fast::RandomState>,
 }
 
@@ -71,8 +78,15 @@ impl SessionResolver {
             records,
             broker,
             shared_key,
+            groups_claim: ArcSwap::from_pointee(Arc::from(DEFAULT_GROUPS_CLAIM)),
             tokens,
         }
+    }
+
+    /// Sets the claim that names the groups of people whom the directory does not know (`groups_claim`); empty is
+    /// none. Counts from the next request on.
+    pub fn set_groups_claim(&self, name: &str) {
+        self.groups_claim.store(Arc::new(Arc::from(name)));
     }
 
     /// The records this reads.
@@ -94,7 +108,9 @@ impl SessionResolver {
             return Resolved::Anonymous(Anonymous::OtherProvider);
         }
         match known.map(|known| known.state) {
-            Some(State::Principal(principal)) if principal.is_current(&*self.records) => {
+            Some(State::Principal(principal))
+                if principal.is_current(&*self.records, &self.groups_claim.load()) =>
+            {
                 unexpired(principal, now)
             }
             Some(State::Absent(generation)) if generation == self.records.generation() => {
@@ -114,12 +130,16 @@ impl SessionResolver {
             if !(reaches_min(entry.at(), min) && arrived(entry.at())) {
                 return needs_fetch(token, handle);
             }
-            Principal::of_session(&*self.records, entry)
+            Principal::of_session(&*self.records, entry, &self.groups_claim.load())
         } else if let Some(entry) = self.records.service_account(id) {
             if !reaches_min(entry.at(), min) {
                 return needs_fetch(token, handle);
             }
-            Ok(Principal::of_account(&*self.records, entry))
+            Ok(Principal::of_account(
+                &*self.records,
+                entry,
+                &self.groups_claim.load(),
+            ))
         } else if min.is_some_and(arrived) {
             Err(Anonymous::NoRecord)
         } else {
@@ -138,8 +158,8 @@ impl SessionResolver {
         let session = present(self.records.fetch_session(&handle.jti, handle.min()).await)?.flatten();
         let built = match session {
             Some(session) => {
-                self.refresh_users(&session).await?;
-                Principal::of_session(&*self.records, session)
+                self.refresh_behind(&session.session).await?;
+                Principal::of_session(&*self.records, session, &self.groups_claim.load())
             }
             None => self.account(&handle).await?,
         };
@@ -156,36 +176,60 @@ impl SessionResolver {
         Ok(self.settle(token, handle, built, now))
     }
 
-    /// The user records behind a session that may be newer than what has arrived here.
-    async fn refresh_users(&self, session: &SessionEntry) -> Result<(), Error> {
-        self.refresh::<pb::user::User>(&session.session.user_id).await?;
+    /// The records behind a session that may be newer than what has arrived here.
+    async fn refresh_behind(&self, session: &Session) -> Result<(), Error> {
+        self.refresh_person(session).await?;
         let target = session
-            .session
             .impersonate_session_id
             .as_deref()
             .filter(|id| !id.is_empty());
         let Some(target) = target else { return Ok(()) };
         if let Some(target) = present(self.records.fetch_session(target, None).await)?.flatten() {
-            self.refresh::<pb::user::User>(&target.session.user_id).await?;
+            self.refresh_person(&target.session).await?;
         }
         Ok(())
     }
 
+    /// User, directory and devices of a session.
+    async fn refresh_person(&self, session: &Session) -> Result<(), Error> {
+        self.refresh_user(&session.user_id).await?;
+        for shown in &session.device_credentials {
+            let Some(device_credential::Credential::Id(id)) = &shown.credential else {
+                continue;
+            };
+            self.refresh(pb::device::Credential::TYPE, id).await?;
+            if let Some(entry) = self.records.device_credential(id) {
+                let enrollment = &entry.credential.enrollment_id;
+                self.refresh(pb::device::Enrollment::TYPE, enrollment).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn refresh_user(&self, id: &str) -> Result<(), Error> {
+        self.refresh(pb::user::User::TYPE, id).await?;
+        self.refresh(DIRECTORY_USER, id).await
+    }
+
     async fn account(&self, handle: &Handle) -> Result<Result<Principal, Anonymous>, Error> {
-        self.refresh::<pb::user::ServiceAccount>(&handle.jti).await?;
+        self.refresh(pb::user::ServiceAccount::TYPE, &handle.jti).await?;
         let Some(entry) = self.records.service_account(&handle.jti) else {
             return Ok(Err(Anonymous::NoRecord));
         };
-        self.refresh::<pb::user::User>(&entry.account.user_id).await?;
-        Ok(Ok(Principal::of_account(&*self.records, entry)))
+        self.refresh_user(&entry.account.user_id).await?;
+        Ok(Ok(Principal::of_account(
+            &*self.records,
+            entry,
+            &self.groups_claim.load(),
+        )))
     }
 
     /// Reads one record from the databroker and takes it over.
-    async fn refresh<M: RecordMessage>(&self, id: &str) -> Result<(), Error> {
+    async fn refresh(&self, kind: &str, id: &str) -> Result<(), Error> {
         if id.is_empty() {
             return Ok(());
         }
-        let record: Option<Record> = present(self.broker.get(M::TYPE, id).await)?;
+        let record: Option<Record> = present(self.broker.get(kind, id).await)?;
         if let (Some(record), Some(versions)) = (record, present(self.broker.versions().await)?) {
             self.records.apply(versions.server_version, &record);
         }

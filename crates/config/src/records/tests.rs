@@ -112,7 +112,7 @@ fn what_only_the_local_file_may_say_is_refused_and_closes_the_route() {
         ("to", json!(["unix:///var/run/docker.sock"])),
         ("to", json!(["HTTPS+unix:///run/x.sock"])),
         ("tls_client_key_pair_id", json!("kp")),
-        ("jwt_groups_filter", json!(["a"])),
+        ("jwt_groups_filter_infer_from_ppl", json!(true)),
         ("to", json!(["gopher://x"])),
         ("policy_ids", json!(["missing"])),
         ("ppl_policies", json!([{"raw": "e30"}])),

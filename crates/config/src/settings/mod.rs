@@ -64,6 +64,8 @@ pub struct Settings {
     pub cookie: CookieSettings,
     /// Defaults for identity headers; the routes hold the result.
     pub identity_headers: IdentityHeaderSettings,
+    /// The claim that names the groups of people whom the directory does not know; empty is none.
+    pub groups_claim: String,
     /// Headers set on responses that belong to no route (internal paths, error pages).
     pub response_headers: Vec<(String, String)>,
     /// Logs.

@@ -52,6 +52,9 @@ pub struct RouteSettings {
     pub pass_identity_headers: bool,
     /// `iss` of the assertion.
     pub jwt_issuer_format: IssuerFormat,
+    /// `jwt_groups_filter` of the route and of all: ids of groups that are kept in the assertion, sorted; `None` keeps
+    /// all.
+    pub groups_filter: Option<Arc<[String]>>,
     /// Upgrade tokens that are let through, lower case (`websocket`, `spdy/3.1`, …).
     pub upgrades: Vec<String>,
     /// Whole response time; `None` is off.

@@ -7,7 +7,8 @@ use http::HeaderName;
 use jiff::Timestamp;
 use pomerium_authorize::decision_log::{self, AuthorizeRecord, Field, RouteFacts};
 use pomerium_authorize::{
-    Anonymous, AssertionRoute, Decision, Headers, IdentityHeaders, Outcome, Principal, Resolved, check,
+    Anonymous, AssertionRoute, Decision, Headers, IdentityHeaders, Lookup, Outcome, Principal, Resolved,
+    check,
 };
 use pomerium_config::settings::{AuthorizeField, LogLevel, LogSettings};
 use pomerium_policy::{ClientCertificate, HttpInput, Input, Program};
@@ -80,7 +81,13 @@ pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
             return Judged::Refused(refused);
         }
     };
-    let decision = decide(flow, route, &who, now);
+    let decision = match decide(flow, route, &who, now) {
+        Ok(decision) => decision,
+        Err(refused) => {
+            shared.metrics.decided(Decided::Error);
+            return Judged::Refused(refused);
+        }
+    };
     match decision.outcome {
         Outcome::Allow => allowed(flow, route, who, now),
         Outcome::Login => {
@@ -149,6 +156,7 @@ pub(crate) fn sign(
         hostname: flow.request.host(),
         issuer_format_uri: route.issuer_is_uri(),
         claim_headers: &route.claim_headers,
+        groups_filter: &route.settings.groups_filter,
     };
     flow.conn
         .worker
@@ -192,12 +200,21 @@ pub(crate) async fn identify(flow: &Flow, idp_id: Option<&str>, now: Timestamp) 
     })
 }
 
-fn decide(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> Decision {
+/// Errors when the judgement cannot be acted on.
+fn decide(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> Result<Decision, Refused> {
     let headers = Headers(&flow.parts.headers);
-    let input = input(flow, route, &headers, who, now);
+    let lookup = lookup(flow, now);
+    let input = input(flow, route, &headers, who, &lookup);
     let decision = check(&route.settings.policy, &input);
+    if lookup.is_doubtful(who.principal.as_deref()) {
+        tracing::error!(
+            request_id = flow.request.request_id,
+            "records that the policy asks for were left out for want of room: the request is refused"
+        );
+        return Err(Refused::Unjudged);
+    }
     log(flow, route, who, &input, &decision);
-    decision
+    Ok(decision)
 }
 
 /// Whether somebody who is in the middle of `request` might begin it under `route`, which has changed. Of the
@@ -207,20 +224,21 @@ pub(crate) fn again(
     principal: Option<&Principal>,
     certificate: ClientCertificate<'_>,
     route: &Route,
-    now: Timestamp,
+    lookup: &Lookup<'_>,
 ) -> bool {
     let gone = http::HeaderMap::new();
     let headers = Headers(&gone);
-    let input = input_of(request, &headers, principal, certificate, now);
-    check(&route.settings.policy, &input).outcome == Outcome::Allow
+    let input = input_of(request, &headers, principal, certificate, lookup);
+    check(&route.settings.policy, &input).outcome == Outcome::Allow && !lookup.is_doubtful(principal)
 }
 
 fn denial(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> (String, Vec<String>) {
     let headers = Headers(&flow.parts.headers);
+    let lookup = lookup(flow, now);
     let denial = route
         .settings
         .policy
-        .denial(&input(flow, route, &headers, who, now));
+        .denial(&input(flow, route, &headers, who, &lookup));
     (denial.rule, denial.criteria)
 }
 
@@ -229,11 +247,22 @@ fn input<'a>(
     route: &Route,
     headers: &'a Headers<'a>,
     who: &'a Who,
-    now: Timestamp,
+    lookup: &'a Lookup<'a>,
 ) -> Input<'a> {
     let client = flow.conn.client.as_deref();
-    let certificate = client_certificate(&flow.snapshot, client, route, now);
-    input_of(&flow.request, headers, who.principal.as_deref(), certificate, now)
+    let certificate = client_certificate(&flow.snapshot, client, route, lookup.now());
+    input_of(
+        &flow.request,
+        headers,
+        who.principal.as_deref(),
+        certificate,
+        lookup,
+    )
+}
+
+/// The records as they are at `now`.
+fn lookup(flow: &Flow, now: Timestamp) -> Lookup<'_> {
+    Lookup::new(flow.conn.worker.shared.sessions.records(), now)
 }
 
 fn input_of<'a>(
@@ -241,7 +270,7 @@ fn input_of<'a>(
     headers: &'a Headers<'a>,
     principal: Option<&'a Principal>,
     client_certificate: ClientCertificate<'a>,
-    now: Timestamp,
+    lookup: &'a Lookup<'a>,
 ) -> Input<'a> {
     let input = Input::new(
         principal.map(|principal| &principal.subject),
@@ -255,10 +284,11 @@ fn input_of<'a>(
             client_ip: Some(request.client_ip),
             client_certificate,
         },
-        now,
+        lookup.now(),
     );
     Input {
         scheme: request.scheme.as_str(),
+        records: lookup,
         ..input
     }
 }
@@ -281,6 +311,7 @@ fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Deci
             id: &route.settings.id,
             checksum: Some(route.checksum()),
             cluster: &route.settings.name,
+            groups_filter: &route.settings.groups_filter,
         }),
         program: Some(program),
         certificate_problem: certificate_problem.as_deref(),
@@ -350,8 +381,8 @@ fn authorize_field(field: &AuthorizeField) -> Option<Field> {
         AuthorizeField::IdToken => Field::IdToken,
         AuthorizeField::IdTokenClaims => Field::IdTokenClaims,
         AuthorizeField::Header(name) => Field::Header(HeaderName::from_bytes(name.as_bytes()).ok()?),
-        AuthorizeField::RemovedGroupsCount
-        | AuthorizeField::Body
+        AuthorizeField::RemovedGroupsCount => Field::RemovedGroupsCount,
+        AuthorizeField::Body
         | AuthorizeField::McpMethod
         | AuthorizeField::McpTool
         | AuthorizeField::McpToolParameters => return None,

@@ -251,7 +251,7 @@ impl World {
         let (_, token) = handle::find_token(headers, query, "_pomerium")?;
         let handle = Handle::decode(self.settings.lock().secrets.shared.expose(), token).ok()?;
         let session = Records::session(self, &handle.jti)?;
-        let principal = Principal::of_session(self, session).ok()?;
+        let principal = Principal::of_session(self, session, &"groups".into()).ok()?;
         let alive = principal.expires_at.is_none_or(|end| end > self.clock.now());
         alive.then(|| Arc::new(principal))
     }

@@ -140,6 +140,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         authenticate,
         cookie,
         identity_headers: headers::claims(values),
+        groups_claim: values.text("groups_claim").trim().to_owned(),
         response_headers,
         log: log::resolve(values, cx),
         metrics,

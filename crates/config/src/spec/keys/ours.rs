@@ -111,9 +111,14 @@ pub(super) const GLOBAL: &[Key] = &[
     Key::new(
         "jwt_groups_filter",
         Kind::Texts,
-        "Groups that are kept in the assertion.",
+        "Ids of the directory's groups that are kept in assertions.",
+    ),
+    Key::new(
+        "groups_claim",
+        Kind::Text,
+        "Claim that names the groups of people whom the directory does not know; empty is none.",
     )
-    .not_built(),
+    .or("groups"),
     Key::new(
         "rate_limit",
         Kind::Object(RATE_LIMIT),

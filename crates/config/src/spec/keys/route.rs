@@ -324,6 +324,11 @@ pub const ROUTE: &[Key] = &[
     )
     .nullable(),
     Key::new(
+        "jwt_groups_filter",
+        Kind::Texts,
+        "Ids of the directory's groups that are kept in the assertion, beside the global ones.",
+    ),
+    Key::new(
         "enable_google_cloud_serverless_authentication",
         Kind::Bool,
         "Send a Google Cloud identity token.",

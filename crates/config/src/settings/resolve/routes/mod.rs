@@ -176,6 +176,7 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
             .or_else(|| global.bool("pass_identity_headers"))
             .unwrap_or(false),
         jwt_issuer_format: issuer_format(route, global),
+        groups_filter: groups_filter(route, global),
         upgrades,
         timeout,
         idle_timeout,
@@ -212,6 +213,15 @@ fn issuer_format(route: &Values, global: &Values) -> IssuerFormat {
         Some("uri") => IssuerFormat::Uri,
         _ => IssuerFormat::HostOnly,
     }
+}
+
+/// The ids of both lists; an empty list filters nothing.
+fn groups_filter(route: &Values, global: &Values) -> Option<Arc<[String]>> {
+    let lists = [route, global].map(|values| values.texts("jwt_groups_filter"));
+    let mut kept = lists.concat();
+    kept.sort();
+    kept.dedup();
+    (!kept.is_empty()).then(|| kept.into())
 }
 
 /// Upgrade tokens, lower case, sorted: the route's list in place of the global one, and the two switches.
