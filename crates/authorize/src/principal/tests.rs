@@ -137,8 +137,8 @@ impl World {
     }
 }
 
-fn session(claims: Value) -> Session {
-    let claims = to_struct(&claims).fields.into_iter().map(|(name, value)| {
+fn session(claims: &Value) -> Session {
+    let claims = to_struct(claims).fields.into_iter().map(|(name, value)| {
         let list = match value.kind {
             Some(prost_types::value::Kind::ListValue(list)) => list,
             _ => panic!("claims are lists"),
@@ -163,7 +163,7 @@ fn session(claims: Value) -> Session {
 
 fn world() -> World {
     let world = World::default();
-    world.put_session(session(json!({"groups": ["claimed", 7], "teams": ["blue"]})));
+    world.put_session(session(&json!({"groups": ["claimed", 7], "teams": ["blue"]})));
     world.put_user("u1", "user@example.com");
     world
 }
@@ -277,7 +277,7 @@ fn devices_are_those_of_the_person() {
 
 #[test]
 fn a_sign_in_is_as_old_as_the_provider_says() {
-    let at = |claims: Value| {
+    let at = |claims: &Value| {
         let world = World::default();
         world.put_session(session(claims));
         let authentication = world.principal().subject.authentication;
@@ -287,12 +287,18 @@ fn a_sign_in_is_as_old_as_the_provider_says() {
             authentication.amr.join(" "),
         )
     };
-    assert_eq!(at(json!({})), (Some(1_700_000_000), String::new(), String::new()));
+    assert_eq!(
+        at(&json!({})),
+        (Some(1_700_000_000), String::new(), String::new())
+    );
     let said = json!({"auth_time": [1_600_000_000], "acr": ["strong"], "amr": ["pwd", "otp", 7]});
-    assert_eq!(at(said), (Some(1_600_000_000), "strong".into(), "pwd otp".into()));
-    assert_eq!(at(json!({"auth_time": ["1600000000"]})).0, Some(1_600_000_000));
+    assert_eq!(
+        at(&said),
+        (Some(1_600_000_000), "strong".into(), "pwd otp".into())
+    );
+    assert_eq!(at(&json!({"auth_time": ["1600000000"]})).0, Some(1_600_000_000));
     for unreadable in [json!("soon"), json!(null), json!(-5), json!(1e300)] {
-        assert_eq!(at(json!({"auth_time": [unreadable]})).0, None, "{unreadable}");
+        assert_eq!(at(&json!({"auth_time": [unreadable]})).0, None, "{unreadable}");
     }
 }
 
@@ -308,11 +314,11 @@ fn everything_of_an_impersonated_person_is_theirs() {
         id: "s2".into(),
         user_id: "u2".into(),
         device_credentials: Vec::new(),
-        ..session(json!({"acr": ["weak"]}))
+        ..session(&json!({"acr": ["weak"]}))
     });
     world.put_session(Session {
         impersonate_session_id: Some("s2".into()),
-        ..session(json!({"acr": ["strong"]}))
+        ..session(&json!({"acr": ["strong"]}))
     });
     let principal = world.principal();
     assert_eq!(principal.subject.groups.all[0].id, "theirs");
@@ -332,15 +338,15 @@ fn every_record_counts() {
     world.put_group("g1", json!({"name": "One"}));
     world.put_credential("c1", "e1", "u1");
     world.put_enrollment("e1", "");
-    world.put_session(session(json!({})));
+    world.put_session(session(&json!({})));
     let admin = Session {
         id: "s9".into(),
         user_id: "admin".into(),
         impersonate_session_id: Some("s1".into()),
-        ..session(json!({}))
+        ..session(&json!({}))
     };
     let changes: [(&str, &dyn Fn()); 9] = [
-        ("session", &|| world.put_session(session(json!({"x": [1]})))),
+        ("session", &|| world.put_session(session(&json!({"x": [1]})))),
         ("user", &|| world.put_user("u1", "new@example.com")),
         ("directory user", &|| {
             world.put_person("u1", json!({"group_ids": ["g1", "late"]}))
