@@ -1,4 +1,4 @@
-//! Text forms of bytes: base64 in its flavours, base62, and the 32-byte secrets of the configuration.
+//! Text forms of bytes: base64 in its flavours, base58, base62, and the 32-byte secrets of the configuration.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -69,6 +69,20 @@ pub fn base64url_padded_decode(text: &str) -> Result<Vec<u8>, DecodeError> {
     URL_SAFE
         .decode(text)
         .map_err(|_| DecodeError("base64 (URL-safe alphabet, with padding)"))
+}
+
+/// The alphabet of Bitcoin addresses: ids of device credentials, enrollment links.
+#[must_use]
+pub fn base58_encode(bytes: &[u8]) -> String {
+    bs58::encode(bytes).into_string()
+}
+
+/// The alphabet of Bitcoin addresses.
+///
+/// # Errors
+/// When the text is anything else. The time grows with the square of the length: the caller limits it.
+pub fn base58_decode(text: &str) -> Result<Vec<u8>, DecodeError> {
+    bs58::decode(text).into_vec().map_err(|_| DecodeError("base58"))
 }
 
 /// Why a text is not a 32-byte secret.

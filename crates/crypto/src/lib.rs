@@ -17,4 +17,5 @@ pub mod mac;
 pub mod password;
 pub mod query;
 pub mod random;
+pub mod secure_token;
 pub mod signed_url;

@@ -56,12 +56,20 @@ pub enum SignatureError {
 /// # Errors
 /// [`UrlError`] for a URL that could never be verified.
 pub fn sign(key: &[u8], url: &str, now_unix: i64) -> Result<String, UrlError> {
+    sign_for(key, url, now_unix, LIFETIME)
+}
+
+/// [`sign`] for a link that is good for `lifetime` seconds. Whoever checks it reads the end from the link.
+///
+/// # Errors
+/// [`UrlError`] for a URL that could never be verified.
+pub fn sign_for(key: &[u8], url: &str, now_unix: i64, lifetime: i64) -> Result<String, UrlError> {
     let (base, query) = split(url)?;
     let mut query = Query::parse(query);
     if query.is_malformed() {
         return Err(UrlError::Query);
     }
-    let expiry = now_unix.saturating_add(LIFETIME);
+    let expiry = now_unix.saturating_add(lifetime);
     query
         .remove(SIGNATURE)
         .set(ISSUED, now_unix.to_string())
@@ -177,6 +185,16 @@ mod tests {
         assert_eq!(
             verify(KEY, VECTOR, NOW - LEEWAY - 1),
             Err(SignatureError::FromTheFuture)
+        );
+    }
+
+    #[test]
+    fn a_link_can_be_good_for_longer() {
+        let url = sign_for(KEY, "https://a.example.com/", NOW, 900).unwrap();
+        assert_eq!(verify(KEY, &url, NOW + 900 + LEEWAY), Ok(()));
+        assert_eq!(
+            verify(KEY, &url, NOW + 900 + LEEWAY + 1),
+            Err(SignatureError::Expired)
         );
     }
 
