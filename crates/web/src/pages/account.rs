@@ -42,6 +42,32 @@ pub struct Group {
     pub source: String,
 }
 
+/// The devices of a person.
+#[derive(Debug, Clone, Default)]
+pub struct Devices {
+    /// In the order they were registered.
+    pub list: Vec<Device>,
+    /// Where the form that removes one is posted, where that can be done.
+    pub remove_url: Option<String>,
+}
+
+/// A device that somebody registered.
+#[derive(Debug, Clone, Default)]
+pub struct Device {
+    /// Its id.
+    pub id: String,
+    /// The device type, as people read it.
+    pub kind: String,
+    /// When it was registered.
+    pub since: Option<Timestamp>,
+    /// The browser it was registered with, as that names itself; may be empty.
+    pub browser: String,
+    /// Whether an administrator approved it.
+    pub approved: bool,
+    /// Whether this session has shown it.
+    pub here: bool,
+}
+
 /// The session as its owner sees it.
 #[derive(Debug, Clone, Default)]
 pub struct SessionFacts {
@@ -76,6 +102,8 @@ pub struct UserInfo<'a> {
     pub groups: Vec<Group>,
     /// Claims, in the order to show; names that carry tokens are left out by [`super::user_info`].
     pub claims: Vec<Claim>,
+    /// Registered devices; none where they are not known.
+    pub devices: Option<Devices>,
     /// Where signing out starts.
     pub sign_out_url: &'a str,
     /// Where signing in starts, when there is such a place.

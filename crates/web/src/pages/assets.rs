@@ -10,12 +10,13 @@ pub const PREFIX: &str = "/.pomerium/assets/";
 
 const STYLE: &str = include_str!("../../assets/pages.css");
 const SCRIPT: &str = include_str!("../../assets/pages.js");
+const DEVICE: &str = include_str!("../../assets/device.js");
 const ICON: &str = include_str!("../../assets/icon.svg");
 
 /// The set of files for one branding.
 #[derive(Debug, Clone)]
 pub struct Assets {
-    files: [Asset; 4],
+    files: [Asset; 5],
 }
 
 #[derive(Debug, Clone)]
@@ -34,6 +35,12 @@ impl Assets {
                 Asset::new("pages", "css", css, STYLE.to_owned()),
                 Asset::new("theme", "css", css, branding.stylesheet()),
                 Asset::new("pages", "js", "text/javascript; charset=UTF-8", SCRIPT.to_owned()),
+                Asset::new(
+                    "device",
+                    "js",
+                    "text/javascript; charset=UTF-8",
+                    DEVICE.to_owned(),
+                ),
                 Asset::new("icon", "svg", "image/svg+xml", ICON.to_owned()),
             ],
         }
@@ -54,9 +61,14 @@ impl Assets {
         &self.files[2].path
     }
 
+    /// The path of the module that asks devices.
+    pub fn device(&self) -> &str {
+        &self.files[3].path
+    }
+
     /// The path of the tab icon.
     pub fn icon(&self) -> &str {
-        &self.files[3].path
+        &self.files[4].path
     }
 
     /// The response for a path under [`PREFIX`]. A hash of yesterday's (a page of another replica, a config
@@ -131,7 +143,7 @@ mod tests {
         let two = Assets::new(&red);
         assert_eq!(one.style(), two.style());
         assert_ne!(one.theme(), two.theme());
-        for path in [one.style(), one.theme(), one.script(), one.icon()] {
+        for path in [one.style(), one.theme(), one.script(), one.device(), one.icon()] {
             let response = one.get(path).expect(path);
             assert!(
                 response.headers()["cache-control"]
@@ -154,9 +166,11 @@ mod tests {
 
     #[test]
     fn nothing_is_loaded_from_elsewhere_and_all_is_small() {
-        let size = STYLE.len() + SCRIPT.len() + ICON.len();
+        let size = STYLE.len() + SCRIPT.len() + DEVICE.len() + ICON.len();
         assert!(size < 30_000, "{size}");
         assert!(!STYLE.contains("url(") && !STYLE.contains("@import"));
-        assert!(!SCRIPT.contains("innerHTML") && !SCRIPT.contains("http"));
+        for script in [SCRIPT, DEVICE] {
+            assert!(!script.contains("innerHTML") && !script.contains("http"));
+        }
     }
 }

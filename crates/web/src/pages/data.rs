@@ -45,7 +45,7 @@ pub(super) fn of(problem: &Problem, frame: &Frame<'_>) -> String {
 
 /// JSON in which nothing can end the block or begin another: `<`, `>` and `&` only occur in strings, where
 /// an escape says the same.
-fn inert(json: &str) -> String {
+pub(super) fn inert(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for letter in json.chars() {
         match letter {

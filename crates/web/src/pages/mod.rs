@@ -8,6 +8,7 @@ mod assets;
 mod branding;
 mod color;
 mod data;
+mod device;
 mod links;
 mod portal;
 mod simple;
@@ -16,10 +17,11 @@ mod texts;
 use askama::Template;
 use http::{HeaderValue, StatusCode, header};
 
-pub use account::{Claim, ClaimValue, Group, SessionFacts, UserInfo};
+pub use account::{Claim, ClaimValue, Device, Devices, Group, SessionFacts, UserInfo};
 pub use assets::{Assets, PREFIX as ASSETS_PREFIX};
 pub use branding::Branding;
 pub use color::{Color, ColorError};
+pub use device::DevicePage;
 pub use links::{Span, href, image, prose};
 pub use portal::{Portal, PortalRoute};
 pub use simple::{Hidden, Message, SignIn, SignOutConfirm, SignedOut};
@@ -206,6 +208,11 @@ pub fn error(problem: &Problem, frame: &Frame<'_>) -> Response {
 /// Who am I (`/.pomerium/`).
 pub fn user_info(page: &UserInfo<'_>, frame: &Frame<'_>) -> Response {
     account::page(page, frame)
+}
+
+/// Registering or showing a device (`/.pomerium/webauthn`).
+pub fn device(page: &DevicePage<'_>, frame: &Frame<'_>) -> Response {
+    device::page(page, frame)
 }
 
 /// The applications somebody may open (`/.pomerium/routes`).

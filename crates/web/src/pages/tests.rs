@@ -42,6 +42,15 @@ fn person(text: &str) -> UserInfo<'_> {
             name: text.into(),
             values: vec![text.into()],
         }],
+        devices: Some(Devices {
+            list: vec![Device {
+                id: text.into(),
+                kind: text.into(),
+                browser: text.into(),
+                ..Device::default()
+            }],
+            remove_url: Some("/.pomerium/webauthn".into()),
+        }),
         sign_out_url: "/.pomerium/sign_out",
         ..UserInfo::default()
     }
@@ -90,7 +99,16 @@ fn every_page(text: &str, frame: &Frame<'_>) -> Vec<(&'static str, Response)> {
         actions: vec![Action::new(text.to_owned(), text)],
         status: None,
     };
+    let options = serde_json::json!({ "user": { "name": text } });
+    let device_page = DevicePage {
+        application: text,
+        action: "/.pomerium/webauthn",
+        creation: &options,
+        request: Some(&options),
+        own_device: true,
+    };
     vec![
+        ("device", device(&device_page, frame)),
         ("error", error(&problem, frame)),
         ("account", user_info(&info, frame)),
         (
@@ -188,7 +206,7 @@ fn every_page_has_the_same_strict_headers_and_no_inline_code() {
         );
         assert_eq!(
             policy.contains("form-action 'self' https:"),
-            name.starts_with("sign "),
+            name.starts_with("sign ") || name == "device",
             "{name}"
         );
         assert_eq!(headers["cache-control"], "no-store", "{name}");
@@ -197,13 +215,16 @@ fn every_page_has_the_same_strict_headers_and_no_inline_code() {
         assert_eq!(headers["x-pomerium-intercepted-response"], "true", "{name}");
         let html = html(response);
         assert!(!html.contains("style=\"") && !html.contains("<style"), "{name}");
-        // The data block of an error page is data: no browser runs it.
-        let data = html
-            .matches("<script type=\"application/json\" id=\"POMERIUM_DATA\">")
-            .count();
-        assert_eq!(data, usize::from(name == "error"), "{name}");
+        // The data blocks of a page are data: no browser runs them.
+        let data = html.matches("<script type=\"application/json\" id=\"").count();
+        let (blocks, modules) = match name {
+            "error" => (1, 1),
+            "device" => (2, 2),
+            _ => (0, 1),
+        };
+        assert_eq!(data, blocks, "{name}");
         assert!(
-            !html.contains(" onclick") && html.matches("<script").count() == 1 + data,
+            !html.contains(" onclick") && html.matches("<script").count() == modules + blocks,
             "{name}"
         );
         assert_eq!(html.matches("<h1").count(), 1, "{name}");

@@ -40,6 +40,18 @@ impl Problem {
         problem
     }
 
+    /// The session has shown no device, and the client cannot be sent to a page.
+    pub fn device_needed(url: &str) -> Self {
+        let what = "This application opens on registered devices only.";
+        let mut problem = Self::new(401, "device-needed", "Please show your device", what)
+            .with_reason("Unauthenticated")
+            .next("Register this device, or show one that you registered; you will come back to where you were.")
+            .action("Go on", url)
+            .decision();
+        problem.login_url = Some(url.to_owned());
+        problem
+    }
+
     /// The credentials that came with the request are not accepted.
     pub fn bad_credentials() -> Self {
         let what = "The token that came with this request is not accepted.";
@@ -49,9 +61,10 @@ impl Problem {
             .decision()
     }
 
-    /// The device does not meet the route's requirements (450).
-    pub fn device_not_authorized() -> Self {
-        let what = "This application opens on registered devices only, and this one is not among them.";
+    /// The device does not meet the route's requirements (450). `other_url` is where another one can be shown.
+    pub fn device_not_authorized(other_url: &str) -> Self {
+        let what =
+            "This application opens on approved devices only, and the one you are using is not among them.";
         Self::new(450, "device-not-allowed", "This device may not open this", what)
             .with_reason(
                 "your device fails to meet the requirements necessary to access this page, please contact your administrator for assistance",
@@ -59,6 +72,8 @@ impl Problem {
             .whose("Your administrator decides which devices are accepted.")
             .next("Ask them to approve this device, or use one that is approved.")
             .decision()
+            .action("See your devices", "/.pomerium/#devices")
+            .action("Use another device", other_url)
     }
 
     /// A client certificate is missing or not accepted (495).
@@ -403,7 +418,8 @@ mod tests {
             Problem::not_allowed(None, None),
             Problem::sign_in_needed("https://a.example.com/x"),
             Problem::bad_credentials(),
-            Problem::device_not_authorized(),
+            Problem::device_not_authorized("/x"),
+            Problem::device_needed("/x"),
             Problem::client_certificate(),
             Problem::client_certificate_refused(),
             Problem::misdirected("app.example.com"),
@@ -511,7 +527,8 @@ mod tests {
         assert_eq!(Problem::not_found("h").reason, "Not Found");
         assert_eq!(Problem::route_unknown("h").reason, "h route unknown");
         assert_eq!(Problem::client_certificate().status, 495);
-        assert_eq!(Problem::device_not_authorized().status, 450);
+        assert_eq!(Problem::device_needed("/x").reason, "Unauthenticated");
+        assert_eq!(Problem::device_not_authorized("/x").status, 450);
     }
 
     #[test]
