@@ -27,6 +27,15 @@ struct Graph {
 #[derive(Deserialize)]
 struct Licenses {
     allow: Vec<String>,
+    #[serde(default)]
+    exceptions: Vec<Exception>,
+}
+
+/// A crate that may have other licences.
+#[derive(Deserialize)]
+struct Exception {
+    name: String,
+    allow: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -95,7 +104,13 @@ fn faults(rules: &Rules, tree: &str) -> (usize, BTreeSet<String>) {
                 "`{package}` is banned; find who needs it with `cargo tree -i {name}`"
             ));
         }
-        if !license_allowed(license, &rules.licenses.allow) {
+        let excepted = rules
+            .licenses
+            .exceptions
+            .iter()
+            .find(|exception| exception.name == name);
+        let allow = excepted.map_or(&rules.licenses.allow, |exception| &exception.allow);
+        if !license_allowed(license, allow) {
             faults.insert(format!(
                 "`{package}` has the licence `{license}`, which is not on the list"
             ));

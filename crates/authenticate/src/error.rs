@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use pomerium_crypto::signed_url::SignatureError;
 use pomerium_web::cookies::CookieError;
 
+use crate::device::refusal::Refusal;
 use crate::login::rounds::Cause;
 use crate::login::state::StateError;
 
@@ -65,6 +66,9 @@ pub enum Error {
     /// The databroker cannot be asked.
     #[error("the session store cannot be reached: {0}")]
     Store(#[from] pomerium_api::databroker::Error),
+    /// A device cannot be registered, shown or removed.
+    #[error("device: {0}")]
+    Device(#[source] Box<Refusal>),
     /// A person asked: they are sent there.
     #[error("sign-in required")]
     SignIn {
@@ -99,6 +103,12 @@ pub struct LoopDetails {
     pub cookie_domain: Option<String>,
 }
 
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Device(Box::new(refusal))
+    }
+}
+
 impl Error {
     /// The HTTP status (spec authentication.md 18).
     pub fn status(&self) -> StatusCode {
@@ -110,6 +120,7 @@ impl Error {
             Self::Refused(code) if code == "access_denied" || code == "unauthorized_client" => {
                 StatusCode::UNAUTHORIZED
             }
+            Self::Device(refusal) => refusal.status(),
             Self::Provider(error) if error.is_temporary() => StatusCode::BAD_GATEWAY,
             Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoProvider | Self::Cookie(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,

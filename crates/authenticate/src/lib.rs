@@ -13,6 +13,7 @@
 pub mod builtin;
 mod call;
 mod cookie;
+mod device;
 mod endpoints;
 mod error;
 mod links;

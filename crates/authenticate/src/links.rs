@@ -59,12 +59,17 @@ impl Options {
     /// Signs `base` with `query`. `base` is made here, from the settings or from a checked URL, so that it can
     /// always be signed; should it not be, the unsigned link leads to an honest refusal.
     pub fn sign(&self, base: &str, query: &Query, now: i64) -> String {
+        self.sign_for(base, query, now, signed_url::LIFETIME)
+    }
+
+    /// [`Options::sign`] for a link that is good for `seconds`.
+    pub fn sign_for(&self, base: &str, query: &Query, now: i64, seconds: i64) -> String {
         let url = if query.is_empty() {
             base.to_owned()
         } else {
             format!("{base}?{}", query.encode())
         };
-        signed_url::sign(&self.shared, &url, now).unwrap_or(url)
+        signed_url::sign_for(&self.shared, &url, now, seconds).unwrap_or(url)
     }
 
     /// Checks the signature of the URL that was called.

@@ -170,6 +170,7 @@ impl Authenticate {
             Error::State(StateError::Forged | StateError::Used) => retry(Problem::bad_link()),
             Error::Refused(said) => retry(Problem::sign_in_refused(said)),
             Error::Provider(error) => retry(provider_problem(error)),
+            Error::Device(refusal) => refusal.problem(self.device_again(call)),
             Error::Store(_) => Problem::undecided(),
             Error::SignIn { login_url } | Error::LoginNeeded { login_url } => {
                 Problem::sign_in_needed(login_url)

@@ -16,6 +16,7 @@ use pomerium_web::{Body, Response};
 use crate::builtin::provider::LocalProvider;
 use crate::call::{Call, RequestContext};
 use crate::cookie::CookieWriter;
+use crate::endpoints::device;
 use crate::endpoints::well_known::Keys;
 use crate::links::SignIn;
 use crate::options::Options;
@@ -178,11 +179,12 @@ impl Authenticate {
     async fn route_host(&self, call: &Call) -> Result<Response, Error> {
         match call.path() {
             "/.pomerium" => Ok(crate::reply::redirect("/.pomerium/")),
-            "/.pomerium/" => self.who_am_i(call),
+            "/.pomerium/" => self.who_am_i(call).await,
             "/.pomerium/user" => self.user(call),
             "/.pomerium/jwt" => self.jwt(call),
             "/.pomerium/routes" => self.portal(call),
             "/.pomerium/sign_out" => self.route_sign_out(call),
+            device::PATH => self.webauthn(call).await,
             "/.pomerium/callback" | "/.pomerium/callback/" => self.route_callback(call),
             "/.pomerium/api/v1/login" => self.programmatic_login(call),
             "/.pomerium/api/v1/routes" => self.portal_json(call),
@@ -193,6 +195,7 @@ impl Authenticate {
     /// What every host answers (spec authentication.md 3.3).
     fn any_host(&self, call: &Call) -> Result<Response, Error> {
         match call.path() {
+            device::ENROLLED => self.device_enrolled(call),
             "/ping" | "/healthz" => crate::endpoints::health::answer(call),
             "/robots.txt" => crate::endpoints::health::robots(call),
             "/.well-known/pomerium" | "/.well-known/pomerium/" => self.well_known(call),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::builtin::provider::LocalState;
+use crate::device::store::DeviceState;
 use crate::login::pending;
 use crate::once::OnceSet;
 
@@ -15,6 +16,8 @@ pub struct State {
     pub(crate) callbacks: OnceSet,
     /// What the built-in provider remembers.
     pub(crate) local: Arc<LocalState>,
+    /// Registrations of devices.
+    pub(crate) devices: DeviceState,
 }
 
 impl Default for State {
@@ -24,6 +27,7 @@ impl Default for State {
             // A signed link lives five minutes, and a minute of leeway on either side.
             callbacks: OnceSet::new(7 * 60, 100_000),
             local: Arc::default(),
+            devices: DeviceState::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Our own paths, one file per endpoint; which host serves which is in [`crate::service`].
 
 mod api_login;
+pub(crate) mod device;
 pub(crate) mod health;
 mod portal;
 mod route_callback;

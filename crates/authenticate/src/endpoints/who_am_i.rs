@@ -7,14 +7,17 @@ use pomerium_api::records::from_proto_time;
 use pomerium_authorize::{json_claims, stringify};
 use pomerium_policy::Claims;
 use pomerium_web::Response;
-use pomerium_web::pages::{self, Claim, ClaimValue, Group, SessionFacts, UserInfo};
+use pomerium_web::pages::{self, Claim, ClaimValue, Device, Devices, Group, SessionFacts, UserInfo};
 
+use super::device;
 use crate::call::Call;
+use crate::device::kind::Kind;
+use crate::device::store::{self, Known};
 use crate::{Authenticate, Error, reply, service, session};
 
 impl Authenticate {
     /// On a route: shows who is signed in there, and does not force anybody to sign in.
-    pub(crate) fn who_am_i(&self, call: &Call) -> Result<Response, Error> {
+    pub(crate) async fn who_am_i(&self, call: &Call) -> Result<Response, Error> {
         service::only(call, &[Method::GET, Method::HEAD])?;
         let principal = call.context.principal.as_deref();
         let Some(session) = principal.and_then(|principal| principal.session.as_deref()) else {
@@ -24,7 +27,12 @@ impl Authenticate {
             .and_then(|principal| principal.user.as_deref())
             .map(|entry| &entry.user);
         let impersonated = principal.is_some_and(|principal| principal.impersonator.is_some());
-        Ok(self.somebody(call, &session.session, user, impersonated))
+        let session = &session.session;
+        let mut devices = self.own_devices(session).await;
+        if let Some(devices) = devices.as_mut().filter(|_| !impersonated) {
+            devices.remove_url = Some(device::removal(self, call));
+        }
+        Ok(self.somebody(call, session, user, impersonated, devices))
     }
 
     /// On the authenticate host: signs in first.
@@ -36,7 +44,8 @@ impl Authenticate {
             Ok(_) if !call.query.is_empty() => Ok(reply::redirect("/.pomerium/")),
             Ok(live) => {
                 let user = session::find::<User>(&*self.deps.broker, &live.session.user_id).await?;
-                Ok(self.somebody(call, &live.session, user.as_ref(), false))
+                let devices = self.own_devices(&live.session).await;
+                Ok(self.somebody(call, &live.session, user.as_ref(), false, devices))
             }
             Err(missing) => {
                 let provider = self.providers.default_one().ok_or(Error::NoProvider)?;
@@ -61,7 +70,28 @@ impl Authenticate {
         pages::user_info(&page, &self.frame(call))
     }
 
-    fn somebody(&self, call: &Call, session: &Session, user: Option<&User>, impersonated: bool) -> Response {
+    /// The devices of a session's owner; none when they cannot be looked up, which is no reason to show nothing.
+    async fn own_devices(&self, session: &Session) -> Option<Devices> {
+        match store::devices(&*self.deps.broker, &session.user_id).await {
+            Ok(known) => Some(Devices {
+                list: known.iter().map(|device| row(device, session)).collect(),
+                remove_url: None,
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "the devices of a person cannot be shown");
+                None
+            }
+        }
+    }
+
+    fn somebody(
+        &self,
+        call: &Call,
+        session: &Session,
+        user: Option<&User>,
+        impersonated: bool,
+        devices: Option<Devices>,
+    ) -> Response {
         let mut claims = json_claims(&session.claims);
         claims.extend(user.map(|user| json_claims(&user.claims)).unwrap_or_default());
         let first = |name: &str| {
@@ -87,6 +117,7 @@ impl Authenticate {
             impersonated,
             groups: groups(&claims),
             claims: listed(&claims),
+            devices,
             sign_out_url: "/.pomerium/sign_out",
             sign_in_url: None,
         };
@@ -106,6 +137,19 @@ impl Authenticate {
             id: session.id.clone(),
             user_id: session.user_id.clone(),
         }
+    }
+}
+
+/// A device as its owner sees it.
+fn row(device: &Known, session: &Session) -> Device {
+    let enrollment = device.enrollment.clone().unwrap_or_default();
+    Device {
+        id: device.credential.id.clone(),
+        kind: Kind::built_in(&device.credential.type_id).name,
+        since: enrollment.enrolled_at.as_ref().and_then(from_proto_time),
+        browser: enrollment.user_agent,
+        approved: !enrollment.approved_by.is_empty(),
+        here: store::shown(session).any(|shown| shown == device.credential.id),
     }
 }
 

@@ -382,7 +382,6 @@ async fn the_router_serves_nothing_that_is_not_on_the_map() {
         "/.pomerium/verify-access-token",
         "/.pomerium/session_binding_info",
         "/.pomerium/webauthn",
-        "/.pomerium/device-enrolled",
         "/.pomerium/mcp/authorize",
         "/.pomerium/sign_in/",
         "/.pomerium/idpx/authorize",
