@@ -174,4 +174,8 @@ impl LoginLinks for Nothing {
     fn sign_in_url(&self, request: &CanonicalRequest, _: &RouteSettings) -> String {
         format!("https://{}/.pomerium/sign_in", request.host())
     }
+
+    fn device_url(&self, request: &CanonicalRequest, device_type: &str) -> String {
+        format!("https://{}/.pomerium/webauthn?type={device_type}", request.host())
+    }
 }

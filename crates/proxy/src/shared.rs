@@ -42,6 +42,9 @@ pub struct ControlContext {
 pub trait LoginLinks: Send + Sync + 'static {
     /// The signed sign-in URL that leads back to this request.
     fn sign_in_url(&self, request: &CanonicalRequest, route: &RouteSettings) -> String;
+
+    /// The signed address of the page that asks for a device of this type and leads back to this request.
+    fn device_url(&self, request: &CanonicalRequest, device_type: &str) -> String;
 }
 
 /// Makes spans; `app` gives one that exports them.

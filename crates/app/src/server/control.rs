@@ -48,4 +48,8 @@ impl LoginLinks for Control {
     fn sign_in_url(&self, request: &CanonicalRequest, route: &RouteSettings) -> String {
         self.0.load().sign_in_url(request, route)
     }
+
+    fn device_url(&self, request: &CanonicalRequest, device_type: &str) -> String {
+        self.0.load().device_url(request, device_type)
+    }
 }

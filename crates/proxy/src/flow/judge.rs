@@ -31,6 +31,7 @@ impl Judged {
         match self {
             Self::Allowed(allowed) => allowed.principal.as_deref(),
             Self::Refused(Refused::Denied(denied)) => denied.principal.as_deref(),
+            Self::Refused(Refused::Device(wanted)) => wanted.principal.as_deref(),
             Self::Refused(Refused::Login | Refused::Unjudged) => None,
         }
     }
@@ -47,10 +48,20 @@ pub(crate) struct Allowed {
 pub(crate) enum Refused {
     /// Nobody is signed in, and somebody must be.
     Login,
+    /// Their session has shown no device of the type that the policy wants.
+    Device(DeviceWanted),
     /// Somebody may not, or nobody may.
     Denied(Denied),
     /// It could not be judged.
     Unjudged,
+}
+
+/// A device is wanted before the policy can say more.
+pub(crate) struct DeviceWanted {
+    /// Who asked.
+    pub(crate) principal: Option<Arc<Principal>>,
+    /// Of which type.
+    pub(crate) device_type: String,
 }
 
 /// A refusal by the policy.
@@ -94,11 +105,22 @@ pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
             shared.metrics.decided(Decided::Login);
             Judged::Refused(Refused::Login)
         }
-        // Neither can be asked for from here yet: refused, as by any rule.
-        Outcome::Device => denied(flow, route, who, now, 450),
+        Outcome::Device => {
+            shared.metrics.decided(Decided::Login);
+            Judged::Refused(Refused::Device(DeviceWanted {
+                principal: who.principal,
+                device_type: device_type(&route.settings.policy).to_owned(),
+            }))
+        }
+        // Cannot be asked for from here yet: refused, as by any rule.
         Outcome::StepUp => denied(flow, route, who, now, 403),
         Outcome::Denied { status, .. } => denied(flow, route, who, now, status),
     }
+}
+
+/// The type of device that a policy wants (spec policy.md 8.5).
+pub(crate) fn device_type(_policy: &Program) -> &'static str {
+    "any"
 }
 
 fn denied(flow: &Flow, route: &Arc<Route>, who: Who, now: Timestamp, status: u16) -> Judged {

@@ -12,7 +12,7 @@ use pomerium_web::pages::{Branding, Frame, Site};
 use pomerium_web::problem::{self, Detail, Outcome};
 use pomerium_web::{body, error_reply};
 
-use super::judge::Refused;
+use super::judge::{self, Refused};
 use super::{Flow, Reply};
 use crate::body::{Expired, ResponseBody, Tail};
 use crate::exchange::Exchange;
@@ -312,19 +312,20 @@ pub(super) fn refused(mut flow: Box<Flow>, route: &Arc<Route>, refused: Refused)
     let snapshot = flow.snapshot.clone();
     let words = match refused {
         Refused::Login => {
-            let url = flow
-                .conn
-                .worker
-                .shared
-                .login
-                .sign_in_url(&flow.request, &route.settings);
-            let redirect = kind != ClientKind::RobotsTxt
-                && negotiate::redirect_allowed(&flow.request, &flow.parts.headers);
-            if redirect {
-                flow.exchange.answered(302, "ext_authz_denied");
-                return of_route(flow, route, error_reply::redirect(StatusCode::FOUND, &url));
+            let login = &flow.conn.worker.shared.login;
+            let url = login.sign_in_url(&flow.request, &route.settings);
+            if may_be_sent(&flow, kind) {
+                return send(flow, route, &url);
             }
             problem::Problem::sign_in_needed(&url)
+        }
+        Refused::Device(wanted) => {
+            let login = &flow.conn.worker.shared.login;
+            let url = login.device_url(&flow.request, &wanted.device_type);
+            if may_be_sent(&flow, kind) {
+                return send(flow, route, &url);
+            }
+            problem::Problem::device_needed(&url)
         }
         Refused::Denied(denied) => {
             let email = denied
@@ -344,6 +345,10 @@ pub(super) fn refused(mut flow: Box<Flow>, route: &Arc<Route>, refused: Refused)
                 problem::Problem::client_certificate_refused()
             } else if denied.status == 495 {
                 problem::Problem::client_certificate()
+            } else if denied.status == 450 {
+                let device_type = judge::device_type(&route.settings.policy);
+                let login = &flow.conn.worker.shared.login;
+                problem::Problem::device_not_authorized(&login.device_url(&flow.request, device_type))
             } else {
                 problem::Problem::not_allowed(email, switch)
             };
@@ -360,6 +365,17 @@ pub(super) fn refused(mut flow: Box<Flow>, route: &Arc<Route>, refused: Refused)
     let frame = Frame::new(&snapshot.pages.site, &flow.request.request_id);
     let response = error_reply::reply(kind, &words, &frame);
     of_route(flow, route, response)
+}
+
+/// Whether a client goes on to a page of ours where a person has something to do.
+fn may_be_sent(flow: &Flow, kind: ClientKind) -> bool {
+    kind != ClientKind::RobotsTxt && negotiate::redirect_allowed(&flow.request, &flow.parts.headers)
+}
+
+/// Sends the client to that page.
+fn send(mut flow: Box<Flow>, route: &Route, url: &str) -> Reply {
+    flow.exchange.answered(302, "ext_authz_denied");
+    of_route(flow, route, error_reply::redirect(StatusCode::FOUND, url))
 }
 
 /// What the rule said, for routes with `show_error_details`.

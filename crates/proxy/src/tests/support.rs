@@ -157,6 +157,10 @@ impl LoginLinks for Login {
             request.host()
         )
     }
+
+    fn device_url(&self, request: &CanonicalRequest, device_type: &str) -> String {
+        format!("https://{}/.pomerium/webauthn?type={device_type}", request.host())
+    }
 }
 
 #[derive(Clone, Default)]
