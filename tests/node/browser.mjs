@@ -105,6 +105,32 @@ const actions = {
       () => Math.max(0, document.documentElement.scrollWidth - document.documentElement.clientWidth),
     );
   },
+  // A device key that the browser can reach, as a security key or as part of the device; always touched at once.
+  async addAuthenticator({ page, inside, credentials }) {
+    const { opened, context } = pages.get(page);
+    const session = await context.newCDPSession(opened);
+    await session.send('WebAuthn.enable');
+    const { authenticatorId } = await session.send('WebAuthn.addVirtualAuthenticator', {
+      options: {
+        protocol: 'ctap2',
+        transport: inside ? 'internal' : 'usb',
+        hasResidentKey: true,
+        hasUserVerification: true,
+        isUserVerified: true,
+        automaticPresenceSimulation: true,
+      },
+    });
+    for (const credential of credentials) {
+      await session.send('WebAuthn.addCredential', { authenticatorId, credential });
+    }
+    pages.get(page).authenticator = { session, authenticatorId };
+  },
+  // The keys that the device of the page holds, private halves and all.
+  async credentials({ page }) {
+    const { session, authenticatorId } = pages.get(page).authenticator;
+    const { credentials } = await session.send('WebAuthn.getCredentials', { authenticatorId });
+    return credentials;
+  },
   // What axe finds, one line each. Runs in the browser's isolated world, so the policy of the page stays.
   async axe({ page }) {
     const { opened, context } = pages.get(page);

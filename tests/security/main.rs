@@ -6,6 +6,7 @@ mod client_certificates;
 mod configuration;
 mod cross_site;
 mod cross_use;
+mod devices;
 mod differential;
 mod disguises;
 mod exposure;

@@ -11,6 +11,7 @@
     reason = "everything here fails when the set-up fails"
 )]
 
+pub mod devices;
 pub mod records;
 
 use anyhow::{Result, ensure};

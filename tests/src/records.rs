@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use pomerium_api::clock::SystemClock;
 use pomerium_api::config_records;
 use pomerium_api::databroker::{Databroker, Record};
+use pomerium_api::records::{RecordMessage, from_record, to_record};
 use pomerium_crypto::{encoding, kdf};
 use pomerium_databroker::{AT_REST, FileStore, Server};
 use serde_json::Value;
@@ -21,6 +22,31 @@ const SHARED_SECRET: &str = "dGVzdHMgb25seTogdGhlIHNoYXJlZCBzZWNyZXQgISE=";
 /// # Errors
 /// The store cannot be written, for instance because the program runs.
 pub async fn write(data: &Path, records: Vec<Record>) -> Result<()> {
+    let server = open(data)?;
+    server.put(records).await?;
+    server.close();
+    Ok(())
+}
+
+/// Changes every record of a type in the store of `data`; returns how many there are.
+///
+/// # Errors
+/// The store cannot be written, for instance because the program runs.
+pub async fn edit<M: RecordMessage>(data: &Path, change: impl Fn(&mut M)) -> Result<usize> {
+    let server = open(data)?;
+    let mut changed = Vec::new();
+    for record in server.list(M::TYPE, 0, 1_000).await?.records {
+        let mut message: M = from_record(&record)?;
+        change(&mut message);
+        changed.push(to_record(&message));
+    }
+    let count = changed.len();
+    server.put(changed).await?;
+    server.close();
+    Ok(count)
+}
+
+fn open(data: &Path) -> Result<Server<FileStore>> {
     let secret: [u8; 32] = encoding::base64_decode(SHARED_SECRET)?
         .try_into()
         .ok()
@@ -28,10 +54,7 @@ pub async fn write(data: &Path, records: Vec<Record>) -> Result<()> {
     let folder = data.join("databroker");
     std::fs::create_dir_all(&folder)?;
     let store = FileStore::open(&folder, Some(kdf::derive(&secret, AT_REST)))?;
-    let server = Server::new(store, Arc::new(SystemClock));
-    server.put(records).await?;
-    server.close();
-    Ok(())
+    Ok(Server::new(store, Arc::new(SystemClock)))
 }
 
 /// A record of the message `kind` (`Route`, `Policy`, …) with the fields of `message`.

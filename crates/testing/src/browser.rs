@@ -298,6 +298,25 @@ impl Page {
             .collect())
     }
 
+    /// Gives the page a device that answers at once: a key that is carried around, or one `inside` the device.
+    /// `credentials` are keys it holds already, from [`Page::credentials`] of another page.
+    ///
+    /// # Errors
+    /// The browser has none.
+    pub async fn add_authenticator(&self, inside: bool, credentials: &[Value]) -> Result<()> {
+        let request = json!({ "inside": inside, "credentials": credentials });
+        self.ask("addAuthenticator", request).await.map(drop)
+    }
+
+    /// The keys that the page's device holds.
+    ///
+    /// # Errors
+    /// The page has no device.
+    pub async fn credentials(&self) -> Result<Vec<Value>> {
+        let found = self.ask("credentials", json!({})).await?;
+        Ok(found.as_array().cloned().unwrap_or_default())
+    }
+
     /// Keeps a picture of the whole page as `tests/artifacts/<name>.png`.
     ///
     /// # Errors

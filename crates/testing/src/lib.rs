@@ -30,6 +30,7 @@ mod renewal_window;
 pub mod routing;
 mod serve;
 mod shown;
+mod soft_key;
 
 pub mod tools;
 mod upstream;
@@ -50,6 +51,7 @@ pub use program::Program;
 pub use raw::{RawClient, RawReply};
 pub use renewal_window::RenewalWindow;
 pub use shown::{Shown, shown};
+pub use soft_key::{Answering, PRESENT_AND_VERIFIED, SoftKey};
 pub use upstream::{Gate, RawUpstream, Recorded, Step, Upstream};
 
 use std::time::Duration;

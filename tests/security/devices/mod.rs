@@ -1,0 +1,57 @@
+//! Device identity: links that nobody made, answers for another page, session or person, keys that would change
+//! hands (authelia CVE-2021-32637 and zitadel CVE-2026-55672 are about the first two; the Web Authentication
+//! specification, section 13.4, about the rest).
+
+mod answers;
+mod invitations;
+mod links;
+mod owners;
+
+use anyhow::{Context, Result};
+use pomerium_crypto::signed_url;
+use pomerium_testing::{Client, ScriptedIdp};
+use pomerium_tests::Stage;
+use pomerium_tests::devices::Asked;
+
+use crate::forge::{encode, key, now};
+
+/// A link to the page of `host`, signed `age` seconds ago.
+fn link(stage: &Stage<ScriptedIdp>, host: &str, parameters: &[(&str, &str)], age: i64) -> Result<String> {
+    let query: Vec<String> = parameters
+        .iter()
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
+    let url = stage
+        .env
+        .url(host, &format!("/.pomerium/webauthn?{}", query.join("&")));
+    Ok(signed_url::sign(
+        &key(&stage.env, "shared_secret")?,
+        &url,
+        now() - age,
+    )?)
+}
+
+/// The link of a policy: a device of any type, then on to `/after`.
+fn usual(stage: &Stage<ScriptedIdp>) -> Result<String> {
+    let after = stage.env.url("app", "/after");
+    link(
+        stage,
+        "app",
+        &[("pomerium_device_type", "any"), ("pomerium_redirect_uri", &after)],
+        0,
+    )
+}
+
+/// Opens the page that `usual` leads to.
+async fn ask(stage: &Stage<ScriptedIdp>, client: &Client) -> Result<Asked> {
+    Asked::of(&client.follow(&usual(stage)?).await?)
+}
+
+/// A client of somebody else.
+async fn other_person(stage: &Stage<ScriptedIdp>) -> Result<Client> {
+    stage.idp.script(|script| {
+        script.claims["sub"] = "id-other".into();
+        script.claims["email"] = "other@example.com".into();
+    });
+    stage.signed_in().await.context("the other person signs in")
+}
