@@ -8,7 +8,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = std::path::Path::new(&package).join("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
     let typed = protox::compile(
-        ["session.proto", "user.proto", "databroker.proto", "device.proto"],
+        [
+            "session.proto",
+            "user.proto",
+            "databroker.proto",
+            "device.proto",
+            "ext_authz.proto",
+        ],
         [&root],
     )?;
     let typed = typed.encode_to_vec();

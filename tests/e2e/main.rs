@@ -5,6 +5,7 @@ mod api_clients;
 mod assertion;
 mod browser_local;
 mod browser_oidc;
+mod decision;
 mod demo;
 mod error_pages;
 mod grpc;

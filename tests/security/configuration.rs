@@ -22,7 +22,7 @@ async fn a_key_without_effect_yet_stops_the_start_by_name() -> Result<()> {
     let route = Route::new("app", "http://127.0.0.1:9").public();
     for (key, value) in [
         ("audit", json!([{ "type": "file", "path": "/nowhere/audit.log" }])),
-        ("decision_listener", json!({ "address": "127.0.0.1:9" })),
+        ("external_data", json!([{ "name": "lists" }])),
         ("ssh_address", json!("127.0.0.1:9")),
     ] {
         let (status, output) = Environment::builder()?

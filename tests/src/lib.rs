@@ -12,6 +12,7 @@
 )]
 
 pub mod devices;
+pub mod foreign;
 pub mod records;
 
 use anyhow::{Result, ensure};

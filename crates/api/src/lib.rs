@@ -23,6 +23,10 @@ pub mod pb {
     pub mod device {
         include!(concat!(env!("OUT_DIR"), "/pomerium.device.rs"));
     }
+    /// Package `envoy.service.auth.v3`.
+    pub mod ext_authz {
+        include!(concat!(env!("OUT_DIR"), "/envoy.service.auth.v3.rs"));
+    }
     /// Package `databroker`.
     pub mod databroker {
         include!(concat!(env!("OUT_DIR"), "/databroker.rs"));

@@ -69,6 +69,10 @@ fn main() -> Result<(), Failure> {
         let options = Options {
             address: settings.listener.address.clone(),
             redirect_address: settings.listener.redirect_address.clone(),
+            decision_address: settings
+                .decision
+                .as_ref()
+                .map(|decision| decision.address.clone()),
             workers,
         };
         let certificates = Arc::new(CertStore::new(vec![catch_all(&key)?]));

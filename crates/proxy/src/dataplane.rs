@@ -29,6 +29,8 @@ pub struct Options {
     pub address: String,
     /// `host:port` of the plain listener that redirects to https.
     pub redirect_address: Option<String>,
+    /// `host:port` of the listener for other proxies.
+    pub decision_address: Option<String>,
     /// Worker threads, each with its own runtime and sockets. 0: one worker on the caller's runtime.
     pub workers: usize,
 }
@@ -39,6 +41,14 @@ pub enum StartError {
     /// An address cannot be listened on, or a thread not be started.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The listener for other proxies cannot be opened: they would all refuse everybody.
+    #[error("decision_listener.address: cannot listen on {address}: {error}")]
+    Decision {
+        /// The address.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -62,12 +72,14 @@ pub struct Dataplane {
 struct Listening {
     main: Option<Group>,
     redirect: Option<Group>,
+    decision: Option<Group>,
 }
 
 /// Listeners for changed addresses, bound and waiting for [`Dataplane::listen`]. Dropping it closes them.
 pub struct Relisten {
     main: Option<Bound>,
     redirect: Option<Option<Bound>>,
+    decision: Option<Option<Bound>>,
 }
 
 impl Dataplane {
@@ -116,6 +128,12 @@ impl Dataplane {
             ),
             None => None,
         };
+        let decision = match &options.decision_address {
+            Some(address) => {
+                Some(bound(address, &handed.decision).map_err(|error| decision_error(address, error))?)
+            }
+            None => None,
+        };
         let upstreams = Upstreams::new(
             shared.control_runtime.clone(),
             shared.metrics.clone(),
@@ -155,6 +173,9 @@ impl Dataplane {
         let redirect = redirect
             .map(|redirect| redirect.open(&dataplane.workers, Serving::Redirect))
             .transpose()?;
+        let decision = decision
+            .map(|decision| decision.open(&dataplane.workers, Serving::Decision))
+            .transpose()?;
         let (http3, snapshot) = (&dataplane.http3, dataplane.snapshot());
         if handed.main.is_empty() {
             http3.settle(&snapshot, main.addresses(), &dataplane.workers)?;
@@ -164,6 +185,7 @@ impl Dataplane {
         *dataplane.listening.lock() = Listening {
             main: Some(main),
             redirect,
+            decision,
         };
         Ok(dataplane)
     }
@@ -216,7 +238,19 @@ impl Dataplane {
             }
             Some(_) => None,
         };
-        Ok(Relisten { main, redirect })
+        let decision = match &options.decision_address {
+            None => listening.decision.is_some().then_some(None),
+            Some(address) if changed(&listening.decision, address) => {
+                let bound = bind(&listening.decision, address);
+                Some(Some(bound.map_err(|error| decision_error(address, error))?))
+            }
+            Some(_) => None,
+        };
+        Ok(Relisten {
+            main,
+            redirect,
+            decision,
+        })
     }
 
     /// Accepts on the sockets of `next`, then stops to accept on those they replace. Connections live on.
@@ -237,6 +271,11 @@ impl Dataplane {
                 .map(|redirect| redirect.open(&self.workers, Serving::Redirect))
                 .transpose()?;
         }
+        if let Some(decision) = next.decision {
+            listening.decision = decision
+                .map(|decision| decision.open(&self.workers, Serving::Decision))
+                .transpose()?;
+        }
         Ok(())
     }
 
@@ -249,6 +288,7 @@ impl Dataplane {
         Ok(Handed {
             main: share(&listening.main)?,
             redirect: share(&listening.redirect)?,
+            decision: share(&listening.decision)?,
         })
     }
 
@@ -266,6 +306,15 @@ impl Dataplane {
         let listening = self.listening.lock();
         listening
             .redirect
+            .as_ref()
+            .map_or(Vec::new(), |group| group.addresses().to_vec())
+    }
+
+    /// Addresses of the listener for other proxies.
+    pub fn decision_addrs(&self) -> Vec<SocketAddr> {
+        let listening = self.listening.lock();
+        listening
+            .decision
             .as_ref()
             .map_or(Vec::new(), |group| group.addresses().to_vec())
     }
@@ -351,6 +400,13 @@ impl Dataplane {
 impl Drop for Dataplane {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+fn decision_error(address: &str, error: io::Error) -> StartError {
+    StartError::Decision {
+        address: address.to_owned(),
+        error,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::client_tls::Shown;
 use crate::conn::{Conn, Guard};
 use crate::flow::client_certificate;
 use crate::live::Hold;
+use crate::metrics::Metrics;
 use crate::route::Route;
 use crate::shared::RequestSpan;
 use crate::snapshot::Snapshot;
@@ -81,6 +82,11 @@ impl Exchange {
             },
             _running: conn.state.request(),
         })
+    }
+
+    /// The counters it adds to at its end.
+    pub(crate) fn shared_metrics(&self) -> &Metrics {
+        &self.worker.shared.metrics
     }
 
     /// Notes the request as it was judged, and what the log wants of its headers.

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub connections_refused: IntCounter,
     /// Connections without the PROXY protocol header they had to begin with.
     pub proxy_protocol_refused: IntCounter,
+    /// Connections to the listener for other proxies from peers that are not trusted.
+    pub decision_peers_refused: IntCounter,
     /// TLS handshakes that failed or timed out.
     pub handshake_failures: IntCounter,
     /// Requests refused before routing.
@@ -132,6 +134,10 @@ impl Metrics {
             proxy_protocol_refused: counter(
                 "pomerium_proxy_protocol_refused_total",
                 "Connections closed for want of a PROXY protocol header.",
+            )?,
+            decision_peers_refused: counter(
+                "pomerium_decision_peers_refused_total",
+                "Connections to the decision listener from peers that are not trusted.",
             )?,
             handshake_failures: counter(
                 "pomerium_tls_handshake_failures_total",

@@ -17,6 +17,7 @@ use regex::Regex;
 use crate::access_log::LogPlan;
 use crate::body::Limits;
 use crate::client_tls::ClientTrusts;
+use crate::decision::{DecisionError, DecisionPlan};
 use crate::flow::reply::Pages;
 use crate::route::Route;
 use crate::router::{PatternError, RouteTable};
@@ -65,6 +66,9 @@ pub enum BuildError {
     /// Client certificates.
     #[error(transparent)]
     ClientTrust(#[from] pomerium_certs::client::TrustError),
+    /// The listener for other proxies.
+    #[error("decision_listener: {0}")]
+    Decision(#[from] DecisionError),
     /// A global response header that cannot be sent.
     #[error("set_response_headers: {0:?} cannot be sent as a header")]
     ResponseHeader(String),
@@ -103,6 +107,8 @@ pub struct Snapshot {
     pub(crate) authorize_log: crate::flow::judge::AuthorizePlan,
     pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) pages: Pages,
+    /// The listener for other proxies, when there is one.
+    pub(crate) decision: Option<DecisionPlan>,
     /// Client certificates, when any host asks for them.
     pub(crate) clients: Option<ClientTrusts>,
     pub(crate) upstreams: UpstreamSettings,
@@ -133,8 +139,10 @@ impl Snapshot {
         let table = RouteTable::rebuild(running, &settings.routes, &authenticate, any_port)?;
         let known_clients = previous.and_then(|previous| previous.clients.as_ref());
         let clients = ClientTrusts::build(settings, known_clients)?;
-        let throttles = previous.map_or_else(Arc::default, |previous| previous.throttles.clone());
         let claim_headers: ClaimHeaders = settings.identity_headers.claims.clone().into();
+        let rules = rules(&settings.http, &claim_headers);
+        let decision = decision(settings, &rules, &claim_headers, previous)?;
+        let throttles = previous.map_or_else(Arc::default, |previous| previous.throttles.clone());
         let previous = previous.filter(|previous| previous.roots.extra == settings.extra_roots);
         let roots = previous.map_or_else(
             || Arc::new(Roots::new(&settings.extra_roots)),
@@ -169,7 +177,8 @@ impl Snapshot {
             insecure: settings.listener.insecure,
             http3: serves_http3(settings),
             proxy_protocol: settings.listener.proxy_protocol,
-            rules: rules(&settings.http, &claim_headers),
+            rules,
+            decision,
             own_cookies: OwnCookies::new(&settings.cookie.name),
             cookie_name: settings.cookie.name.clone(),
             access_log: LogPlan::new(&settings.log),
@@ -263,6 +272,17 @@ fn cluster(route: &RouteSettings, clusters: &mut Clusters<'_>) -> Result<Option<
             route: route.from.clone(),
             source,
         })
+}
+
+fn decision(
+    settings: &Settings,
+    rules: &Rules,
+    claims: &ClaimHeaders,
+    previous: Option<&Snapshot>,
+) -> Result<Option<DecisionPlan>, DecisionError> {
+    let previous = previous.and_then(|previous| previous.decision.as_ref());
+    let build = |settings| DecisionPlan::build(settings, rules, claims, previous);
+    settings.decision.as_ref().map(build).transpose()
 }
 
 fn rules(http: &HttpSettings, claim_headers: &ClaimHeaders) -> Rules {

@@ -53,6 +53,8 @@ pub(crate) enum Serving {
     Main,
     /// The plain listener that sends everybody to https.
     Redirect,
+    /// The listener for proxies that are not ours.
+    Decision,
 }
 
 impl Worker {

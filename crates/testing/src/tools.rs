@@ -74,7 +74,10 @@ pub fn python(script: &str) -> Result<Command> {
 }
 
 /// The folder of the cache with this prefix that was made last.
-fn newest(prefix: &str) -> Result<Option<PathBuf>> {
+///
+/// # Errors
+/// There is no place for a cache.
+pub fn newest(prefix: &str) -> Result<Option<PathBuf>> {
     let newest = std::fs::read_dir(cache()?)
         .ok()
         .into_iter()

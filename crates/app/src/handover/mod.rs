@@ -26,6 +26,8 @@ pub struct Sockets {
     pub main: Vec<TcpListener>,
     /// `http_redirect_addr`.
     pub redirect: Vec<TcpListener>,
+    /// `decision_listener`.
+    pub decision: Vec<TcpListener>,
     /// `health_check_addr`.
     pub health: Vec<TcpListener>,
     /// `metrics_address`.
@@ -40,6 +42,8 @@ pub enum Use {
     Main,
     /// `http_redirect_addr`.
     Redirect,
+    /// `decision_listener`.
+    Decision,
     /// `health_check_addr`.
     Health,
     /// `metrics_address`.
@@ -52,6 +56,7 @@ impl Sockets {
         match what {
             Use::Main => &mut self.main,
             Use::Redirect => &mut self.redirect,
+            Use::Decision => &mut self.decision,
             Use::Health => &mut self.health,
             Use::Metrics => &mut self.metrics,
         }

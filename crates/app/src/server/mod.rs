@@ -34,7 +34,7 @@ use pomerium_authenticate::State;
 use pomerium_authorize::{AssertionSigner, SessionResolver};
 use pomerium_config::settings::Settings;
 use pomerium_identity::refresh::{RefreshDeps, RefreshSettings, Refresher};
-use pomerium_proxy::{Dataplane, Handed, LogSink, Metrics, Shared, Tracer};
+use pomerium_proxy::{Dataplane, Handed, LogSink, Metrics, Shared, StartError, Tracer};
 
 use self::certificates::Certificates;
 use self::control::Control;
@@ -137,6 +137,7 @@ impl Server {
         let handed = Handed {
             main: std::mem::take(&mut sockets.main),
             redirect: std::mem::take(&mut sockets.redirect),
+            decision: std::mem::take(&mut sockets.decision),
         };
         let dataplane = Dataplane::start_with(
             &dataplane_options(&settings, options.workers),
@@ -145,7 +146,7 @@ impl Server {
             Arc::clone(certificates.store()),
             shared,
         )
-        .with_context(|| format!("address: cannot listen on {}", settings.listener.address))?;
+        .map_err(|error| cannot_listen(error, &settings))?;
         drop(handed);
         let signals = Signals::install().context("signals cannot be received")?;
         let operators = listeners::start(&settings, &core, &mut sockets).await?;
@@ -279,7 +280,20 @@ fn dataplane_options(settings: &Settings, workers: Option<usize>) -> pomerium_pr
     pomerium_proxy::Options {
         address: settings.listener.address.clone(),
         redirect_address: settings.listener.redirect_address.clone(),
+        decision_address: settings
+            .decision
+            .as_ref()
+            .map(|decision| decision.address.clone()),
         workers: workers.unwrap_or_else(cores),
+    }
+}
+
+/// Names the key, where the error does not do it itself.
+fn cannot_listen(error: StartError, settings: &Settings) -> anyhow::Error {
+    match error {
+        StartError::Decision { .. } => error.into(),
+        error => anyhow::Error::from(error)
+            .context(format!("address: cannot listen on {}", settings.listener.address)),
     }
 }
 

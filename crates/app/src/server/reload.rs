@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use pomerium_config::LoadErrors;
 use pomerium_config::settings::Settings;
 use pomerium_config::watch::Watcher;
 
 use super::generation::Generation;
-use super::{Server, dataplane_options, records};
+use super::{Server, cannot_listen, dataplane_options, records};
 use crate::telemetry::guard::Guard;
 use crate::telemetry::log;
 
@@ -64,7 +64,7 @@ impl Server {
         let listeners = self
             .dataplane
             .bind(&dataplane_options(&next.settings, self.workers))
-            .with_context(|| format!("address: cannot listen on {}", next.settings.listener.address))?;
+            .map_err(|error| cannot_listen(error, &next.settings))?;
         let guard = next.settings.metrics.as_ref().map(Guard::build).transpose()?;
         // Nothing below can fail half-way: the TLS settings of the new snapshot are made before it is stored.
         self.dataplane.reload(next.snapshot)?;

@@ -144,6 +144,13 @@ impl Server {
             let setting = listener.redirect_address.as_deref().unwrap_or_default();
             all.push((label(Use::Redirect, setting), socket));
         }
+        for socket in listening.decision {
+            let decision = settings.decision.as_ref();
+            let setting = decision
+                .map(|decision| decision.address.as_str())
+                .unwrap_or_default();
+            all.push((label(Use::Decision, setting), socket));
+        }
         let operators = std::iter::once((Use::Health, &self.operators.health));
         let metrics = self
             .operators

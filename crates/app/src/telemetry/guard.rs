@@ -3,15 +3,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use arc_swap::ArcSwap;
-use pomerium_certs::{Alpn, CertStore, load_pair, server_config};
+use pomerium_certs::{Alpn, guarded_server_config, load_pair};
 use pomerium_config::settings::{MetricsSettings, MetricsTls, Secret};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::server::WebPkiClientVerifier;
-use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
 /// What stands before the metrics.
@@ -53,37 +49,5 @@ impl Guards {
 fn tls_config(settings: &MetricsTls) -> anyhow::Result<ServerConfig> {
     let pair = &settings.certificate;
     let loaded = load_pair(&pair.origin, &pair.chain, pair.key.expose()).context("metrics_certificate")?;
-    let store = Arc::new(CertStore::new(vec![loaded]));
-    let plain = server_config(Arc::clone(&store), Alpn::Http1)?;
-    let Some(pem) = &settings.client_ca else {
-        return Ok(plain);
-    };
-    let provider = Arc::clone(plain.crypto_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(pem)?), Arc::clone(&provider))
-        .build()
-        .context("metrics_client_ca")?;
-    // No tickets: each connection shows its certificate.
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(store);
-    config.ignore_client_order = plain.ignore_client_order;
-    config.alpn_protocols = plain.alpn_protocols;
-    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(config)
-}
-
-/// Every certificate of the bundle must count: one that is left out would refuse clients without a reason.
-fn roots(pem: &[u8]) -> anyhow::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        roots
-            .add(certificate.context("metrics_client_ca")?)
-            .context("metrics_client_ca: a certificate cannot be a trust anchor")?;
-    }
-    if roots.is_empty() {
-        bail!("metrics_client_ca: it holds no certificate");
-    }
-    Ok(roots)
+    guarded_server_config(loaded, settings.client_ca.as_deref(), Alpn::Http1).context("metrics_client_ca")
 }

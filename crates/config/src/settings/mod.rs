@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod decision;
 mod edge;
 mod identity;
 mod observe;
@@ -18,6 +19,7 @@ mod routes;
 mod secret;
 mod upstreams;
 
+pub use decision::*;
 pub use edge::*;
 pub use identity::*;
 pub use observe::*;
@@ -44,6 +46,8 @@ pub struct Settings {
     pub downstream_mtls: Option<DownstreamMtls>,
     /// Certificates by ACME.
     pub autocert: Option<AutocertSettings>,
+    /// The listener that judges requests for other proxies.
+    pub decision: Option<DecisionSettings>,
     /// Token bucket of every route without one of its own.
     pub rate_limit: Option<RateLimit>,
     /// How names of upstreams are looked up.
@@ -142,7 +146,7 @@ pub enum Codec {
 }
 
 /// A certificate chain with its key, PEM.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificatePair {
     /// Where it was given, for messages: a key name or a path.
     pub origin: String,

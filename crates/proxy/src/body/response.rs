@@ -54,6 +54,15 @@ impl ResponseBody {
         }
     }
 
+    /// A body with nothing to tell at its end.
+    pub fn bare(body: pomerium_web::Body) -> Self {
+        Self {
+            source: Source::Boxed(body),
+            tail: None,
+            hold: None,
+        }
+    }
+
     /// A body of the control plane or an error page.
     pub fn boxed(body: pomerium_web::Body, tail: Tail) -> Self {
         Self::begin(Source::Boxed(body), tail)

@@ -3,6 +3,7 @@
 //!
 //! Start at [`serve_socket`]. What a request means is `flow`'s business.
 
+mod decision;
 mod driver;
 mod handshake;
 pub(crate) mod http3;

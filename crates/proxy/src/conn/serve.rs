@@ -11,6 +11,7 @@ use pomerium_web::canonical::Connection;
 use tokio::net::TcpStream;
 
 use super::Conn;
+use super::decision::serve_decision;
 use super::driver::{Driver, Ended, Graceful, LAST_CALL};
 use super::handshake;
 use super::io::{ServerStream, Transport};
@@ -68,6 +69,9 @@ pub(crate) async fn serve_socket(
 ) {
     let Ok(local) = socket.local_addr() else { return };
     let snapshot = worker.snapshot();
+    if serving == Serving::Decision {
+        return serve_decision(worker, socket, (peer, local)).await;
+    }
     let addresses = if snapshot.proxy_protocol {
         match proxy_protocol::read(&mut socket, (peer, local), &snapshot.rules.trusted).await {
             Ok(addresses) => addresses,
@@ -86,8 +90,11 @@ pub(crate) async fn serve_socket(
     drop(snapshot);
     match serving {
         Serving::Redirect => crate::listener::redirect::serve(&worker, socket).await,
-        Serving::Main if insecure => serve_plain(worker, socket, addresses).await,
-        Serving::Main => serve_tls(worker, socket, addresses).await,
+        Serving::Main if insecure => {
+            let codec = worker.snapshot().codec;
+            serve_plain(worker, socket, addresses, (codec, serving)).await;
+        }
+        Serving::Main | Serving::Decision => serve_tls(worker, socket, addresses).await,
     }
 }
 
@@ -119,16 +126,17 @@ async fn serve_tls(
         Codec::Auto | Codec::Http3 => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
     };
     let transport = Transport::Tls(Box::new(stream));
-    serve(worker, (transport, client), h2, addresses).await;
+    serve(worker, (transport, client), (h2, Serving::Main), addresses).await;
 }
 
 /// Serves a plain connection: HTTP/2 when the client opens with its preface.
-async fn serve_plain(
+pub(super) async fn serve_plain(
     worker: Arc<Worker>,
     socket: TcpStream,
     addresses: (std::net::SocketAddr, std::net::SocketAddr),
+    (codec, serving): (Codec, Serving),
 ) {
-    let h2 = match worker.snapshot().codec {
+    let h2 = match codec {
         Codec::Http1 => false,
         Codec::Http2 => true,
         Codec::Auto | Codec::Http3 => {
@@ -142,7 +150,8 @@ async fn serve_plain(
             }
         }
     };
-    serve(worker, (Transport::Plain(socket), None), h2, addresses).await;
+    let transport = (Transport::Plain(socket), None);
+    serve(worker, transport, (h2, serving), addresses).await;
 }
 
 /// Some time after the process has begun to drain.
@@ -169,10 +178,10 @@ async fn speaks_http2(socket: &TcpStream) -> std::io::Result<bool> {
     }
 }
 
-async fn serve(
+pub(super) async fn serve(
     worker: Arc<Worker>,
     (transport, client): (Transport, Option<Arc<ClientTls>>),
-    h2: bool,
+    (h2, serving): (bool, Serving),
     (peer, local): (std::net::SocketAddr, std::net::SocketAddr),
 ) {
     let tls = matches!(transport, Transport::Tls(_));
@@ -193,19 +202,21 @@ async fn serve(
     let stream = ServerStream::new(transport, state.clone());
     if h2 {
         state.is_multiplexed();
-        let connection = http2_builder().serve_connection(TokioIo::new(stream), Requests(conn));
+        let requests = Requests { conn, serving };
+        let connection = http2_builder().serve_connection(TokioIo::new(stream), requests);
         Driver::new(connection, state, worker, limits).await;
     } else {
-        serve_http1(stream, conn, limits).await;
+        serve_http1(stream, (conn, serving), limits).await;
     }
 }
 
 /// Nearly every request fits the parser that allocates nothing. At the first head that does not, the
 /// connection goes on with one that does, from the first byte of that head.
-async fn serve_http1(stream: ServerStream, conn: Conn, limits: ConnLimits) {
+async fn serve_http1(stream: ServerStream, (conn, serving): (Conn, Serving), limits: ConnLimits) {
     let (state, worker) = (conn.state.clone(), conn.worker.clone());
+    let requests = |conn| Requests { conn, serving };
     let narrow = http1_builder()
-        .serve_connection(TokioIo::new(stream), Requests(conn.clone()))
+        .serve_connection(TokioIo::new(stream), requests(conn.clone()))
         .with_upgrades();
     let Ended::NeedsWide(narrow) = Driver::new(narrow, state.clone(), worker.clone(), limits).await else {
         return;
@@ -216,7 +227,7 @@ async fn serve_http1(stream: ServerStream, conn: Conn, limits: ConnLimits) {
     state.is_wide();
     let wide = http1_builder()
         .max_headers(MAX_FIELDS + OVER_FIELDS)
-        .serve_connection(TokioIo::new(stream), Requests(conn))
+        .serve_connection(TokioIo::new(stream), requests(conn))
         .with_upgrades();
     Driver::new(wide, state, worker, limits).await;
 }

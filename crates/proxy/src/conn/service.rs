@@ -5,17 +5,23 @@ use std::future::Future;
 use std::pin::Pin;
 
 use http::header::ALT_SVC;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::Conn;
 use super::streams::begun;
-use crate::body::ResponseBody;
+use crate::body::{Activity, ResponseBody};
+use crate::decision;
 use crate::flow::{self, Reply};
-use crate::worker::Worker;
+use crate::worker::{Serving, Worker};
 
 /// Answers the requests of one connection.
-pub(super) struct Requests(pub(super) Conn);
+pub(super) struct Requests {
+    pub(super) conn: Conn,
+    pub(super) serving: Serving,
+}
 
 impl hyper::service::Service<Request<Incoming>> for Requests {
     type Response = Response<ResponseBody>;
@@ -23,8 +29,11 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let worker = self.0.worker.clone();
-        match flow::begin(&self.0, request) {
+        if self.serving == Serving::Decision {
+            return self.decide(request);
+        }
+        let worker = self.conn.worker.clone();
+        match flow::begin(&self.conn, request) {
             Ok(flow) => {
                 if flow.is_multiplexed() {
                     begun(flow.activity.clone());
@@ -33,6 +42,21 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
             }
             Err(refusal) => Box::pin(async move { Ok(advertise(&worker, *refusal)) }),
         }
+    }
+}
+
+impl Requests {
+    /// What another proxy asks.
+    fn decide(
+        &self,
+        request: Request<Incoming>,
+    ) -> <Self as hyper::service::Service<Request<Incoming>>>::Future {
+        let activity = Activity::start(Instant::now(), request.body().is_end_stream());
+        if request.version() >= Version::HTTP_2 {
+            begun(activity.clone());
+        }
+        let answer = decision::answer(self.conn.clone(), request, activity);
+        Box::pin(async move { Ok(answer.await) })
     }
 }
 

@@ -102,6 +102,22 @@ impl Clues {
 
 /// Turns the client's head into the upstream's, all but `Host`.
 pub(super) fn make_ready(flow: &mut Flow, route: &Route, allowed: &Allowed) -> Result<(), ()> {
+    set_headers(flow, route, allowed);
+    let session = allowed
+        .principal
+        .as_deref()
+        .map(|principal| &principal.session_id);
+    let key = session
+        .filter(|_| hashes(route))
+        .and_then(|session| routing_key(session));
+    if let Some(key) = key {
+        flow.parts.headers.insert(ROUTING_KEY, key);
+    }
+    rewrite_path(&mut flow.parts, route, &flow.request)
+}
+
+/// Takes credentials of ours off the head, and puts identity and the headers of the route on it.
+pub(crate) fn set_headers(flow: &mut Flow, route: &Route, allowed: &Allowed) {
     let sources = Sources {
         shared: &flow.conn.worker.shared,
         snapshot: &flow.snapshot,
@@ -117,18 +133,7 @@ pub(super) fn make_ready(flow: &mut Flow, route: &Route, allowed: &Allowed) -> R
         ),
         now: allowed.now,
     };
-    let session = allowed
-        .principal
-        .as_deref()
-        .map(|principal| &principal.session_id);
-    let key = session
-        .filter(|_| hashes(route))
-        .and_then(|session| routing_key(session));
     prepare(&mut flow.parts, &sources);
-    if let Some(key) = key {
-        flow.parts.headers.insert(ROUTING_KEY, key);
-    }
-    rewrite_path(&mut flow.parts, route, &flow.request)
 }
 
 fn hashes(route: &Route) -> bool {

@@ -10,7 +10,7 @@
 
 mod action;
 mod control;
-mod forward;
+pub(crate) mod forward;
 pub(crate) mod judge;
 pub(crate) mod reply;
 mod upgrade;
@@ -62,37 +62,86 @@ pub(crate) fn begin(conn: &Conn, request: Request<impl Into<ClientBody>>) -> Res
     let body = body.into();
     // At once, instead of growing one by one. Without the room they still find their place.
     let _ = parts.headers.try_reserve(ADDED_HEADERS);
-    let mut exchange = Exchange::start(conn, snapshot.clone(), start, parts.version);
+    let exchange = Exchange::start(conn, snapshot.clone(), start, parts.version);
     let canonical = canonical::canonicalize(&mut parts, &conn.info, &snapshot.rules, &mut request_id);
-    let request = match canonical {
-        Ok(request) => Arc::new(request),
-        Err(refusal) => {
-            conn.worker.shared.metrics.refused_requests.inc();
-            exchange.unreadable(request_id());
-            let head = parts.method == http::Method::HEAD;
-            return Err(Box::new(reply::refusal(
-                exchange,
-                &refusal,
-                (head, &parts.headers),
-            )));
-        }
-    };
-    exchange.judged(&request, &parts.headers);
-    let upgrade = parts.extensions.remove::<OnUpgrade>();
     let activity = Activity::start(start, http_body::Body::is_end_stream(&body));
+    match canonical {
+        Ok(request) => Ok(assemble(conn, exchange, activity, (request, parts, body))),
+        Err(refusal) => Err(unreadable(exchange, &refusal, &parts)),
+    }
+}
+
+/// The same for a request that another proxy hands on to us because its path is ours: whatever that proxy says about
+/// the client is believed.
+pub(crate) fn begin_handed_on(
+    conn: &Conn,
+    snapshot: Arc<Snapshot>,
+    request: Request<impl Into<ClientBody>>,
+    activity: Arc<Activity>,
+) -> Result<Box<Flow>, Box<Reply>> {
+    let (mut parts, body) = request.into_parts();
+    let exchange = Exchange::start(conn, snapshot.clone(), activity.started(), parts.version);
+    let rules = snapshot
+        .decision
+        .as_ref()
+        .map_or(&snapshot.rules, |plan| &plan.rules);
+    match canonical::canonicalize(&mut parts, &conn.info, rules, &mut request_id) {
+        Ok(request) => Ok(assemble(conn, exchange, activity, (request, parts, body.into()))),
+        Err(refusal) => Err(unreadable(exchange, &refusal, &parts)),
+    }
+}
+
+/// The same for a request that another proxy asks about: `read` makes it from what that proxy tells. It has no body and
+/// is not forwarded.
+pub(crate) fn begin_reported(
+    conn: &Conn,
+    snapshot: Arc<Snapshot>,
+    (version, activity): (Version, Arc<Activity>),
+    read: impl FnOnce(&mut dyn FnMut() -> String) -> Result<(CanonicalRequest, Parts), Refusal>,
+) -> Result<Box<Flow>, Box<Reply>> {
+    let exchange = Exchange::start(conn, snapshot, activity.started(), version);
+    match read(&mut request_id) {
+        Ok((request, parts)) => Ok(assemble(
+            conn,
+            exchange,
+            activity,
+            (request, parts, ClientBody::Empty),
+        )),
+        Err(refusal) => {
+            let (parts, ()) = Request::new(()).into_parts();
+            Err(unreadable(exchange, &refusal, &parts))
+        }
+    }
+}
+
+fn assemble(
+    conn: &Conn,
+    mut exchange: Box<Exchange>,
+    activity: Arc<Activity>,
+    (request, mut parts, body): (CanonicalRequest, Parts, ClientBody),
+) -> Box<Flow> {
+    let request = Arc::new(request);
+    exchange.judged(&request, &parts.headers);
     exchange.moves_by(activity.clone());
     let mut flow = Box::new(Flow {
         conn: conn.clone(),
-        snapshot,
+        snapshot: exchange.snapshot.clone(),
         request,
+        upgrade: parts.extensions.remove::<OnUpgrade>(),
         parts,
         body,
-        upgrade,
         activity,
         exchange,
     });
     flow.trace();
-    Ok(flow)
+    flow
+}
+
+fn unreadable(mut exchange: Box<Exchange>, refusal: &Refusal, parts: &Parts) -> Box<Reply> {
+    exchange.shared_metrics().refused_requests.inc();
+    exchange.unreadable(request_id());
+    let head = parts.method == http::Method::HEAD;
+    Box::new(reply::refusal(exchange, refusal, (head, &parts.headers)))
 }
 
 /// Answers a request whose head was refused before there was anything to read.
@@ -149,22 +198,48 @@ impl Flow {
             )
     }
 
-    async fn serve_route(mut self: Box<Self>, route: Arc<Route>) -> Reply {
+    async fn serve_route(self: Box<Self>, route: Arc<Route>) -> Reply {
+        match self.admit(&route).await {
+            Ok((flow, allowed)) => action::carry_out(flow, route, allowed).await,
+            Err(refusal) => *refusal,
+        }
+    }
+
+    /// Whether the request may pass, by the rate limit and the policy of its route. Otherwise the answer.
+    pub(crate) async fn admit(
+        mut self: Box<Self>,
+        route: &Arc<Route>,
+    ) -> Result<(Box<Self>, judge::Allowed), Box<Reply>> {
         let started = self.activity.started();
         if let Some(throttle) = &route.throttle
             && let Err(wait) = throttle.on_arrival(&self.request, started)
         {
-            return self.too_often(wait);
+            return Err(Box::new(self.too_often(wait)));
         }
-        let judged = judge::judge(&mut self, &route).await;
+        let judged = judge::judge(&mut self, route).await;
         if let Some(throttle) = &route.throttle
             && let Err(wait) = throttle.on_identity(&self.request, judged.principal(), started)
         {
-            return self.too_often(wait);
+            return Err(Box::new(self.too_often(wait)));
         }
         match judged {
-            judge::Judged::Allowed(allowed) => action::carry_out(self, route, allowed).await,
-            judge::Judged::Refused(refused) => reply::refused(self, &route, refused),
+            judge::Judged::Allowed(allowed) => Ok((self, allowed)),
+            judge::Judged::Refused(refused) => Err(Box::new(reply::refused(self, route, refused))),
+        }
+    }
+
+    /// Answers a request that another proxy has handed on: paths of ours and nothing else.
+    pub(crate) async fn dispatch_internal(self: Box<Self>) -> Reply {
+        match self
+            .snapshot
+            .table
+            .find(self.request.authority.as_str(), &self.request.path)
+        {
+            Match::Internal(_, route) => {
+                let route = route.and_then(|index| self.snapshot.routes.get(index)).cloned();
+                Box::pin(control::answer(self, route)).await
+            }
+            Match::Route(_) | Match::None => self.fail(Problem::NoRoute),
         }
     }
 

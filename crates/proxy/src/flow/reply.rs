@@ -276,7 +276,7 @@ pub(super) fn problem(mut flow: Box<Flow>, problem: Problem) -> Reply {
 }
 
 /// The same, when the request is gone.
-pub(super) fn make(mut exchange: Box<Exchange>, kind: ClientKind, problem: Problem) -> Reply {
+pub(crate) fn make(mut exchange: Box<Exchange>, kind: ClientKind, problem: Problem) -> Reply {
     let snapshot = exchange.snapshot.clone();
     let mut words = problem.describe(exchange.host());
     if let Some(again) = exchange
@@ -396,15 +396,15 @@ fn of_route(flow: Box<Flow>, route: &Route, mut response: pomerium_web::Response
 
 /// How an answer of ours ends.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ending {
+pub(crate) struct Ending {
     /// The connection is closed after it.
-    pub(super) close: bool,
+    pub(crate) close: bool,
     /// The method was HEAD: the body is announced, not sent.
-    pub(super) head: bool,
+    pub(crate) head: bool,
 }
 
 /// Sends an answer of ours on its way.
-pub(super) fn finish(mut exchange: Box<Exchange>, response: pomerium_web::Response, ending: Ending) -> Reply {
+pub(crate) fn finish(mut exchange: Box<Exchange>, response: pomerium_web::Response, ending: Ending) -> Reply {
     let (mut parts, body) = response.into_parts();
     set_request_id(&mut parts.headers, exchange.request_id());
     exchange.set_status(parts.status.as_u16());

@@ -19,4 +19,6 @@ pub struct Handed {
     pub main: Vec<TcpListener>,
     /// For the plain listener that redirects.
     pub redirect: Vec<TcpListener>,
+    /// For the listener for other proxies.
+    pub decision: Vec<TcpListener>,
 }

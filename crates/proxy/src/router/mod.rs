@@ -178,6 +178,11 @@ impl RouteTable {
         self.virtual_host(authority).is_some() || self.catch_all.find(authority, |_| true).is_some()
     }
 
+    /// Whether `authority` is where this process answers as the authenticate service.
+    pub(crate) fn is_authenticate(&self, authority: &str) -> bool {
+        self.virtual_host(authority).is_some_and(|host| host.authenticate)
+    }
+
     fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
         if let Some(host) = self.hosts.get(authority) {
             return Some(host);

@@ -223,6 +223,10 @@ impl Proxy {
         let options = Options {
             address: settings.listener.address.clone(),
             redirect_address: settings.listener.redirect_address.clone(),
+            decision_address: settings
+                .decision
+                .as_ref()
+                .map(|decision| decision.address.clone()),
             workers: 0,
         };
         let plane = Dataplane::start(&options, snapshot, Arc::new(certificates), shared.clone()).unwrap();

@@ -22,6 +22,17 @@ pub(super) enum Class {
     Ours,
 }
 
+/// What a header name means to somebody who tells another proxy what to do with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The application's, or nobody's.
+    Plain,
+    /// It tells an application who somebody is, or carries a credential of ours; in any spelling. Only we may set it.
+    Identity,
+    /// It belongs to the proxy that asks: its hop, its framing, what it forwards about the client.
+    Proxy,
+}
+
 /// Header names that carry identity to applications, beyond the fixed ones: the names of
 /// `jwt_claims_headers`. A client may neither send nor nominate them.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +67,17 @@ impl ManagedHeaders {
     /// Whether only the proxy may set this header: the set and every fixed name.
     pub fn is_managed(&self, name: &str) -> bool {
         !matches!(self.classify(name), Class::Plain | Class::Hop)
+    }
+
+    /// What a name means on the other side of a proxy that is not ours.
+    pub fn meaning(&self, name: &str) -> Meaning {
+        match self.classify(name) {
+            Class::Forbidden if starts(name, "x-envoy-") => Meaning::Proxy,
+            Class::Forbidden => Meaning::Identity,
+            Class::Ours if starts(name, "x-pomerium-") => Meaning::Identity,
+            Class::Hop | Class::Framing | Class::Forwarded => Meaning::Proxy,
+            Class::Plain | Class::Ours => Meaning::Plain,
+        }
     }
 
     /// The class of a name, for one pass over the headers.
@@ -203,6 +225,26 @@ mod tests {
             ("accept-encoding", Class::Plain),
         ] {
             assert_eq!(managed.classify(name), class, "{name}");
+        }
+    }
+
+    #[test]
+    fn meanings() {
+        let managed = ManagedHeaders::new(["X-Email"]);
+        for (name, meaning) in [
+            ("x-email", Meaning::Identity),
+            ("X_EMAIL", Meaning::Identity),
+            ("x_pomerium_jwt_assertion", Meaning::Identity),
+            ("x-pomerium-authorization", Meaning::Identity),
+            ("x-forwarded-user", Meaning::Identity),
+            ("x-forwarded-for", Meaning::Proxy),
+            ("x-envoy-internal", Meaning::Proxy),
+            ("connection", Meaning::Proxy),
+            ("cookie", Meaning::Plain),
+            ("authorization", Meaning::Plain),
+            ("accept", Meaning::Plain),
+        ] {
+            assert_eq!(managed.meaning(name), meaning, "{name}");
         }
     }
 

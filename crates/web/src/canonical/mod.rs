@@ -10,6 +10,7 @@ mod forwarded;
 mod headers;
 mod managed;
 pub mod path;
+mod reported;
 mod target;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +21,8 @@ use ipnet::IpNet;
 pub use authority::{Authority, AuthorityError};
 pub use forwarded::{append_forwarded_host, is_internal};
 pub use headers::{JWT_ASSERTION, JWT_ASSERTION_FOR, POMERIUM_AUTHORIZATION, REQUEST_ID};
-pub use managed::ManagedHeaders;
+pub use managed::{ManagedHeaders, Meaning};
+pub use reported::{Reported, canonicalize_reported};
 
 /// What happens to header names with an underscore (`headers_with_underscores_action`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -75,8 +75,13 @@ pub(super) fn settings(values: &Values, cx: &mut Cx<'_>) -> HttpSettings {
 }
 
 fn trusted_proxies(values: &Values, cx: &mut Cx<'_>) -> Vec<IpNet> {
+    networks(values, "trusted_proxies", cx)
+}
+
+/// A list of networks; what is none is reported.
+pub(super) fn networks(values: &Values, name: &'static str, cx: &mut Cx<'_>) -> Vec<IpNet> {
     let mut networks = Vec::new();
-    for text in values.texts("trusted_proxies") {
+    for text in values.texts(name) {
         let text = text.trim();
         match text
             .parse::<IpNet>()
@@ -86,8 +91,7 @@ fn trusted_proxies(values: &Values, cx: &mut Cx<'_>) -> Vec<IpNet> {
             Err(_) => {
                 let message = format!("\"{text}\" is no network");
                 let help = "write an address or a network such as 10.0.0.0/8";
-                cx.sink
-                    .error(values.place("trusted_proxies"), "trusted_proxies", message, help);
+                cx.sink.error(values.place(name), values.key(name), message, help);
             }
         }
     }

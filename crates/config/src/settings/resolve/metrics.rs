@@ -1,8 +1,8 @@
 //! The metrics listener (spec config.md 8.13). What guards it is never left out in silence.
 
-use super::pem::{self, Given};
-use super::{Cx, address, certificates};
-use crate::settings::{CertificatePair, MetricsSettings, MetricsTls, Secret};
+use super::pem;
+use super::{Cx, address};
+use crate::settings::{MetricsSettings, MetricsTls, Secret};
 use crate::spec::base64_std;
 use crate::spec::values::Values;
 
@@ -43,8 +43,8 @@ fn basic_auth(values: &Values, cx: &mut Cx<'_>) -> Option<Secret> {
 }
 
 fn tls(values: &Values, cx: &mut Cx<'_>) -> Option<MetricsTls> {
-    let certificate = certificate(values, cx);
-    let client_ca = given(values, CLIENT_CA, cx).and_then(|given| {
+    let certificate = pem::pair(values, CERTIFICATE, KEY, "config: bad metrics certificate:", cx);
+    let client_ca = pem::given(values, CLIENT_CA, cx).and_then(|given| {
         let name = given.name;
         if !is_set(values, CERTIFICATE) {
             let message =
@@ -60,40 +60,6 @@ fn tls(values: &Values, cx: &mut Cx<'_>) -> Option<MetricsTls> {
     })
 }
 
-/// The inline form wins.
-fn given(values: &Values, (text, path): (&'static str, &'static str), cx: &mut Cx<'_>) -> Option<Given> {
-    pem::inline(values, text).or_else(|| pem::file(values, path, cx))
-}
-
 fn is_set(values: &Values, (text, path): (&str, &str)) -> bool {
     values.some_text(text).is_some() || values.some_text(path).is_some()
-}
-
-fn certificate(values: &Values, cx: &mut Cx<'_>) -> Option<CertificatePair> {
-    let (certificate, key) = (given(values, CERTIFICATE, cx), given(values, KEY, cx));
-    let name = certificate.as_ref().or(key.as_ref())?.name;
-    let pair = match (certificate, key) {
-        (Some(certificate), Some(key)) => certificate
-            .bytes
-            .and_then(|chain| Ok((chain, key.bytes?)))
-            .and_then(|(chain, key)| certificates::check(&chain, &key).map(|()| (chain, key))),
-        _ => Err("certificate and key are both needed".to_owned()),
-    };
-    match pair {
-        Ok((chain, key)) => Some(CertificatePair {
-            origin: values
-                .some_text(name)
-                .filter(|_| name.ends_with("_file"))
-                .unwrap_or(name)
-                .to_owned(),
-            chain,
-            key: Secret::new(key),
-        }),
-        Err(problem) => {
-            let message = format!("config: bad metrics certificate: {problem}");
-            let help = "a certificate and its key in PEM; inline they are base64 of that";
-            cx.sink.error(values.place(name), name, message, help);
-            None
-        }
-    }
 }

@@ -17,6 +17,7 @@ mod autocert;
 mod balance;
 mod certificates;
 mod checks;
+mod decision;
 mod dns;
 mod files;
 mod flags;
@@ -115,6 +116,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
     );
     let autocert = autocert::resolve(values, &data_dir, certificates.is_empty(), cx);
     let metrics = metrics::resolve(values, cx);
+    let decision = decision::resolve(values, cx);
     let dns = dns::resolve(values, cx);
     let upstream_bind = dns::bind(values, cx);
     refusals::run(values, services, &authenticate, &routes, cx);
@@ -130,6 +132,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         tls_derive,
         downstream_mtls,
         autocert,
+        decision,
         rate_limit,
         dns,
         upstream_bind,

@@ -1,6 +1,7 @@
 //! PEM bundles that an option holds as base64, or that its `_file` twin names (spec config.md 5).
 
-use super::{Cx, files};
+use super::{Cx, certificates, files};
+use crate::settings::{CertificatePair, Secret};
 use crate::spec::base64_std;
 use crate::spec::values::Values;
 
@@ -40,6 +41,51 @@ pub(super) fn exclusive(
         return None;
     }
     inline(values, text).or_else(|| file(values, path, cx))
+}
+
+/// One of the two forms; the inline one wins.
+pub(super) fn given(
+    values: &Values,
+    (text, path): (&'static str, &'static str),
+    cx: &mut Cx<'_>,
+) -> Option<Given> {
+    inline(values, text).or_else(|| file(values, path, cx))
+}
+
+/// A certificate and its key, each in one of its two forms; none when neither was written. What cannot be used is
+/// reported behind `complaint`.
+pub(super) fn pair(
+    values: &Values,
+    certificate: (&'static str, &'static str),
+    key: (&'static str, &'static str),
+    complaint: &str,
+    cx: &mut Cx<'_>,
+) -> Option<CertificatePair> {
+    let (certificate, key) = (given(values, certificate, cx), given(values, key, cx));
+    let name = certificate.as_ref().or(key.as_ref())?.name;
+    let pair = match (certificate, key) {
+        (Some(certificate), Some(key)) => certificate
+            .bytes
+            .and_then(|chain| Ok((chain, key.bytes?)))
+            .and_then(|(chain, key)| certificates::check(&chain, &key).map(|()| (chain, key))),
+        _ => Err("certificate and key are both needed".to_owned()),
+    };
+    match pair {
+        Ok((chain, key)) => Some(CertificatePair {
+            origin: values
+                .some_text(name)
+                .filter(|_| name.ends_with("_file"))
+                .map_or_else(|| values.key(name), str::to_owned),
+            chain,
+            key: Secret::new(key),
+        }),
+        Err(problem) => {
+            let message = format!("{complaint} {problem}");
+            let help = "a certificate and its key in PEM; inline they are base64 of that";
+            cx.sink.error(values.place(name), values.key(name), message, help);
+            None
+        }
+    }
 }
 
 impl Given {

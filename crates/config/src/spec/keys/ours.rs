@@ -82,6 +82,40 @@ const AUTOCERT_DNS: &[Key] = &[
     ),
 ];
 
+/// `decision_listener`.
+const DECISION_LISTENER: &[Key] = &[
+    Key::new("address", Kind::Text, "Where proxies ask, host:port."),
+    Key::new(
+        "trusted_peers",
+        Kind::Texts,
+        "Networks of the proxies that may ask; what they forward is believed.",
+    ),
+    Key::new(
+        "protocols",
+        Kind::Texts,
+        "forward_auth and ext_authz; both unless set.",
+    ),
+    Key::new("tls_certificate", Kind::Text, "Certificate, base64 of PEM."),
+    Key::new("tls_certificate_file", Kind::Text, "Certificate, PEM file."),
+    Key::new("tls_key", Kind::Text, "Key of the certificate, base64 of PEM."),
+    Key::new("tls_key_file", Kind::Text, "Key of the certificate, PEM file."),
+    Key::new(
+        "tls_client_ca",
+        Kind::Text,
+        "Proxies must show a certificate of this authority; base64 of PEM.",
+    ),
+    Key::new(
+        "tls_client_ca_file",
+        Kind::Text,
+        "Proxies must show a certificate of this authority; PEM file.",
+    ),
+    Key::new(
+        "allow_plain_text",
+        Kind::Bool,
+        "Without TLS on another address than loopback: whoever reads the network reads sessions.",
+    ),
+];
+
 /// Top-level options of ours.
 pub(super) const GLOBAL: &[Key] = &[
     Key::new(
@@ -131,7 +165,12 @@ pub(super) const GLOBAL: &[Key] = &[
         "Certificates by DNS challenge, patterns included.",
     )
     .nullable(),
-    Key::new("decision_listener", Kind::Free, "Decisions for other proxies.").not_built(),
+    Key::new(
+        "decision_listener",
+        Kind::Object(DECISION_LISTENER),
+        "Decisions for other proxies: forward-auth and Envoy's ext_authz.",
+    )
+    .nullable(),
     Key::new("audit", Kind::Free, "Audit stream.").not_built(),
     Key::new(
         "databroker_encryption_keys",
