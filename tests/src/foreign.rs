@@ -151,7 +151,28 @@ impl ForeignStage {
     pub async fn run(&mut self, command: Command) -> Result<()> {
         let port = self.front.number();
         self.proxy = Some(start(command, port).await?);
+        // Some listen before they have read all of their configuration.
+        let serving = async {
+            while !self.open_door().await.is_ok_and(|status| status == 200) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        pomerium_testing::within("an answer through the proxy", serving)
+            .await
+            .with_context(|| self.said())?;
+        self.upstream.take_requests();
         Ok(())
+    }
+
+    /// What a request that everybody may make gets.
+    async fn open_door(&self) -> Result<u16> {
+        let mut client = self.raw().await?;
+        let head = format!(
+            "GET /open/ HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.host()
+        );
+        client.send(head).await?;
+        Ok(client.reply(false).await?.status)
     }
 
     /// What the proxy wrote.

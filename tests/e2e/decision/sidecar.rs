@@ -89,7 +89,7 @@ async fn envoys_jwt_authn_accepts_our_assertion_and_refuses_a_forged_one() -> Re
         401,
         "claims of another"
     );
-    assert_eq!(ask(&elsewhere).await?, 403, "an assertion for another audience");
+    assert_eq!(ask(&elsewhere).await?, 401, "an assertion for another host");
     assert!(stage.upstream.requests().is_empty());
     Ok(())
 }
