@@ -12,6 +12,7 @@
 )]
 
 pub mod devices;
+pub mod decision;
 pub mod foreign;
 pub mod records;
 

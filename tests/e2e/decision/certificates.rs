@@ -68,7 +68,11 @@ async fn a_policy_about_client_certificates_judges_what_envoy_was_shown() -> Res
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], front.number()));
     let ask = async |identity| -> Result<u16> {
         let client = TlsClient::new(address, env.authority(), identity, &["http/1.1"])?;
-        Ok(client.get("wiki.example.com", &host, "/").await?.status().as_u16())
+        Ok(client
+            .get("wiki.example.com", &host, "/")
+            .await?
+            .status()
+            .as_u16())
     };
     let (known, unknown) = (
         ca.issue(&ClientCertificate::new(1))?,

@@ -215,6 +215,6 @@ mod tests {
         wanted.insert("cookie", HeaderValue::from_bytes(b"a=\xff").unwrap());
         let made = between(&[], &wanted, &plan());
         let header = made.headers[0].header.as_ref().unwrap();
-        assert!(header.value.is_empty() && header.raw_value == &b"a=\xff"[..]);
+        assert!(header.value.is_empty() && *header.raw_value == b"a=\xff"[..]);
     }
 }

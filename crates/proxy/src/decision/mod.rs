@@ -50,26 +50,24 @@ pub(crate) async fn answer(conn: Conn, request: Request<Incoming>, activity: Arc
     else {
         return plain(StatusCode::FORBIDDEN, "this peer is not trusted\n");
     };
-    match request.uri().path() {
-        CHECK if plan.ext_authz => ext_authz::answer(conn, snapshot, request, activity).await,
-        path if plan.forward_auth && !is_from_browser(&snapshot, &request) => {
-            let question = match path {
-                FORWARD_AUTH => Question::ForwardAuth,
-                AUTH_REQUEST => Question::AuthRequest,
-                AUTH_REQUEST_ANSWER => Question::Answer,
-                _ => return internal(&conn, snapshot.clone(), request, &activity).await,
-            };
-            forward_auth::answer(conn, snapshot, request, activity, question).await
-        }
-        _ if grpc::is_grpc(&request) => grpc::unimplemented(),
-        _ => internal(&conn, snapshot.clone(), request, &activity).await,
+    if is_from_browser(&snapshot, &request) {
+        return internal(&conn, &snapshot, request, &activity).await;
     }
+    let question = match request.uri().path() {
+        CHECK if plan.ext_authz => return ext_authz::answer(conn, snapshot, request, activity).await,
+        FORWARD_AUTH if plan.forward_auth => Question::ForwardAuth,
+        AUTH_REQUEST if plan.forward_auth => Question::AuthRequest,
+        AUTH_REQUEST_ANSWER if plan.forward_auth => Question::Answer,
+        _ if grpc::is_grpc(&request) => return grpc::unimplemented(),
+        _ => return internal(&conn, &snapshot, request, &activity).await,
+    };
+    forward_auth::answer(conn, snapshot, request, activity, question).await
 }
 
 /// A person's request that a proxy hands on because its path is ours.
 async fn internal(
     conn: &Conn,
-    snapshot: Arc<Snapshot>,
+    snapshot: &Arc<Snapshot>,
     request: Request<Incoming>,
     activity: &Arc<Activity>,
 ) -> Reply {

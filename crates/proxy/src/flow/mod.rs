@@ -75,7 +75,7 @@ pub(crate) fn begin(conn: &Conn, request: Request<impl Into<ClientBody>>) -> Res
 /// the client is believed.
 pub(crate) fn begin_handed_on(
     conn: &Conn,
-    snapshot: Arc<Snapshot>,
+    snapshot: &Arc<Snapshot>,
     request: Request<impl Into<ClientBody>>,
     activity: Arc<Activity>,
 ) -> Result<Box<Flow>, Box<Reply>> {
