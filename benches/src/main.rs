@@ -9,6 +9,7 @@
 mod authorizer;
 mod bodies;
 mod compare;
+mod decisions;
 mod http3;
 mod load;
 mod many;
@@ -57,6 +58,8 @@ enum Part {
     Comparison,
     /// HTTP/3 beside HTTP/2
     Http3,
+    /// Checks of Envoy's external authorization beside grpc-go
+    Decisions,
     /// Large bodies beside nginx
     Bodies,
     /// Start-up and idle memory
@@ -144,6 +147,9 @@ async fn measure(cli: &Cli) -> Result<()> {
     }
     if wanted(Part::Http3) {
         text.push_str(&Box::pin(http3::run(size)).await?);
+    }
+    if wanted(Part::Decisions) {
+        text.push_str(&Box::pin(decisions::run(size)).await?);
     }
     if wanted(Part::Bodies) {
         text.push_str(&Box::pin(bodies::run(size)).await?);
