@@ -172,8 +172,11 @@ pub fn denial(response: &CheckResponse) -> Option<i32> {
     }
 }
 
+/// Headers that are set, and names that are removed.
+pub type Instructions = (Vec<(String, String)>, Vec<String>);
+
 /// What an OK sets and removes, as text.
-pub fn instructions(response: &CheckResponse) -> Option<(Vec<(String, String)>, Vec<String>)> {
+pub fn instructions(response: &CheckResponse) -> Option<Instructions> {
     let ok = response.status.as_ref().is_some_and(|status| status.code == 0);
     let Some(HttpResponse::OkResponse(answer)) = response.http_response.as_ref().filter(|_| ok) else {
         return None;

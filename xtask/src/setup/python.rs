@@ -69,7 +69,12 @@ pub fn install_packages(packages: Packages, cache: &Path) -> Result<()> {
             ])
             .arg(packages.requirements()),
     )
-    .with_context(|| format!("the packages of tests/python/{} could not be installed", packages.file))?;
+    .with_context(|| {
+        format!(
+            "the packages of tests/python/{} could not be installed",
+            packages.file
+        )
+    })?;
     Ok(std::fs::write(whole, "")?)
 }
 
