@@ -11,8 +11,8 @@
     reason = "everything here fails when the set-up fails"
 )]
 
-pub mod devices;
 pub mod decision;
+pub mod devices;
 pub mod foreign;
 pub mod records;
 
