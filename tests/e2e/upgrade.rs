@@ -11,7 +11,7 @@ use pomerium_tests::{Stage, scripted, scripted_with};
 use crate::websocket::{echoes, open_with};
 
 /// A process that our own started and that outlives it; ended with the test.
-struct Orphan(String);
+pub(crate) struct Orphan(String);
 
 impl Drop for Orphan {
     fn drop(&mut self) {
@@ -22,7 +22,7 @@ impl Drop for Orphan {
 }
 
 /// Lets the next process take over and waits until it is the main one.
-async fn upgrade(env: &Environment) -> Result<Orphan> {
+pub(crate) async fn upgrade(env: &Environment) -> Result<Orphan> {
     let mark = env.log().mark();
     env.signal("USR2").await?;
     let line = env

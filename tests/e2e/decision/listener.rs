@@ -117,6 +117,25 @@ async fn a_reload_opens_moves_and_closes_the_listener_and_changes_its_peers() ->
 }
 
 #[tokio::test]
+async fn a_process_that_takes_over_takes_this_listener_too() -> Result<()> {
+    let asked = lease()?;
+    let address = SocketAddr::from(([127, 0, 0, 1], asked.number()));
+    let upstream = Upstream::start().await?;
+    let env = Environment::builder()?
+        .set(
+            "decision_listener",
+            json!({ "address": address.to_string(), "trusted_peers": ["127.0.0.1"] }),
+        )
+        .route(Route::new("open", &upstream.url()).public())
+        .start()
+        .await?;
+    assert_eq!(ask(&env, address).await?, 200);
+    let _next = crate::upgrade::upgrade(&env).await?;
+    assert_eq!(ask(&env, address).await?, 200);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_would_let_anybody_ask_stops_the_start() -> Result<()> {
     for (listener, word) in [
         (json!({ "address": "127.0.0.1:9" }), "trusted_peers"),

@@ -3,6 +3,7 @@
 mod basics;
 mod bodies;
 mod challenges;
+mod decision;
 mod drain;
 mod http3;
 mod identity;

@@ -52,6 +52,9 @@ pub(crate) fn public(to: SocketAddr, more: &str) -> String {
     )
 }
 
+/// The id of a record that cannot be asked for.
+pub(crate) const UNREACHABLE: &str = "unreachable";
+
 /// Holds the records it is given and never changes.
 pub(crate) struct Records(pub(super) Vec<Record>);
 
@@ -65,7 +68,14 @@ impl Databroker for Records {
             .iter()
             .find(|record| record.r#type == record_type && record.id == id)
             .cloned();
-        async move { found.ok_or(Error::NotFound) }.boxed()
+        let unreachable = id == UNREACHABLE;
+        async move {
+            if unreachable {
+                return Err(Error::Unavailable("not now".into()));
+            }
+            found.ok_or(Error::NotFound)
+        }
+        .boxed()
     }
     fn list<'a>(&'a self, _: &'a str, _: u64, _: u64) -> BoxFuture<'a, Result<Page, Error>> {
         async { Err(Error::Unavailable("not here".into())) }.boxed()
