@@ -19,6 +19,10 @@ pub struct CertificateFacts {
     pub emails: Vec<String>,
     /// Its URIs.
     pub uris: Vec<String>,
+    /// The certificate itself, PEM.
+    pub pem: String,
+    /// The further certificates the client sent, PEM.
+    pub intermediates: String,
 }
 
 impl CertificateFacts {
@@ -31,6 +35,7 @@ impl CertificateFacts {
         let mut facts = Self {
             fingerprint: hex(&Sha256::digest(der)),
             spki_hash: STANDARD.encode(Sha256::digest(certificate.public_key().raw)),
+            pem: pem(der),
             ..Self::default()
         };
         let names = certificate.subject_alternative_name().ok()?;
@@ -44,6 +49,30 @@ impl CertificateFacts {
         }
         Some(facts)
     }
+
+    /// The same, with the further certificates the client sent, in DER.
+    #[must_use]
+    pub fn with_intermediates<'a>(self, certificates: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        Self {
+            intermediates: certificates.into_iter().map(pem).collect(),
+            ..self
+        }
+    }
+}
+
+fn pem(der: &[u8]) -> String {
+    let encoded = STANDARD.encode(der);
+    let mut text = String::with_capacity(encoded.len() + encoded.len() / 64 + 60);
+    text.push_str("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, others) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = others;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -101,5 +130,8 @@ mod tests {
             assert_eq!(CertificateFacts::read(bad), None);
         }
         assert_eq!(hex(&[0, 0x9f, 0xff]), "009fff");
+        let text = pem(&[0; 50]);
+        let lines: Vec<_> = text.lines().map(str::len).collect();
+        assert_eq!(lines, [27, 64, 4, 25]);
     }
 }

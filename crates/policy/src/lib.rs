@@ -5,6 +5,8 @@
 //! into a small typed form, [`Program::evaluate`] judges one [`Input`] without allocating, and
 //! [`Program::explain`] tells the same judgement with every criterion's input and verdict.
 //!
+//! Custom policies in Rego ([`rego`]) stand beside the rules of a program; their results are joined.
+//!
 //! What a verdict means for the client (log in, 403, …) is not decided here: see `pomerium-authorize`.
 //! Start at [`Program`].
 
@@ -17,6 +19,7 @@ mod merge;
 pub mod ppl;
 mod program;
 mod reason;
+pub mod rego;
 mod suggest;
 mod value;
 
@@ -30,3 +33,4 @@ pub use input::{
 pub use merge::{RouteRules, merge};
 pub use program::{Denial, Evaluation, Program, Verdict};
 pub use reason::{Reason, ReasonSet};
+pub use rego::{RegoError, Script, ScriptData};

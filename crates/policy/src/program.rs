@@ -1,5 +1,7 @@
 //! The compiled policy and its evaluation (spec policy.md 2).
 
+mod join;
+
 use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
@@ -8,10 +10,11 @@ use crate::criteria::Test;
 use crate::input::Input;
 use crate::ppl::{Action, Operator};
 use crate::reason::{Reason, ReasonSet};
+use crate::rego::Script;
 
-/// A compiled policy. Cloning shares it.
+/// A compiled policy: rules of the policy language, and scripts beside them. Cloning shares it.
 #[derive(Debug, Clone)]
-pub struct Program(Arc<Rules>);
+pub struct Program(Arc<Rules>, Option<Arc<[Script]>>);
 
 #[derive(Debug)]
 struct Rules {
@@ -45,6 +48,8 @@ pub struct Verdict {
     pub reasons: ReasonSet,
     /// Reasons in the words of custom Rego, sorted, each once. Never there without a script.
     pub other: Option<Arc<[Box<str>]>>,
+    /// The type of device a script asks for, for the enrolment.
+    pub device_type: Option<Arc<str>>,
 }
 
 /// The results of both actions. `deny` beats `allow`; what it means for the client is decided by
@@ -66,6 +71,7 @@ impl Verdict {
             value,
             reasons: reasons.into(),
             other: None,
+            device_type: None,
         }
     }
 
@@ -107,26 +113,43 @@ impl CompiledGroup {
 
 impl Program {
     pub(crate) fn new(allow: Vec<CompiledGroup>, deny: Vec<CompiledGroup>) -> Self {
-        Self(Arc::new(Rules {
-            allow: allow.into(),
-            deny: deny.into(),
-            deny_all: false,
-        }))
+        Self(
+            Arc::new(Rules {
+                allow: allow.into(),
+                deny: deny.into(),
+                deny_all: false,
+            }),
+            None,
+        )
+    }
+
+    /// The same rules with scripts beside them, instead of those it had.
+    #[must_use]
+    pub fn with_scripts(self, scripts: Vec<Script>) -> Self {
+        Self(self.0, (!scripts.is_empty()).then(|| scripts.into()))
+    }
+
+    /// The scripts beside the rules.
+    pub fn scripts(&self) -> &[Script] {
+        self.1.as_deref().unwrap_or_default()
     }
 
     /// A program that keeps everybody out: stands in for a policy that cannot be judged.
     pub fn deny_all() -> Self {
         static DENY_ALL: LazyLock<Program> = LazyLock::new(|| {
-            Program(Arc::new(Rules {
-                allow: Box::default(),
-                deny: Box::default(),
-                deny_all: true,
-            }))
+            Program(
+                Arc::new(Rules {
+                    allow: Box::default(),
+                    deny: Box::default(),
+                    deny_all: true,
+                }),
+                None,
+            )
         });
         DENY_ALL.clone()
     }
 
-    /// Judges one request. Does not allocate.
+    /// Judges one request. Does not allocate, except for scripts.
     pub fn evaluate(&self, input: &Input<'_>) -> Evaluation {
         if self.0.deny_all {
             return Evaluation {
@@ -134,10 +157,14 @@ impl Program {
                 ..Evaluation::default()
             };
         }
-        Evaluation {
+        let evaluation = Evaluation {
             allow: merge(&self.0.allow, input),
             deny: merge(&self.0.deny, input),
             failure: None,
+        };
+        match &self.1 {
+            None => evaluation,
+            Some(scripts) => join::with_scripts(evaluation, scripts, input),
         }
     }
 
@@ -155,12 +182,15 @@ impl Program {
             .iter()
             .filter(|group| group.evaluate(input).value)
             .collect();
-        let (groups, wanted) = if denying.is_empty() {
-            (self.0.allow.iter().collect(), false)
-        } else {
+        let scripts = join::stand_in_the_way(self.scripts(), input, !denying.is_empty());
+        let (groups, wanted) = if !denying.is_empty() {
             (denying, true)
+        } else if scripts.deny {
+            (denying, true)
+        } else {
+            (self.0.allow.iter().collect(), false)
         };
-        if groups.is_empty() {
+        if groups.is_empty() && scripts.names.is_empty() {
             return Denial {
                 rule: "no allow rule".into(),
                 criteria: Vec::new(),
@@ -168,30 +198,34 @@ impl Program {
         }
         let criteria = groups.iter().flat_map(|group| group.deciding(input, wanted));
         Denial {
-            rule: first_of(groups.iter().map(|group| group.place.to_string())).join(", "),
+            rule: first_of(
+                groups
+                    .iter()
+                    .map(|group| group.place.to_string())
+                    .chain(scripts.names),
+            )
+            .join(", "),
             criteria: first_of(criteria.map(|check| format!("{} {}", check.place, check.key))),
         }
     }
 
     /// Whether any criterion asks who somebody is. Without one, nobody is ever sent to sign in because of this policy.
     pub fn needs_identity(&self) -> bool {
-        let groups = self.0.allow.iter().chain(&self.0.deny);
-        groups
-            .flat_map(|group| &group.checks)
-            .any(|check| check.test.needs_identity())
+        let mut groups = self.0.allow.iter().chain(&self.0.deny);
+        self.scripts().iter().any(Script::needs_identity)
+            || groups.any(|group| group.checks.iter().any(|check| check.test.needs_identity()))
     }
 
     /// Whether any criterion looks at the client certificate. Without one, nothing has to be verified.
     pub fn needs_certificate(&self) -> bool {
-        let groups = self.0.allow.iter().chain(&self.0.deny);
-        groups
-            .flat_map(|group| &group.checks)
-            .any(|check| check.test.needs_certificate())
+        let mut groups = self.0.allow.iter().chain(&self.0.deny);
+        self.scripts().iter().any(Script::needs_certificate)
+            || groups.any(|group| group.checks.iter().any(|check| check.test.needs_certificate()))
     }
 
     /// Whether there is no rule at all: nobody is let in, most likely because one was forgotten.
     pub fn is_empty(&self) -> bool {
-        !self.0.deny_all && self.0.allow.is_empty() && self.0.deny.is_empty()
+        !self.0.deny_all && self.0.allow.is_empty() && self.0.deny.is_empty() && self.scripts().is_empty()
     }
 
     pub(crate) fn groups(&self, action: Action) -> &[CompiledGroup] {

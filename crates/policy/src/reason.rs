@@ -22,6 +22,14 @@ macro_rules! reasons {
                     $(Reason::$variant => $name,)*
                 }
             }
+
+            /// The reason of this name.
+            pub fn named(name: &str) -> Option<Reason> {
+                match name {
+                    $($name => Some(Reason::$variant),)*
+                    _ => None,
+                }
+            }
         }
     };
 }

@@ -58,7 +58,8 @@ impl ClientTls {
         let chain = ClientChain::new(certificates);
         let facts = chain
             .as_ref()
-            .and_then(|chain| CertificateFacts::read(chain.leaf()));
+            .and_then(|chain| CertificateFacts::read(chain.leaf()))
+            .map(|facts| facts.with_intermediates(certificates.iter().skip(1).map(AsRef::as_ref)));
         Self {
             demand,
             chain,

@@ -1,0 +1,209 @@
+//! Custom policies in Rego (spec policy.md 7), through an embedded engine. Pure: no I/O, no clock but the request's.
+//!
+//! [`Script::compile`] reads a script once: `keywords` and `check` refuse what must not run, `negation` writes anew
+//! what the engine takes otherwise than the language means it, `load` puts it together. [`Script::run`] judges one
+//! request: `document` makes the input, `functions` and `records` answer what the script asks for, `result` reads
+//! what it says. `size` bounds what one call may make. `print` goes the other way: a policy of ours as Rego.
+
+mod check;
+mod document;
+mod error;
+mod functions;
+mod keywords;
+mod load;
+mod negation;
+mod records;
+mod result;
+mod size;
+mod syntax;
+mod uses;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use regorus::utils::limits::ExecutionTimerConfig;
+use regorus::{Engine, Value};
+
+pub use self::error::RegoError;
+use self::functions::{Context, Slot};
+use self::uses::Uses;
+use crate::input::Input;
+use crate::program::Verdict;
+
+/// How long one evaluation may take. Usual scripts take some ten microseconds; a thread that is busy elsewhere for a
+/// few milliseconds is no reason to refuse a request.
+pub const TIME_LIMIT: Duration = Duration::from_millis(25);
+
+const TIMER: ExecutionTimerConfig = ExecutionTimerConfig {
+    limit: TIME_LIMIT,
+    check_interval: NonZeroU32::new(128).expect("not zero"),
+};
+
+/// Engines that wait for the next request, at most; about one per thread is ever there.
+const POOL: usize = 64;
+
+/// What scripts see under `data` (spec policy.md 7). The signing key is not among it, and of the service account
+/// only whether there is one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScriptData {
+    /// `jwt_claims_headers`: header to claim.
+    pub jwt_claim_headers: BTreeMap<String, String>,
+}
+
+impl ScriptData {
+    fn document(&self) -> Value {
+        let text = |text: &str| Value::from(text);
+        let headers = self
+            .jwt_claim_headers
+            .iter()
+            .map(|(header, claim)| (text(header), text(claim)));
+        value::object([
+            (text("jwt_claim_headers"), value::object(headers)),
+            (
+                text("google_cloud_serverless_authentication_service_account"),
+                text(""),
+            ),
+        ])
+    }
+}
+
+/// A compiled script.
+pub struct Script {
+    name: Arc<str>,
+    engine: Engine,
+    uses: Uses,
+    pool: Mutex<Vec<Instance>>,
+}
+
+/// An engine with functions that look at its own slot.
+struct Instance {
+    engine: Engine,
+    slot: Slot,
+}
+
+/// What a script says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Outcome {
+    pub(crate) allow: Verdict,
+    pub(crate) deny: Verdict,
+}
+
+impl Script {
+    /// Reads a script. `name` tells people which one it is.
+    ///
+    /// Errors with the first thing wrong with it.
+    pub fn compile(name: &str, text: &str, data: &ScriptData) -> Result<Self, RegoError> {
+        let loaded = load::load(name, text, data)?;
+        Ok(Self {
+            name: Arc::from(name),
+            engine: loaded.engine,
+            uses: loaded.uses,
+            pool: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it looks at who somebody is.
+    pub(crate) fn needs_identity(&self) -> bool {
+        self.uses.any(Uses::SESSION) || self.uses.any(Uses::RECORDS)
+    }
+
+    /// Whether it looks at the client certificate.
+    pub(crate) fn needs_certificate(&self) -> bool {
+        self.uses.any(Uses::CERTIFICATE) || self.uses.any(Uses::VALID)
+    }
+
+    /// Judges one request.
+    ///
+    /// Errors, in a line for the log, when there is no result: the script took too long, grew too large, or contradicts
+    /// itself.
+    pub(crate) fn run(&self, input: &Input<'_>) -> Result<Outcome, String> {
+        let failed = |problem: &str| format!("the Rego policy {} failed: {problem}", self.name);
+        let mut instance = self.instance().map_err(|error| failed(&error.to_string()))?;
+        let person = input.subject.filter(|_| self.uses.any(Uses::RECORDS));
+        *instance.slot.lock() = Some(Context {
+            now: input.now,
+            records: records::Records::new(input.records.owned(), person),
+        });
+        instance.engine.set_input(document::document(input, self.uses));
+        // A fault of the engine must not end the thread that serves others.
+        let value = catch_unwind(AssertUnwindSafe(|| {
+            instance.engine.eval_rule(load::ENTRY.to_owned())
+        }));
+        let value = match value {
+            Ok(Ok(value)) => value,
+            Ok(Err(error)) => {
+                let flaw = error::Flaw::of_engine(&error);
+                return Err(failed(&format!("line {}: {}", flaw.line, flaw.problem)));
+            }
+            Err(_) => return Err(failed("the engine stopped")),
+        };
+        self.show_prints(&mut instance.engine);
+        let outcome = outcome(&value).map_err(|problem| failed(&problem));
+        self.keep(instance);
+        outcome
+    }
+
+    fn instance(&self) -> anyhow::Result<Instance> {
+        if let Some(instance) = self.pool.try_lock().and_then(|mut pool| pool.pop()) {
+            return Ok(instance);
+        }
+        let mut engine = self.engine.clone();
+        let slot = Slot::default();
+        functions::add_ours(&mut engine, &slot)?;
+        Ok(Instance { engine, slot })
+    }
+
+    /// Puts an engine back, without what it knows of the request.
+    fn keep(&self, mut instance: Instance) {
+        *instance.slot.lock() = None;
+        instance.engine.set_input(Value::Undefined);
+        if let Some(mut pool) = self.pool.try_lock()
+            && pool.len() < POOL
+        {
+            pool.push(instance);
+        }
+    }
+
+    fn show_prints(&self, engine: &mut Engine) {
+        for line in engine.take_prints().unwrap_or_default() {
+            tracing::debug!(policy = %self.name, "rego: {line}");
+        }
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script")
+            .field("name", &self.name)
+            .field("uses", &self.uses)
+            .finish_non_exhaustive()
+    }
+}
+
+fn outcome(value: &Value) -> Result<Outcome, String> {
+    let Value::Object(verdicts) = value else {
+        return Ok(Outcome::default());
+    };
+    let of = |action: &str| match verdicts.get(&Value::from(action)) {
+        Some(value) => result::verdict(value).map_err(|problem| format!("`{action}`: {problem}")),
+        None => Ok(Verdict::default()),
+    };
+    Ok(Outcome {
+        allow: of("allow")?,
+        deny: of("deny")?,
+    })
+}
