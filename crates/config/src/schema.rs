@@ -112,6 +112,15 @@ fn of_kind(kind: Kind) -> Value {
                 text(),
             ],
         }),
+        Kind::Scripts => {
+            let named = json!({
+                "type": "object",
+                "properties": { "name": text(), "script": text() },
+                "required": ["script"],
+                "additionalProperties": false,
+            });
+            json!({ "anyOf": [text(), list(json!({ "anyOf": [text(), named] }))] })
+        }
         Kind::ClaimValues => json!({ "type": "object" }),
         Kind::Free => json!({}),
     }

@@ -43,7 +43,12 @@ pub(super) fn read(
         message.remove("redirect");
     }
     match policies::merge(&mut message, policies) {
-        Ok(Some(policy)) => drop(message.insert("policy".into(), policy)),
+        Ok(Some(merged)) => {
+            message.insert("policy".into(), Value::Array(merged.rules));
+            if !merged.scripts.is_empty() {
+                message.insert("rego".into(), Value::Array(merged.scripts));
+            }
+        }
         Ok(None) => {}
         Err(why) => faults.push(why),
     }

@@ -117,6 +117,7 @@ fn what_only_the_local_file_may_say_is_refused_and_closes_the_route() {
         ("policy_ids", json!(["missing"])),
         ("ppl_policies", json!([{"raw": "e30"}])),
         ("policies", json!([{"rego": ["package x"]}])),
+        ("policies", json!([{"rego": ["allow { http.send({}) }"]}])),
         ("policies", json!([{"source_ppl": "allow: ["}])),
         ("mcp", json!({"client": {}})),
     ] {
@@ -199,4 +200,31 @@ fn kinds_without_an_effect_are_said_to_have_none() {
         ],
     );
     assert_eq!(problems(&loaded).len(), 3, "{:?}", problems(&loaded));
+}
+
+#[test]
+fn scripts_of_policies_are_compiled_beside_their_rules() {
+    let scripts =
+        json!([{"name": "Staff", "rego": ["allow = true", "deny = false"], "source_ppl": "not read: ["}]);
+    let mut route = open(json!({}));
+    route["policies"] = scripts;
+    let loaded = load("routes: []", &[("Route", "one", route)]);
+    assert_eq!(problems(&loaded), Vec::<String>::new());
+    let names: Vec<_> = loaded.settings.routes[0]
+        .policy
+        .scripts()
+        .iter()
+        .map(pomerium_policy::Script::name)
+        .collect();
+    assert_eq!(names, ["policy Staff", "policy Staff"]);
+}
+
+#[test]
+fn a_script_that_cannot_be_read_is_told_with_its_place() {
+    let mut route = open(json!({}));
+    route["policies"] = json!([{"name": "Staff", "rego": ["allow = true\nallow { startwith(1, 2) }"]}]);
+    let loaded = load("routes: []", &[("Route", "one", route)]);
+    assert!(is_closed(&loaded.settings.routes[0]));
+    let [problem] = problems(&loaded).try_into().unwrap();
+    assert!(problem.ends_with("policy Staff: line 2, column 9 of the script: there is no function `startwith`: did you mean `startswith`?"), "{problem}");
 }

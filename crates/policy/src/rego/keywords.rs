@@ -84,7 +84,9 @@ fn brackets(words: &[(String, Span)]) -> Result<(), Flaw> {
             _ => {}
         }
         if open > MAX_BRACKETS {
-            let problem = format!("brackets nest deeper than {MAX_BRACKETS} levels; give inner parts rules of their own");
+            let problem = format!(
+                "brackets nest deeper than {MAX_BRACKETS} levels; give inner parts rules of their own"
+            );
             return Err(Flaw::at(span, problem));
         }
     }

@@ -104,9 +104,16 @@ fn engine(script: &str, text: String, module: &Module, data: &ScriptData) -> any
 fn entry(module: &Module) -> String {
     let mut entry = String::from("package pomerium_entry\n");
     for action in ["allow", "deny"] {
-        let defined = module.policy.iter().any(|rule| defines(rule).0.first() == Some(&action));
+        let defined = module
+            .policy
+            .iter()
+            .any(|rule| defines(rule).0.first() == Some(&action));
         // An action that is not defined is undefined; there has to be a rule all the same.
-        let result = if defined { "data.pomerium.policy." } else { "data.none." };
+        let result = if defined {
+            "data.pomerium.policy."
+        } else {
+            "data.none."
+        };
         entry.push_str(&format!(
             "verdict[action] = result {{ action := \"{action}\"; result := {result}{action} }}\n"
         ));

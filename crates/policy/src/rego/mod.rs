@@ -32,6 +32,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, Value};
+use sha2::{Digest as _, Sha256};
 
 pub use self::error::RegoError;
 use self::functions::{Context, Slot};
@@ -79,6 +80,8 @@ impl ScriptData {
 /// A compiled script.
 pub struct Script {
     name: Arc<str>,
+    /// Tells scripts apart where they are printed.
+    digest: [u8; 8],
     engine: Engine,
     uses: Uses,
     pool: Mutex<Vec<Instance>>,
@@ -105,6 +108,7 @@ impl Script {
         let loaded = load::load(name, text, data)?;
         Ok(Self {
             name: Arc::from(name),
+            digest: digest(text, data),
             engine: loaded.engine,
             uses: loaded.uses,
             pool: Mutex::new(Vec::new()),
@@ -189,6 +193,7 @@ impl fmt::Debug for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Script")
             .field("name", &self.name)
+            .field("digest", &self.digest)
             .field("uses", &self.uses)
             .finish_non_exhaustive()
     }
@@ -206,4 +211,13 @@ fn outcome(value: &Value) -> Result<Outcome, String> {
         allow: of("allow")?,
         deny: of("deny")?,
     })
+}
+
+/// Over all a script is made from.
+fn digest(text: &str, data: &ScriptData) -> [u8; 8] {
+    let mut hash = Sha256::new();
+    hash.update(text.as_bytes());
+    hash.update(format!("{data:?}").as_bytes());
+    let all = hash.finalize();
+    std::array::from_fn(|index| all[index])
 }

@@ -66,6 +66,8 @@ fn value(key: &'static Key, node: &Node, path: &str, sink: &mut Sink) -> Option<
         Kind::Named(keys) => named(keys, &structured(node), path, sink),
         Kind::Routes => routes::decode(node, path, sink),
         Kind::Policy => policy::decode(node, path, sink),
+        // Read where it is compiled; a script is no YAML.
+        Kind::Scripts => Some(Val::Free(node.clone())),
         Kind::Upstreams => match upstream::parse(node) {
             Ok(list) => Some(Val::Upstreams(list)),
             Err(mistakes) => {

@@ -6,7 +6,7 @@ use super::{ROUTE, global};
 pub fn guards_access(name: &str) -> bool {
     matches!(
         name,
-        "policy" | "enforcement" | "bearer_token_format" | "downstream_mtls" | "sub_policies"
+        "policy" | "enforcement" | "bearer_token_format" | "downstream_mtls" | "sub_policies" | "rego"
     ) || name.starts_with("allowed_")
         || name.starts_with("allow_")
         || (name.starts_with("tls_") && name.contains("client"))

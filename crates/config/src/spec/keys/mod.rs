@@ -87,6 +87,8 @@ pub enum Kind {
     Routes,
     /// Policy (PPL).
     Policy,
+    /// Rego: a script, or a list of scripts, each a text or a map of `name` and `script`.
+    Scripts,
     /// Upstreams: URL, or list of `URL[,weight]`.
     Upstreams,
     /// Claims that go to headers: map, list or comma/space text.

@@ -199,6 +199,11 @@ pub const ROUTE: &[Key] = &[
     // who may
     Key::new("policy", Kind::Policy, "Who may, in the policy language."),
     Key::new(
+        "rego",
+        Kind::Scripts,
+        "Who may, in Rego: scripts beside `policy`, whose results are joined with its.",
+    ),
+    Key::new(
         "allow_public_unauthenticated_access",
         Kind::Bool,
         "Everybody may, without signing in.",

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use pomerium_policy::ppl::Policy;
-use pomerium_policy::{CompileError, Program, RouteRules, merge};
+use pomerium_policy::{CompileError, Program, RouteRules, ScriptData, merge};
 
 use super::super::Cx;
+use super::rego;
 use crate::diagnostic::{Place, Stage};
 use crate::spec::go_url::GoUrl;
 use crate::spec::node::Node;
@@ -20,7 +21,12 @@ pub(super) struct Access {
     pub depends_on: Vec<String>,
 }
 
-pub(super) fn resolve(route: &Values, deny_without_certificate: bool, cx: &mut Cx<'_>) -> Access {
+pub(super) fn resolve(
+    route: &Values,
+    deny_without_certificate: bool,
+    data: &ScriptData,
+    cx: &mut Cx<'_>,
+) -> Access {
     check_whitelists(route, cx);
     let embedded = route.policy("policy");
     let mut rules = rules(route);
@@ -30,6 +36,10 @@ pub(super) fn resolve(route: &Values, deny_without_certificate: bool, cx: &mut C
         lint(&merged, tree, route, cx);
     }
     let program = compile(&merged, embedded.map(|(_, tree)| tree), route, cx);
+    let program = match rego::scripts(route, data, cx) {
+        Some(scripts) => program.with_scripts(scripts),
+        None => Program::deny_all(),
+    };
     Access {
         program,
         depends_on: depends_on(route, cx),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use pomerium_policy::ScriptData;
 
 use super::{Cx, balance, headers, mtls, rate_limit};
 use crate::diagnostic::Stage;
@@ -19,6 +20,7 @@ mod action;
 pub(crate) mod from;
 mod id;
 mod records;
+mod rego;
 mod rewrite;
 mod tls;
 
@@ -35,6 +37,7 @@ struct Inherited<'a> {
     response_headers: Vec<(String, String)>,
     rate_limit: Option<RateLimit>,
     deny_without_certificate: bool,
+    script_data: ScriptData,
     breakers: CircuitBreakers,
     plain: Plain,
 }
@@ -74,6 +77,7 @@ pub(super) fn resolve(
         response_headers,
         rate_limit,
         deny_without_certificate,
+        script_data: rego::data(values),
         breakers,
     };
     let mut routes: Vec<Arc<RouteSettings>> = Vec::new();
@@ -137,7 +141,12 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
         cx,
     );
     let action = action::resolve(route, cx);
-    let access = access::resolve(route, inherited.deny_without_certificate, cx);
+    let access = access::resolve(
+        route,
+        inherited.deny_without_certificate,
+        &inherited.script_data,
+        cx,
+    );
     let upstream_tls = tls::resolve(route, cx);
     let upgrades = upgrades(route, inherited.global);
     let (from, action) = (from?, action?);
