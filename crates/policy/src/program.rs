@@ -183,9 +183,7 @@ impl Program {
             .filter(|group| group.evaluate(input).value)
             .collect();
         let scripts = join::stand_in_the_way(self.scripts(), input, !denying.is_empty());
-        let (groups, wanted) = if !denying.is_empty() {
-            (denying, true)
-        } else if scripts.deny {
+        let (groups, wanted) = if scripts.deny {
             (denying, true)
         } else {
             (self.0.allow.iter().collect(), false)
