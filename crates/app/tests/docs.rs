@@ -26,6 +26,10 @@ fn write_secrets(folder: &Path) {
     fs::write(folder.join("fullchain.pem"), made.cert.pem()).unwrap();
     fs::write(folder.join("acme-ca.pem"), made.cert.pem()).unwrap();
     fs::write(folder.join("privkey.pem"), made.signing_key.serialize_pem()).unwrap();
+    let pairs = folder.join("certificates");
+    fs::create_dir(&pairs).unwrap();
+    fs::write(pairs.join("wiki.crt"), made.cert.pem()).unwrap();
+    fs::write(pairs.join("wiki.key"), made.signing_key.serialize_pem()).unwrap();
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

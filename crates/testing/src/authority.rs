@@ -60,9 +60,21 @@ impl Authority {
     /// # Errors
     /// A name is not one.
     pub fn issue(&self, names: &[&str]) -> Result<Leaf> {
-        let names = names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let mut params = CertificateParams::new(names)?;
-        params.distinguished_name.push(DnType::CommonName, "Test server");
+        self.sign(server_params(names)?)
+    }
+
+    /// The same, with a life that is over.
+    ///
+    /// # Errors
+    /// A name is not one.
+    pub fn issue_ended(&self, names: &[&str]) -> Result<Leaf> {
+        let mut params = server_params(names)?;
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Result<Leaf> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Leaf {
@@ -84,6 +96,13 @@ impl Authority {
             .context("the authority's certificate")?;
         Ok(roots)
     }
+}
+
+fn server_params(names: &[&str]) -> Result<CertificateParams> {
+    let names = names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, "Test server");
+    Ok(params)
 }
 
 impl Leaf {

@@ -1,7 +1,8 @@
-//! What a set of files held when it was last looked at.
+//! What a set of files held when it was last looked at. A folder holds the names in it.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -53,8 +54,18 @@ impl Files {
 fn look(file: &Path) -> State {
     // Signs first: content that changes after them is found at the next look.
     let signs = fs::metadata(file).ok().as_ref().map(signs);
-    let content = fs::read(file).ok().map(|bytes| Sha256::digest(&bytes).into());
-    State { signs, content }
+    let content = fs::read(file).or_else(|_| names(file));
+    State {
+        signs,
+        content: content.ok().map(|bytes| Sha256::digest(&bytes).into()),
+    }
+}
+
+fn names(folder: &Path) -> io::Result<Vec<u8>> {
+    let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_encoded_bytes()));
+    let mut names = entries.collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names.join(&0))
 }
 
 fn signs(metadata: &Metadata) -> Signs {
@@ -70,6 +81,20 @@ fn signs(metadata: &Metadata) -> Signs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_changes_with_the_names_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Files::new(&[dir.path().to_owned()]);
+        assert!(!files.check());
+        let file = dir.path().join("a");
+        fs::write(&file, "one").unwrap();
+        assert!(files.check());
+        fs::write(&file, "two").unwrap();
+        assert!(!files.check());
+        fs::remove_file(&file).unwrap();
+        assert!(files.check());
+    }
 
     #[test]
     fn only_content_counts() {

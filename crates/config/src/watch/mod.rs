@@ -114,7 +114,7 @@ impl Watcher {
     }
 }
 
-/// The directory of a file, and that of what it is a symbolic link to.
+/// The directory of a file, and that of what it is a symbolic link to. A folder is its own.
 fn directories(file: &Path) -> Vec<PathBuf> {
     let parent = |path: &Path| match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
@@ -123,7 +123,7 @@ fn directories(file: &Path) -> Vec<PathBuf> {
     };
     let mut directories = vec![parent(file)];
     if let Ok(target) = file.canonicalize() {
-        directories.push(parent(&target));
+        directories.push(if target.is_dir() { target } else { parent(&target) });
     }
     directories
 }

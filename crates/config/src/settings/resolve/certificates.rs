@@ -30,6 +30,7 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> (Vec<CertificatePair>
         }
     }
     pairs.extend(files(values, cx));
+    pairs.extend(super::certificate_folder::resolve(values, cx));
     (pairs, roots(values, cx))
 }
 
@@ -94,7 +95,7 @@ fn files(values: &Values, cx: &mut Cx<'_>) -> Option<CertificatePair> {
         .ok()
 }
 
-fn from_files(cert: &str, key: &str, cx: &mut Cx<'_>) -> Result<CertificatePair, String> {
+pub(super) fn from_files(cert: &str, key: &str, cx: &mut Cx<'_>) -> Result<CertificatePair, String> {
     if cert.is_empty() || key.is_empty() {
         return Err("certificate and key are both needed".into());
     }

@@ -20,6 +20,7 @@ pub(crate) fn defaults(values: &Values) -> Vec<(String, String)> {
         "certificate_key",
         "certificate_file",
         "certificate_key_file",
+        "certificates_dir",
     ];
     let has_certificate = certificate_options
         .iter()

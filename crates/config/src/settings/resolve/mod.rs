@@ -15,6 +15,7 @@ use crate::spec::{Sink, services};
 mod address;
 mod autocert;
 mod balance;
+mod certificate_folder;
 mod certificates;
 mod checks;
 mod decision;

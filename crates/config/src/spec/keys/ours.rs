@@ -125,6 +125,11 @@ pub(super) const GLOBAL: &[Key] = &[
     )
     .restart(),
     Key::new(
+        "certificates_dir",
+        Kind::Text,
+        "Folder with more server certificates and their keys.",
+    ),
+    Key::new(
         "local_idp",
         Kind::Object(LOCAL_IDP),
         "Built-in identity provider (`idp_provider: local`).",
