@@ -7,24 +7,24 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use pomerium_testing::{
     Authority, Client, ClientOptions, Environment, EnvironmentBuilder, Pebble, PebbleOptions, PrimaryServer,
-    Program, RenewalWindow, Route, Shown, lease, shown, tools, within,
+    RenewalWindow, Route, Shown, lease, shown, within,
 };
 use serde_json::json;
 
-fn route(name: &str) -> Route {
+pub(crate) fn route(name: &str) -> Route {
     Route::new(name, "http://127.0.0.1:1").public()
 }
 
 /// A server without certificates of its own that gets them from `pebble`. The authenticate service has a name of its own,
 /// which is left out: one certificate less to wait for.
-fn with(builder: EnvironmentBuilder, pebble: &Pebble) -> EnvironmentBuilder {
+pub(crate) fn with(builder: EnvironmentBuilder, pebble: &Pebble) -> EnvironmentBuilder {
     let settings = pebble.settings();
     settings
         .into_iter()
         .fold(builder, |builder, (key, value)| builder.set(key, value))
 }
 
-async fn obtained(env: &Environment, name: &str) -> Result<()> {
+pub(crate) async fn obtained(env: &Environment, name: &str) -> Result<()> {
     let wanted = format!("\"{name}\"");
     env.log()
         .wait(&format!("a certificate for {name}"), |line| {
@@ -34,11 +34,11 @@ async fn obtained(env: &Environment, name: &str) -> Result<()> {
     Ok(())
 }
 
-async fn look(env: &Environment, pebble: &Pebble, name: &str) -> Result<Shown> {
+pub(crate) async fn look(env: &Environment, pebble: &Pebble, name: &str) -> Result<Shown> {
     shown(env.address(), name, &pebble.root_pem().await?).await
 }
 
-fn stored(env: &Environment, name: &str, kind: &str) -> Result<PathBuf> {
+pub(crate) fn stored(env: &Environment, name: &str, kind: &str) -> Result<PathBuf> {
     let certificates = env.folder().join("data/autocert/certificates");
     let authority = std::fs::read_dir(certificates)?
         .next()
@@ -434,138 +434,5 @@ async fn the_authority_says_when_to_renew() -> Result<()> {
     assert!(now.trusted, "{}", now.doubt);
     assert_eq!(front.replaced(), [front.first().context("it was not asked")?]);
     assert_eq!(pebble.orders(), 2, "the new certificate is not wanted back");
-    Ok(())
-}
-
-/// A responder by openssl for what `issuer` issues.
-async fn responder(
-    folder: &std::path::Path,
-    port: u16,
-    issuer: (&str, &str),
-    index: &str,
-) -> Result<Program> {
-    std::fs::write(folder.join("issuer.pem"), issuer.0)?;
-    std::fs::write(folder.join("issuer.key"), issuer.1)?;
-    std::fs::write(folder.join("index"), index)?;
-    let mut command = tokio::process::Command::new(tools::find("openssl")?);
-    command
-        .current_dir(folder)
-        .args([
-            "ocsp",
-            "-index",
-            "index",
-            "-CA",
-            "issuer.pem",
-            "-rsigner",
-            "issuer.pem",
-            "-rkey",
-            "issuer.key",
-        ])
-        .args(["-port", &port.to_string(), "-ndays", "2", "-ignore_err"]);
-    let program = Program::start(command)?;
-    let waiting = |line: &str| line.contains("waiting for OCSP client connections");
-    program.output().wait("the responder", waiting).await?;
-    Ok(program)
-}
-
-async fn openssl(folder: &std::path::Path, arguments: &[&str]) -> Result<String> {
-    let done = tokio::process::Command::new(tools::find("openssl")?)
-        .current_dir(folder)
-        .args(arguments)
-        .output()
-        .await?;
-    anyhow::ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    Ok(String::from_utf8(done.stdout)?)
-}
-
-async fn stapled(env: &Environment, name: &str, root: &str) -> Result<Shown> {
-    let stapled = async {
-        loop {
-            let seen = shown(env.address(), name, root).await?;
-            if !seen.staple.is_empty() {
-                return anyhow::Ok(seen);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let found = within("a staple", stapled).await.and_then(|found| found);
-    let said = env
-        .log()
-        .all()
-        .into_iter()
-        .filter(|line| line.contains("autocert"));
-    found.with_context(|| said.collect::<Vec<_>>().join("\n"))
-}
-
-#[tokio::test]
-async fn a_status_is_stapled_and_a_revoked_certificate_is_replaced() -> Result<()> {
-    let builder = Environment::builder()?;
-    let port = lease()?;
-    let pebble = Pebble::start(&PebbleOptions {
-        tls_port: builder.port(),
-        ocsp_responder: Some(format!("http://127.0.0.1:{}", port.number())),
-        ..PebbleOptions::default()
-    })
-    .await?;
-    let mut env = with(builder, &pebble)
-        .set("authenticate_service_url", json!(null))
-        .route(route("app"))
-        .start()
-        .await?;
-    obtained(&env, "app.example.com").await?;
-    let root = pebble.root_pem().await?;
-    let first = look(&env, &pebble, "app.example.com").await?;
-    assert!(first.staple.is_empty(), "nobody answers yet");
-    env.kill().await?;
-
-    let folder = tempfile::tempdir()?;
-    let chain = stored(&env, "app.example.com", "crt")?.display().to_string();
-    let serial = openssl(folder.path(), &["x509", "-in", &chain, "-noout", "-serial"]).await?;
-    let serial = serial.trim().trim_start_matches("serial=").to_owned();
-    let (issuer, key) = pebble.intermediate().await?;
-    let valid = format!("V\t400101000000Z\t\t{serial}\tunknown\t/CN=app\n");
-    let mut answering = responder(folder.path(), port.number(), (&issuer, &key), &valid).await?;
-    env.start_again().await?;
-    let good = stapled(&env, "app.example.com", &root).await?;
-    assert_eq!(good.chain, first.chain);
-    std::fs::write(folder.path().join("staple"), &good.staple)?;
-    std::fs::write(folder.path().join("leaf.pem"), std::fs::read(&chain)?)?;
-    let said = openssl(
-        folder.path(),
-        &[
-            "ocsp",
-            "-issuer",
-            "issuer.pem",
-            "-cert",
-            "leaf.pem",
-            "-respin",
-            "staple",
-            "-CAfile",
-            "issuer.pem",
-            "-partial_chain",
-        ],
-    )
-    .await?;
-    assert!(said.contains("leaf.pem: good"), "{said}");
-
-    // The staple is kept: without a responder the next start shows it in its first handshake.
-    answering.kill().await?;
-    env.kill().await?;
-    env.start_again().await?;
-    assert_eq!(look(&env, &pebble, "app.example.com").await?.staple, good.staple);
-    env.kill().await?;
-
-    let kept = env.folder().join("data/autocert/ocsp");
-    std::fs::remove_dir_all(kept)?;
-    let revoked = format!("R\t400101000000Z\t250101000000Z,keyCompromise\t{serial}\tunknown\t/CN=app\n");
-    let _answering = responder(folder.path(), port.number(), (&issuer, &key), &revoked).await?;
-    env.start_again().await?;
-    env.log()
-        .wait("an alarm", |line| line.contains("has been revoked"))
-        .await?;
-    obtained(&env, "app.example.com").await?;
-    let replaced = look(&env, &pebble, "app.example.com").await?;
-    assert!(replaced.trusted);
-    assert_ne!(replaced.chain[0], first.chain[0]);
     Ok(())
 }

@@ -8,7 +8,7 @@ use instant_acme::{
     OrderStatus, RetryPolicy,
 };
 use pomerium_api::clock::Clock;
-use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
+use rcgen::{CertificateParams, CertificateSigningRequest, CustomExtension, DistinguishedName, KeyPair};
 use zeroize::Zeroizing;
 
 use super::challenges::{Challenges, Offered};
@@ -187,18 +187,24 @@ async fn finish(
         Err(error) => return Err(error.into()),
     }
     let key = KeyPair::generate()?;
+    order
+        .finalize_csr(request(name, &key, must_staple)?.der())
+        .await?;
+    let chain_pem = order.poll_certificate(&POLLING).await?;
+    Ok(Issued {
+        chain_pem,
+        key_pem: Zeroizing::new(key.serialize_pem()),
+    })
+}
+
+fn request(name: &str, key: &KeyPair, must_staple: bool) -> Result<CertificateSigningRequest, rcgen::Error> {
     let mut params = CertificateParams::new(vec![name.to_owned()])?;
     params.distinguished_name = DistinguishedName::new();
     if must_staple {
         let feature = CustomExtension::from_oid_content(TLS_FEATURE, STATUS_REQUEST.to_vec());
         params.custom_extensions.push(feature);
     }
-    order.finalize_csr(params.serialize_request(&key)?.der()).await?;
-    let chain_pem = order.poll_certificate(&POLLING).await?;
-    Ok(Issued {
-        chain_pem,
-        key_pem: Zeroizing::new(key.serialize_pem()),
-    })
+    params.serialize_request(key)
 }
 
 /// What the authority did not like, in its words.
@@ -234,4 +240,23 @@ fn refused(method: Method, reason: String) -> AcmeError {
         Method::Http => "HTTP-01",
     };
     AcmeError::Refused { method, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn must_staple_is_asked_for_when_wanted_and_only_then() {
+        let key = KeyPair::generate().unwrap();
+        for wanted in [false, true] {
+            let made = request("app.example.com", &key, wanted).unwrap();
+            let der: &[u8] = made.der();
+            let holds = |part: &[u8]| der.windows(part.len()).any(|window| window == part);
+            assert!(holds(b"app.example.com"));
+            // RFC 7633: 1.3.6.1.5.5.7.1.24.
+            let feature = [0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x18];
+            assert_eq!(holds(&feature), wanted);
+        }
+    }
 }
