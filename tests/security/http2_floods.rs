@@ -16,6 +16,8 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 async fn stage() -> Result<(Environment, Upstream)> {
@@ -195,6 +197,82 @@ async fn floods_of_control_frames_cost_nobody_else() -> Result<()> {
         others_are_served(&env, name).await?;
     }
     Ok(())
+}
+
+/// Windows that grow past their end, that shrink below nothing under running answers, or that are moved to and fro.
+#[tokio::test]
+async fn games_with_windows_cost_nobody_else() -> Result<()> {
+    let (env, _upstream) = stage().await?;
+    let authority = env.authority_of("open");
+    let first = frame(HEADERS, 4, 1, &request(&authority, "/stall"));
+    let window = |size: u32| frame(SETTINGS, 0, 0, &[&[0, 4][..], &size.to_be_bytes()].concat());
+    let ended = [
+        (
+            "past the end, connection",
+            frame(WINDOW_UPDATE, 0, 0, &[0x7f, 255, 255, 255]),
+        ),
+        ("by nothing, connection", frame(WINDOW_UPDATE, 0, 0, &[0; 4])),
+        ("a window of settings past the end", window(u32::MAX)),
+        (
+            "on a stream nobody opened",
+            frame(WINDOW_UPDATE, 0, 7, &[0, 0, 0, 1]),
+        ),
+    ];
+    for (name, part) in ended {
+        let cut = flood(&env, &first, PATIENCE, 2, |_| part.clone()).await?;
+        assert!(cut, "{name}: the connection goes on");
+        others_are_served(&env, name).await?;
+    }
+    for name in [
+        "past the end, stream",
+        "by one",
+        "settings to and fro",
+        "settings to nothing",
+    ] {
+        let flooding = flood(&env, &first, Duration::ZERO, 20_000, |count| match name {
+            "past the end, stream" => frame(WINDOW_UPDATE, 0, 1, &[0x7f, 255, 255, 255]),
+            "by one" => frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]),
+            "settings to and fro" => window(if count % 2 == 0 { 0 } else { 0x7fff_ffff }),
+            _ => window(0),
+        });
+        let (flooded, served) = tokio::join!(flooding, others_are_served(&env, name));
+        flooded?;
+        served?;
+        others_are_served(&env, name).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn more_streams_than_announced_are_refused() -> Result<()> {
+    const ANNOUNCED: usize = 100;
+    let (env, upstream) = stage().await?;
+    let block = request(&env.authority_of("open"), "/stall");
+    let (mut reader, mut writer) = tokio::io::split(connect(&env).await?);
+    writer.write_all(PREFACE).await?;
+    writer.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
+    for number in 0..ANNOUNCED + 20 {
+        let stream = u32::try_from(2 * number + 1)?;
+        writer.write_all(&frame(HEADERS, 5, stream, &block)).await?;
+    }
+    writer.flush().await?;
+    let refusals = async {
+        let mut refused = 0;
+        while refused < 20 {
+            let mut head = [0; 9];
+            reader.read_exact(&mut head).await?;
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let mut payload = vec![0; length];
+            reader.read_exact(&mut payload).await?;
+            // REFUSED_STREAM: it was not looked at.
+            refused += usize::from(head[3] == RST_STREAM && payload == [0, 0, 0, 7]);
+        }
+        anyhow::Ok(())
+    };
+    within("refused streams", refusals).await??;
+    upstream.wait_for(ANNOUNCED).await?;
+    assert_eq!(upstream.requests().len(), ANNOUNCED);
+    others_are_served(&env, "many streams").await
 }
 
 #[tokio::test]

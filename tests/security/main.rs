@@ -12,6 +12,7 @@ mod disguises;
 mod exposure;
 mod ext_authz;
 mod fail_closed;
+mod fairness;
 mod forge;
 mod forged_sessions;
 mod forward_auth;

@@ -146,6 +146,14 @@ impl Worker {
     }
 }
 
+#[cfg(test)]
+impl Worker {
+    /// As if all connections but `left` were open.
+    pub(crate) fn fill(&self, left: usize) {
+        self.connections.store(MAX_CONNECTIONS - left, Ordering::Release);
+    }
+}
+
 /// Counts a connection in and out.
 pub(crate) struct Admitted(Arc<Worker>);
 

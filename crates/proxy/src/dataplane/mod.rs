@@ -72,6 +72,13 @@ pub struct Dataplane {
     http3: Arc<Http3>,
 }
 
+#[cfg(test)]
+impl Dataplane {
+    pub(crate) fn workers(&self) -> &[Arc<Worker>] {
+        &self.workers
+    }
+}
+
 impl Dataplane {
     /// Binds the listeners and starts the workers. With `workers: 0` it must be called on a runtime.
     ///

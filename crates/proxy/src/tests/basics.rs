@@ -251,3 +251,31 @@ async fn a_wide_head_right_behind_an_ordinary_request_is_answered_in_its_turn() 
         );
     }
 }
+
+#[tokio::test]
+async fn connections_beyond_the_cap_are_closed_and_counted() {
+    let proxy = Proxy::start(&settings("", &public(mirror().await, ""))).await;
+    proxy.plane.workers()[0].fill(2);
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut client = proxy.connect().await;
+        client
+            .send("GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
+            .await;
+        assert_eq!(client.answer().await.status, 200);
+        kept.push(client);
+    }
+    assert_eq!(proxy.connect().await.rest().await, "");
+    assert_eq!(proxy.shared.metrics.connections_refused.get(), 1);
+    // One goes, and there is room for one.
+    drop(kept.pop());
+    let room = async {
+        while proxy.shared.metrics.connections.get() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), room)
+        .await
+        .unwrap();
+    assert_eq!(proxy.get("/", "").await.status, 200);
+}
