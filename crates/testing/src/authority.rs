@@ -60,7 +60,7 @@ impl Authority {
     /// # Errors
     /// A name is not one.
     pub fn issue(&self, names: &[&str]) -> Result<Leaf> {
-        self.sign(server_params(names)?)
+        self.sign(&server_params(names)?)
     }
 
     /// The same, with a life that is over.
@@ -71,10 +71,10 @@ impl Authority {
         let mut params = server_params(names)?;
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Result<Leaf> {
+    fn sign(&self, params: &CertificateParams) -> Result<Leaf> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Leaf {
