@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, COOKIE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
-use pomerium_web::canonical::{Refusal, canonicalize_reported};
+use pomerium_web::canonical::{Meaning, Refusal, canonicalize_reported};
 use pomerium_web::negotiate;
 
 use super::plan::DecisionPlan;
@@ -51,14 +51,8 @@ pub(super) async fn answer(
     // The body, should there be one, is left where it is.
     let (parts, _) = asked.into_parts();
     let read = |id: &mut dyn FnMut() -> String| {
-        let refused = |detail| Refusal {
-            status: 400,
-            detail,
-            redirect: None,
-            close: false,
-        };
-        reported::check_names(&parts.headers, &plan.rules.managed).map_err(refused)?;
-        let line = reported::read(&parts.headers, question.dialect()).map_err(refused)?;
+        reported::check_names(&parts.headers, &plan.rules.managed).map_err(refused_as)?;
+        let line = reported::read(&parts.headers, question.dialect()).map_err(refused_as)?;
         let mut headers = parts.headers.clone();
         reported::strip(&mut headers);
         canonicalize_reported(&line, headers, &conn.info, &plan.rules, id)
@@ -73,26 +67,73 @@ pub(super) async fn answer(
             let kind = negotiate::wants_local_reply(&granted.headers);
             reply::make(granted.exchange, kind, Problem::Unjudged)
         }
-        Verdict::Allowed(granted) => allowed(*granted, plan),
+        Verdict::Allowed(granted) => allowed(*granted, plan, &parts.headers),
         Verdict::Refused(reply) => refused(reply, question),
     }
 }
 
-/// 200 with what the proxy has to set. Each header is always there, if need be empty: a proxy that copies it never
-/// leaves what the client sent in its place.
-fn allowed(granted: Granted, plan: &DecisionPlan) -> Reply {
-    let mut response = http::Response::new(pomerium_web::body::empty());
-    let headers = response.headers_mut();
-    let always = plan.identity.iter().chain(&[COOKIE, AUTHORIZATION]);
-    for name in always {
-        headers.insert(name.clone(), joined(&granted.headers, name));
-    }
-    if let Some(route) = &granted.route {
-        for name in route.templates.iter().map(|(name, _)| name) {
-            headers.insert(name.clone(), joined(&granted.headers, name));
+/// 200 with what the proxy has to set.
+fn allowed(granted: Granted, plan: &DecisionPlan, client: &HeaderMap) -> Reply {
+    let templates = granted.route.iter().flat_map(|route| &route.templates);
+    let templates: Vec<&HeaderName> = templates.map(|(name, _)| name).collect();
+    match told(client, &granted.headers, &templates, plan) {
+        Ok(headers) => {
+            let mut response = http::Response::new(pomerium_web::body::empty());
+            *response.headers_mut() = headers;
+            reply::finish(granted.exchange, response, Ending::default())
+        }
+        Err(detail) => {
+            tracing::error!(
+                route = granted.route.as_ref().map_or("", |route| &route.settings.from),
+                "decision_listener: {detail}"
+            );
+            let refusal = Refusal {
+                status: 403,
+                ..refused_as(detail)
+            };
+            reply::refusal(granted.exchange, &refusal, (false, client))
         }
     }
-    reply::finish(granted.exchange, response, Ending::default())
+}
+
+/// The headers of a yes: every one that says who somebody is, if need be empty, so that a proxy that copies it never
+/// leaves what the client sent in its place; and every one that our own proxy would change.
+///
+/// Errors when a credential of ours is among them. Which headers are copied is the proxy's to say, and such a
+/// credential without the others that come with it would do more than the person may.
+fn told(
+    client: &HeaderMap,
+    wanted: &HeaderMap,
+    templates: &[&HeaderName],
+    plan: &DecisionPlan,
+) -> Result<HeaderMap, &'static str> {
+    let changed = |name: &HeaderName| !wanted.get_all(name).iter().eq(client.get_all(name).iter());
+    if wanted.contains_key(AUTHORIZATION) && changed(&AUTHORIZATION) && !templates.contains(&&AUTHORIZATION) {
+        return Err(
+            "this route acts with a credential of its own, which forward-auth cannot hand over whole; use ext_authz",
+        );
+    }
+    let mut headers = HeaderMap::new();
+    let always = plan.identity.iter().chain(&[COOKIE, AUTHORIZATION]);
+    for name in always.chain(templates.iter().copied()) {
+        headers.insert(name.clone(), joined(wanted, name));
+    }
+    for name in wanted.keys() {
+        let ours = plan.rules.managed.meaning(name.as_str()) != Meaning::Proxy;
+        if ours && changed(name) && !headers.contains_key(name) {
+            headers.insert(name.clone(), joined(wanted, name));
+        }
+    }
+    Ok(headers)
+}
+
+fn refused_as(detail: &'static str) -> Refusal {
+    Refusal {
+        status: 400,
+        detail,
+        redirect: None,
+        close: false,
+    }
 }
 
 fn joined(headers: &HeaderMap, name: &HeaderName) -> HeaderValue {
@@ -100,12 +141,8 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> HeaderValue {
     let Some(first) = values.next() else {
         return HeaderValue::from_static("");
     };
-    let mut rest = values.peekable();
-    if rest.peek().is_none() {
-        return first.clone();
-    }
     let mut all = first.as_bytes().to_vec();
-    for value in rest {
+    for value in values {
         all.push(b',');
         all.extend_from_slice(value.as_bytes());
     }
@@ -129,4 +166,62 @@ fn refused(mut reply: Reply, question: Question) -> Reply {
         reply.headers_mut().remove(LOCATION);
     }
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::instructions::tests::{map, plan};
+    use super::*;
+
+    fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+        Some(headers.get(name)?.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn what_may_be_copied_is_always_there() {
+        let client = map(&[
+            ("accept", "*/*"),
+            ("cookie", "_pomerium=x"),
+            ("authorization", "Basic YQ=="),
+        ]);
+        let wanted = map(&[
+            ("accept", "*/*"),
+            ("authorization", "Basic YQ=="),
+            ("x-serverless-authorization", "Bearer a"),
+            ("x-forwarded-for", "192.0.2.7"),
+        ]);
+        let template = HeaderName::from_static("x-from-template");
+        let told = told(&client, &wanted, &[&template], &plan()).unwrap();
+        for empty in [
+            "cookie",
+            "x-email",
+            "x-pomerium-jwt-assertion",
+            "x-pomerium-jwt-assertion-for",
+            "x-from-template",
+        ] {
+            assert_eq!(text(&told, empty).as_deref(), Some(""), "{empty}");
+        }
+        assert_eq!(text(&told, "authorization").as_deref(), Some("Basic YQ=="));
+        assert_eq!(
+            text(&told, "x-serverless-authorization").as_deref(),
+            Some("Bearer a")
+        );
+        assert_eq!(
+            (text(&told, "accept"), text(&told, "x-forwarded-for")),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn a_credential_of_ours_is_not_handed_over_in_parts() {
+        let acting = map(&[
+            ("authorization", "Bearer cluster"),
+            ("impersonate-user", "user@example.com"),
+        ]);
+        for client in [&[][..], &[("authorization", "Bearer own")]] {
+            assert!(told(&map(client), &acting, &[], &plan()).is_err());
+        }
+        // Unless somebody wrote it into the route for this very header.
+        assert!(told(&map(&[]), &acting, &[&AUTHORIZATION], &plan()).is_ok());
+    }
 }

@@ -94,13 +94,13 @@ fn option(name: &HeaderName, value: &HeaderValue, further: bool) -> HeaderValueO
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use pomerium_config::settings::DecisionSettings;
     use pomerium_web::canonical::Rules;
 
     use super::*;
 
-    fn plan() -> DecisionPlan {
+    pub(crate) fn plan() -> DecisionPlan {
         let settings = DecisionSettings {
             address: String::new(),
             trusted_peers: Vec::new(),
@@ -125,7 +125,7 @@ mod tests {
         list.iter().map(entry).collect()
     }
 
-    fn map(list: &[(&'static str, &'static str)]) -> HeaderMap {
+    pub(crate) fn map(list: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in list {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));

@@ -194,7 +194,7 @@ impl Pages {
 }
 
 /// The answer to a request that is not served as it is (spec proxy.md 1.8, 14).
-pub(super) fn refusal(
+pub(crate) fn refusal(
     mut exchange: Box<Exchange>,
     refusal: &Refusal,
     (head, headers): (bool, &HeaderMap),
