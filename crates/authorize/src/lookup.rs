@@ -5,30 +5,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
+use pomerium_api::records::GEOIP;
 use pomerium_api::synced::SyncedRecords;
 use pomerium_policy::RecordLookup;
 use serde_json::Value;
 
+use crate::geoip::GeoIp;
 use crate::principal::Principal;
 
-/// The synced records at one moment, for one judgement.
+/// The records at one moment, for one judgement: the synced ones, and behind them the places of a GeoIP database.
 ///
-/// Where records had to be left out for want of room, one that is not found makes the judgement doubtful: it may be the
-/// one that forbids. A doubtful judgement must not be acted on.
+/// Where records had to be left out for want of room, or the database is damaged, one that is not found makes the
+/// judgement doubtful: it may be the one that forbids. A doubtful judgement must not be acted on.
 #[derive(Debug)]
 pub struct Lookup<'a> {
-    records: &'a Arc<SyncedRecords>,
+    records: View<'a>,
     now: Timestamp,
+    /// Something was not found that may be there.
     doubtful: AtomicBool,
+    /// A script was given the records, and what it does not find is not seen from here.
+    lent: AtomicBool,
 }
 
 impl<'a> Lookup<'a> {
     /// Looks records up as they are at `now`.
-    pub fn new(records: &'a Arc<SyncedRecords>, now: Timestamp) -> Self {
+    pub fn new(synced: &'a Arc<SyncedRecords>, geoip: Option<&'a Arc<GeoIp>>, now: Timestamp) -> Self {
         Self {
-            records,
+            records: View { synced, geoip },
             now,
             doubtful: AtomicBool::new(false),
+            lent: AtomicBool::new(false),
         }
     }
 
@@ -40,7 +46,9 @@ impl<'a> Lookup<'a> {
     /// Whether something was not found that may be there, by this or when `principal` was looked up.
     pub fn is_doubtful(&self, principal: Option<&Principal>) -> bool {
         let lacks = || principal.is_some_and(Principal::lacks_directory_records);
-        self.records.incomplete() && (self.doubtful.load(Ordering::Acquire) || lacks())
+        self.doubtful.load(Ordering::Acquire)
+            || (self.lent.load(Ordering::Acquire) && self.records.incomplete())
+            || (self.records.synced.incomplete() && lacks())
     }
 
     /// Whether records of `kind` are looked up by address: at least one of them has a network.
@@ -70,36 +78,82 @@ impl RecordLookup for Lookup<'_> {
         found
     }
 
-    /// What scripts look up is not seen from here: all of it is doubtful where anything is.
     fn owned(&self) -> Arc<dyn RecordLookup> {
-        self.doubt(false);
+        self.lent.store(true, Ordering::Release);
         Arc::new(Owned {
-            records: Arc::clone(self.records),
+            records: self.records.sources(),
             now: self.now,
         })
     }
 }
 
+/// Where records are looked up; the synced ones win.
+#[derive(Debug, Clone, Copy)]
+struct View<'a> {
+    synced: &'a Arc<SyncedRecords>,
+    geoip: Option<&'a Arc<GeoIp>>,
+}
+
+impl View<'_> {
+    fn sources(self) -> Sources {
+        Sources {
+            synced: Arc::clone(self.synced),
+            geoip: self.geoip.cloned(),
+        }
+    }
+
+    /// Whether that something is not found means nothing.
+    fn incomplete(self) -> bool {
+        self.synced.incomplete() || self.geoip.is_some_and(|geoip| geoip.is_broken())
+    }
+
+    fn json(self, kind: &str, id: &str, now: Timestamp) -> Option<Arc<Value>> {
+        self.synced.json(kind, id, now)
+    }
+
+    fn has_networks(self, kind: &str) -> bool {
+        self.synced.has_networks(kind) || (kind == GEOIP && self.geoip.is_some())
+    }
+
+    fn json_at(self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
+        let place = || self.geoip.filter(|_| kind == GEOIP)?.find(address);
+        self.synced.json_at(kind, address).or_else(place)
+    }
+}
+
 /// The same without a borrow.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
+struct Sources {
+    synced: Arc<SyncedRecords>,
+    geoip: Option<Arc<GeoIp>>,
+}
+
+impl Sources {
+    fn view(&self) -> View<'_> {
+        View {
+            synced: &self.synced,
+            geoip: self.geoip.as_ref(),
+        }
+    }
+}
+
+/// A lookup that is held on to.
+#[derive(Debug, Clone)]
 struct Owned {
-    records: Arc<SyncedRecords>,
+    records: Sources,
     now: Timestamp,
 }
 
 impl RecordLookup for Owned {
     fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>> {
-        self.records.json(kind, id, self.now)
+        self.records.view().json(kind, id, self.now)
     }
 
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
-        self.records.json_at(kind, address)
+        self.records.view().json_at(kind, address)
     }
 
     fn owned(&self) -> Arc<dyn RecordLookup> {
-        Arc::new(Self {
-            records: Arc::clone(&self.records),
-            now: self.now,
-        })
+        Arc::new(self.clone())
     }
 }

@@ -130,7 +130,7 @@ impl Held {
                 .is_none_or(|protocol| route.upgrades_to(protocol));
         let admits_like = same_trust && known.admits_like(route);
         let principal = self.principal.as_deref();
-        let lookup = Lookup::new(records, now);
+        let lookup = Lookup::new(records, snapshot.geoip.as_ref(), now);
         carried && (admits_like || judge::again(request, principal, certificate, route, &lookup))
     }
 

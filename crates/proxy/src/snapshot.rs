@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use pomerium_authorize::ClaimHeaders;
+use pomerium_authorize::{ClaimHeaders, GeoIp, GeoIpError};
 use pomerium_config::settings::{
     Action, Codec, EscapedSlashAction, HttpSettings, RateLimit, RouteKind, RouteSettings, Settings, Timeouts,
     UnderscoreAction,
@@ -69,6 +69,9 @@ pub enum BuildError {
     /// The listener for other proxies.
     #[error("decision_listener: {0}")]
     Decision(#[from] DecisionError),
+    /// The GeoIP database.
+    #[error(transparent)]
+    GeoIp(#[from] GeoIpError),
     /// A global response header that cannot be sent.
     #[error("set_response_headers: {0:?} cannot be sent as a header")]
     ResponseHeader(String),
@@ -112,6 +115,8 @@ pub struct Snapshot {
     /// Client certificates, when any host asks for them.
     pub(crate) clients: Option<ClientTrusts>,
     pub(crate) upstreams: UpstreamSettings,
+    /// Where addresses are.
+    pub(crate) geoip: Option<Arc<GeoIp>>,
     /// The claim that names groups where the directory does not know somebody.
     pub(crate) groups_claim: String,
     claim_headers: ClaimHeaders,
@@ -139,6 +144,12 @@ impl Snapshot {
         let table = RouteTable::rebuild(running, &settings.routes, &authenticate, any_port)?;
         let known_clients = previous.and_then(|previous| previous.clients.as_ref());
         let clients = ClientTrusts::build(settings, known_clients)?;
+        let known_geoip = previous.and_then(|previous| previous.geoip.as_ref());
+        let geoip = settings
+            .geoip_database
+            .as_deref()
+            .map(|path| GeoIp::open(path, known_geoip))
+            .transpose()?;
         let claim_headers: ClaimHeaders = settings.identity_headers.claims.clone().into();
         let rules = rules(&settings.http, &claim_headers);
         let decision = decision(settings, &rules, &claim_headers, previous)?;
@@ -190,6 +201,7 @@ impl Snapshot {
                 dns: settings.dns.clone(),
                 bind: settings.upstream_bind,
             },
+            geoip,
             groups_claim: settings.groups_claim.clone(),
             claim_headers,
             rate_limit: settings.rate_limit,

@@ -70,6 +70,8 @@ pub struct Settings {
     pub identity_headers: IdentityHeaderSettings,
     /// The claim that names the groups of people whom the directory does not know; empty is none.
     pub groups_claim: String,
+    /// File in the MaxMind format that says where addresses are.
+    pub geoip_database: Option<PathBuf>,
     /// Headers set on responses that belong to no route (internal paths, error pages).
     pub response_headers: Vec<(String, String)>,
     /// Logs.

@@ -284,7 +284,8 @@ fn input<'a>(
 
 /// The records as they are at `now`.
 fn lookup(flow: &Flow, now: Timestamp) -> Lookup<'_> {
-    Lookup::new(flow.conn.worker.shared.sessions.records(), now)
+    let records = flow.conn.worker.shared.sessions.records();
+    Lookup::new(records, flow.snapshot.geoip.as_ref(), now)
 }
 
 fn input_of<'a>(

@@ -119,6 +119,8 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
     let metrics = metrics::resolve(values, cx);
     let decision = decision::resolve(values, cx);
     let dns = dns::resolve(values, cx);
+    let geoip_database = values.some_text("geoip_database").map(PathBuf::from);
+    cx.watched.extend(geoip_database.clone());
     let upstream_bind = dns::bind(values, cx);
     refusals::run(values, services, &authenticate, &routes, cx);
     let mut watched_files = std::mem::take(&mut cx.watched);
@@ -144,6 +146,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         authenticate,
         cookie,
         identity_headers: headers::claims(values),
+        geoip_database,
         groups_claim: values.text("groups_claim").trim().to_owned(),
         response_headers,
         log: log::resolve(values, cx),

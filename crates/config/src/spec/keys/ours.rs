@@ -153,6 +153,11 @@ pub(super) const GLOBAL: &[Key] = &[
         "Ids of the directory's groups that are kept in assertions.",
     ),
     Key::new(
+        "geoip_database",
+        Kind::Text,
+        "File in the MaxMind format (.mmdb): where addresses are, for `record` rules of type `pomerium.io/GeoIP`.",
+    ),
+    Key::new(
         "groups_claim",
         Kind::Text,
         "Claim that names the groups of people whom the directory does not know; empty is none.",
