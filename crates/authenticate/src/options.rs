@@ -27,6 +27,8 @@ pub struct Options {
     pub signout_redirect_url: Option<String>,
     /// `programmatic_redirect_domain_whitelist`.
     pub programmatic_domains: Vec<String>,
+    /// The claim that names groups where the directory does not know somebody.
+    pub groups_claim: Arc<str>,
     /// Provider of everything that names none.
     pub idp: Option<Arc<IdpSettings>>,
     /// Feature switches.
@@ -56,6 +58,7 @@ impl Options {
             cookie: settings.cookie.clone(),
             signout_redirect_url: settings.authenticate.signout_redirect_url.clone(),
             programmatic_domains: settings.authenticate.programmatic_domains.clone(),
+            groups_claim: settings.groups_claim.as_str().into(),
             idp: settings.authenticate.idp.clone().map(Arc::new),
             flags: settings.runtime_flags.clone(),
             routes: settings.routes.clone(),

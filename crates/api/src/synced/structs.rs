@@ -53,6 +53,27 @@ impl StructEntry {
         }
     }
 
+    /// The object in a live record of the database `server_version`; none when the record is gone or holds something
+    /// else.
+    ///
+    /// Errors with [`Error::Invalid`] when it cannot be decoded.
+    pub fn of_record(server_version: u64, record: &Record) -> Result<Option<Self>, Error> {
+        let data = record
+            .data
+            .as_ref()
+            .filter(|data| record.deleted_at.is_none() && data.type_url == STRUCT);
+        let Some(data) = data else { return Ok(None) };
+        let fields = prost_types::Struct::decode(data.value.as_slice())
+            .map_err(|error| Error::Invalid(format!("record {}: {error}", record.id)))?;
+        let place = (server_version, record.version);
+        Ok(Some(Self::new(
+            &record.id,
+            place,
+            json::from_struct(&fields),
+            data.value.len(),
+        )))
+    }
+
     fn at(&self) -> Versions {
         Versions {
             server_version: self.server_version,
@@ -168,27 +189,9 @@ impl Structs {
         if known.as_ref().is_some_and(|known| is_older(at, known.at())) {
             return Ok(());
         }
-        let data = record
-            .data
-            .as_ref()
-            .filter(|data| record.deleted_at.is_none() && data.type_url == STRUCT);
-        let Some(data) = data else {
-            self.put(record, None);
-            return Ok(());
-        };
-        match prost_types::Struct::decode(data.value.as_slice()) {
-            Ok(fields) => {
-                let place = (server_version, record.version);
-                let size = data.value.len();
-                let entry = StructEntry::new(&record.id, place, json::from_struct(&fields), size);
-                self.put(record, Some(Arc::new(entry)));
-                Ok(())
-            }
-            Err(error) => {
-                self.put(record, None);
-                Err(Error::Invalid(format!("record {}: {error}", record.id)))
-            }
-        }
+        let read = StructEntry::of_record(server_version, record);
+        self.put(record, read.as_ref().ok().cloned().flatten().map(Arc::new));
+        read.map(drop)
     }
 
     fn put(&self, record: &Record, new: Option<Arc<StructEntry>>) {

@@ -3,6 +3,7 @@
 mod api_login;
 pub(crate) mod device;
 pub(crate) mod health;
+mod person;
 mod portal;
 mod route_callback;
 mod route_sign_out;

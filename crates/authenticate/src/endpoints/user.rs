@@ -3,25 +3,31 @@
 use http::{Method, StatusCode};
 use pomerium_authorize::Principal;
 use pomerium_crypto::encoding;
+use pomerium_web::pages::Group;
 use pomerium_web::{Response, body, negotiate};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::person;
 use crate::call::Call;
 use crate::{Authenticate, Error, reply, service};
 
 impl Authenticate {
-    /// The claims of the assertion, as JSON, without the ones that are about the token.
+    /// The claims of the assertion, as JSON, without the ones that are about the token; beside them each group that
+    /// policies see, with where it came from.
     pub(crate) fn user(&self, call: &Call) -> Result<Response, Error> {
         service::only(call, &[Method::GET, Method::HEAD])?;
-        self.require(call)?;
+        let principal = self.require(call)?;
         let claims = call
             .context
             .assertion
             .as_ref()
             .and_then(|token| claims_of(token.as_bytes()));
-        let claims = claims
+        let mut claims = claims
             .filter(|claims| claims.get("sub").is_some_and(Value::is_string))
             .ok_or(Error::NotFound)?;
+        let group = |group: Group| json!({ "id": group.id, "name": group.name, "source": group.source });
+        let groups: Vec<Value> = person::groups(principal).into_iter().map(group).collect();
+        claims.insert("group_sources".to_owned(), groups.into());
         Ok(reply::json(StatusCode::OK, &Value::Object(claims)))
     }
 

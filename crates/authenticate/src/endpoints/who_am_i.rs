@@ -2,37 +2,34 @@
 
 use http::Method;
 use pomerium_api::pb::session::Session;
-use pomerium_api::pb::user::User;
 use pomerium_api::records::from_proto_time;
-use pomerium_authorize::{json_claims, stringify};
+use pomerium_authorize::{Principal, json_claims, stringify};
 use pomerium_policy::Claims;
 use pomerium_web::Response;
-use pomerium_web::pages::{self, Claim, ClaimValue, Device, Devices, Group, SessionFacts, UserInfo};
+use pomerium_web::pages::{self, Claim, ClaimValue, Device, Devices, SessionFacts, UserInfo};
 
-use super::device;
+use super::{device, person};
 use crate::call::Call;
 use crate::device::kind::Kind;
 use crate::device::store::{self, Known};
-use crate::{Authenticate, Error, reply, service, session};
+use crate::{Authenticate, Error, reply, service};
 
 impl Authenticate {
     /// On a route: shows who is signed in there, and does not force anybody to sign in.
     pub(crate) async fn who_am_i(&self, call: &Call) -> Result<Response, Error> {
         service::only(call, &[Method::GET, Method::HEAD])?;
-        let principal = call.context.principal.as_deref();
-        let Some(session) = principal.and_then(|principal| principal.session.as_deref()) else {
+        let Some(principal) = call.context.principal.as_deref() else {
             return Ok(self.nobody(call));
         };
-        let user = principal
-            .and_then(|principal| principal.user.as_deref())
-            .map(|entry| &entry.user);
-        let impersonated = principal.is_some_and(|principal| principal.impersonator.is_some());
-        let session = &session.session;
-        let mut devices = self.own_devices(session).await;
-        if let Some(devices) = devices.as_mut().filter(|_| !impersonated) {
+        let Some(session) = principal.session.as_deref() else {
+            return Ok(self.nobody(call));
+        };
+        let mut devices = self.own_devices(&session.session).await;
+        let own = principal.impersonator.is_none();
+        if let Some(devices) = devices.as_mut().filter(|_| own) {
             devices.remove_url = Some(device::removal(self, call));
         }
-        Ok(self.somebody(call, session, user, impersonated, devices))
+        Ok(self.somebody(call, &session.session, principal, devices))
     }
 
     /// On the authenticate host: signs in first.
@@ -43,9 +40,13 @@ impl Authenticate {
             // Parameters of a sign-in that is over.
             Ok(_) if !call.query.is_empty() => Ok(reply::redirect("/.pomerium/")),
             Ok(live) => {
-                let user = session::find::<User>(&*self.deps.broker, &live.session.user_id).await?;
-                let devices = self.own_devices(&live.session).await;
-                Ok(self.somebody(call, &live.session, user.as_ref(), false, devices))
+                let (broker, session) = (&*self.deps.broker, &live.session);
+                let found = person::of_session(broker, session, &self.options.groups_claim).await?;
+                let Some(principal) = found else {
+                    return Ok(self.nobody(call));
+                };
+                let devices = self.own_devices(session).await;
+                Ok(self.somebody(call, session, &principal, devices))
             }
             Err(missing) => {
                 let provider = self.providers.default_one().ok_or(Error::NoProvider)?;
@@ -88,10 +89,10 @@ impl Authenticate {
         &self,
         call: &Call,
         session: &Session,
-        user: Option<&User>,
-        impersonated: bool,
+        principal: &Principal,
         devices: Option<Devices>,
     ) -> Response {
+        let user = principal.user.as_ref().map(|entry| &entry.user);
         let mut claims = json_claims(&session.claims);
         claims.extend(user.map(|user| json_claims(&user.claims)).unwrap_or_default());
         let first = |name: &str| {
@@ -104,8 +105,7 @@ impl Authenticate {
             .map(|user| user.name.clone())
             .filter(|name| !name.is_empty())
             .or_else(|| first("name"));
-        let email = user
-            .map(|user| user.email.clone())
+        let email = Some(principal.email.clone())
             .filter(|email| !email.is_empty())
             .or_else(|| first("email"));
         let picture = first("picture");
@@ -114,8 +114,8 @@ impl Authenticate {
             name: name.as_deref().unwrap_or_default(),
             email: email.as_deref().unwrap_or_default(),
             picture: picture.as_deref(),
-            impersonated,
-            groups: groups(&claims),
+            impersonated: principal.impersonator.is_some(),
+            groups: person::groups(principal),
             claims: listed(&claims),
             devices,
             sign_out_url: "/.pomerium/sign_out",
@@ -151,22 +151,6 @@ fn row(device: &Known, session: &Session) -> Device {
         approved: !enrollment.approved_by.is_empty(),
         here: store::shown(session).any(|shown| shown == device.credential.id),
     }
-}
-
-/// Groups come from claims as long as no directory is connected; each says from which.
-fn groups(claims: &Claims) -> Vec<Group> {
-    let of = |claim: &'static str| {
-        let values = claims.get(claim).map(Vec::as_slice).unwrap_or_default();
-        let names = values.iter().filter_map(stringify);
-        names.map(move |name| Group {
-            id: name.clone(),
-            name,
-            source: format!("claim {claim}"),
-        })
-    };
-    let mut groups: Vec<Group> = of("groups").chain(of("cognito:groups")).collect();
-    groups.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.source.cmp(&b.source)));
-    groups
 }
 
 fn listed(claims: &Claims) -> Vec<Claim> {

@@ -1,6 +1,9 @@
 //! What our pages and JSON endpoints tell, and what none of them may.
 
 use http::{Method, StatusCode};
+use pomerium_api::databroker::Databroker;
+use pomerium_api::records::{DIRECTORY_GROUP, DIRECTORY_USER, struct_record};
+use serde_json::json;
 
 use crate::support::{ADMIN, APP, AUTH, BOSS, Browser, OTHER, USER, World};
 
@@ -44,6 +47,42 @@ async fn who_am_i_on_both_hosts() {
 }
 
 #[tokio::test]
+async fn the_directory_says_which_groups_somebody_is_in() {
+    let world = World::new();
+    let mut browser = Browser::new(&world);
+    browser.sign_in(APP, USER.0, USER.1).await;
+    let id = world.broker.sessions().remove(0).user_id;
+    let known = json!({"group_ids": ["g1", "g2"], "email": "directory@example.com"});
+    let group = json!({"name": "Group of the directory"});
+    let records = vec![
+        struct_record(DIRECTORY_USER, &id, &known),
+        struct_record(DIRECTORY_GROUP, "g1", &group),
+    ];
+    world.broker.put(records).await.unwrap();
+    for url in [format!("{APP}/.pomerium/"), format!("{AUTH}/.pomerium/")] {
+        let page = browser.open(&url).await.body;
+        for text in [
+            "Group of the directory",
+            "g1",
+            "g2",
+            ">directory<",
+            "directory@example.com",
+        ] {
+            assert!(page.contains(text), "{url} lacks {text}: {page}");
+        }
+        assert!(!page.contains("claim groups"), "{url}: {page}");
+    }
+    let claims = browser.get(&format!("{APP}/.pomerium/user")).await.json();
+    assert_eq!(
+        claims["group_sources"],
+        json!([
+            {"id": "g1", "name": "Group of the directory", "source": "directory"},
+            {"id": "g2", "name": "g2", "source": "directory"},
+        ])
+    );
+}
+
+#[tokio::test]
 async fn the_claims_of_the_assertion_as_json() {
     let world = World::new();
     let mut browser = Browser::new(&world);
@@ -56,7 +95,7 @@ async fn the_claims_of_the_assertion_as_json() {
     browser.sign_in(APP, USER.0, USER.1).await;
     let claims = browser.get(&user).await.json();
     let names: Vec<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(names, ["email", "name", "sub"]);
+    assert_eq!(names, ["email", "group_sources", "name", "sub"]);
     assert_eq!(claims["email"], "user@example.com");
     assert_eq!(
         browser.get(&format!("{APP}/.pomerium/jwt")).await.status,

@@ -13,9 +13,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use pomerium_api::clock::{Clock, ManualClock};
+use pomerium_api::databroker::Databroker;
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::User;
-use pomerium_api::synced::{ServiceAccountEntry, SessionEntry, UserEntry};
+use pomerium_api::records::{DIRECTORY_GROUP, DIRECTORY_USER};
+use pomerium_api::synced::{ServiceAccountEntry, SessionEntry, StructEntry, UserEntry};
 use pomerium_authenticate::{Authenticate, Deps, RequestContext, State};
 use pomerium_authorize::{Principal, Records};
 use pomerium_config::Loader;
@@ -257,6 +259,13 @@ impl World {
     }
 }
 
+impl World {
+    fn free_object(&self, kind: &str, id: &str) -> Option<Arc<StructEntry>> {
+        let record = Databroker::get(&*self.broker, kind, id).now_or_never()?.ok()?;
+        StructEntry::of_record(7, &record).ok()?.map(Arc::new)
+    }
+}
+
 impl Records for World {
     fn session(&self, id: &str) -> Option<Arc<SessionEntry>> {
         let session = self
@@ -285,6 +294,14 @@ impl Records for World {
 
     fn service_account(&self, _: &str) -> Option<Arc<ServiceAccountEntry>> {
         None
+    }
+
+    fn directory_user(&self, id: &str) -> Option<Arc<StructEntry>> {
+        self.free_object(DIRECTORY_USER, id)
+    }
+
+    fn directory_group(&self, id: &str) -> Option<Arc<StructEntry>> {
+        self.free_object(DIRECTORY_GROUP, id)
     }
 }
 
