@@ -81,7 +81,8 @@ impl RecordLookup for Lookup<'_> {
     fn owned(&self) -> Arc<dyn RecordLookup> {
         self.lent.store(true, Ordering::Release);
         Arc::new(Owned {
-            records: self.records.sources(),
+            records: Arc::clone(self.records.synced),
+            geoip: self.records.geoip.cloned(),
             now: self.now,
         })
     }
@@ -95,13 +96,6 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn sources(self) -> Sources {
-        Sources {
-            synced: Arc::clone(self.synced),
-            geoip: self.geoip.cloned(),
-        }
-    }
-
     /// Whether that something is not found means nothing.
     fn incomplete(self) -> bool {
         self.synced.incomplete() || self.geoip.is_some_and(|geoip| geoip.is_broken())
@@ -121,36 +115,22 @@ impl View<'_> {
     }
 }
 
-/// The same without a borrow.
-#[derive(Debug, Clone)]
-struct Sources {
-    synced: Arc<SyncedRecords>,
-    geoip: Option<Arc<GeoIp>>,
-}
-
-impl Sources {
-    fn view(&self) -> View<'_> {
-        View {
-            synced: &self.synced,
-            geoip: self.geoip.as_ref(),
-        }
-    }
-}
-
 /// A lookup that is held on to.
 #[derive(Debug, Clone)]
 struct Owned {
-    records: Sources,
+    records: Arc<SyncedRecords>,
+    geoip: Option<Arc<GeoIp>>,
     now: Timestamp,
 }
 
 impl RecordLookup for Owned {
     fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>> {
-        self.records.view().json(kind, id, self.now)
+        self.records.json(kind, id, self.now)
     }
 
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
-        self.records.view().json_at(kind, address)
+        let (synced, geoip) = (&self.records, self.geoip.as_ref());
+        View { synced, geoip }.json_at(kind, address)
     }
 
     fn owned(&self) -> Arc<dyn RecordLookup> {
