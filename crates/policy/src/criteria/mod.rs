@@ -52,6 +52,11 @@ pub const NOT_BUILT: [&str; 12] = [
     "time_of_day",
 ];
 
+/// An address or CIDR as text that names the same network, for Rego.
+pub(crate) fn network_text(text: &str) -> Option<String> {
+    network::parse(text).ok().map(|network| network.to_string())
+}
+
 /// The criterion somebody probably meant.
 pub(crate) fn nearest_name(word: &str) -> Option<&'static str> {
     nearest(word, BUILT.into_iter().chain(NOT_BUILT))

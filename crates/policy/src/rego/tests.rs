@@ -11,6 +11,7 @@ use crate::ppl::Policy;
 use crate::{ClientCertificate, Program, Reason};
 
 mod limits;
+mod print;
 mod semantics;
 
 pub(super) fn http<'a>() -> HttpInput<'a> {
