@@ -19,6 +19,7 @@ mod metrics_tls;
 mod mutual_tls;
 mod outliers;
 mod records;
+mod rego;
 mod routing_cases;
 mod server_certificates;
 mod sign_in_options;
