@@ -13,7 +13,7 @@ mod parse;
 mod print;
 
 pub use error::ParseError;
-pub use lint::Warning;
+pub use lint::{Lint, Warning};
 
 /// A policy: rules, whose order does not matter (spec policy.md 1).
 #[derive(Debug, Clone, Default, PartialEq)]
