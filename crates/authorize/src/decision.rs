@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use pomerium_policy::{Evaluation, Input, Program, Reason, ReasonSet, Verdict};
+use pomerium_policy::explain::Tree;
+use pomerium_policy::{Denial, Evaluation, Input, Program, Reason, ReasonSet, Verdict};
 
 /// What is done with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// For logs: `allow`, `login`, `device`, `step-up` or `denied`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Allow => "allow",
+            Outcome::Login => "login",
+            Outcome::Device => "device",
+            Outcome::StepUp => "step-up",
+            Outcome::Denied { .. } => "denied",
+        }
+    }
+
     /// 403.
     pub const FORBIDDEN: Outcome = Outcome::Denied {
         status: 403,
@@ -103,6 +115,30 @@ impl From<Evaluation> for Decision {
             failure,
         }
     }
+}
+
+impl Decision {
+    /// What it comes to, for logs: as [`Outcome::as_str`], or `error` when the policy could not be judged.
+    pub fn came_to(&self) -> &'static str {
+        match self.failure {
+            Some(_) => "error",
+            None => self.outcome.as_str(),
+        }
+    }
+}
+
+/// The rules and criteria that led to a decision: of an explained judgement, those that count for its outcome.
+pub fn grounds(tree: &Tree, decision: &Decision) -> Denial {
+    let wanted = match decision.outcome {
+        Outcome::Login => Reason::UserUnauthenticated.into(),
+        Outcome::StepUp => Reason::AuthenticationRequired.into(),
+        Outcome::Device => Reason::DeviceUnauthenticated.into(),
+        Outcome::CLIENT_CERTIFICATE => {
+            ReasonSet::from(Reason::ClientCertificateRequired).union(Reason::InvalidClientCertificate.into())
+        }
+        Outcome::Allow | Outcome::Denied { .. } => return tree.grounds(),
+    };
+    tree.because_of(wanted)
 }
 
 fn lacks_certificate(reasons: ReasonSet) -> bool {

@@ -207,6 +207,14 @@ impl Program {
         }
     }
 
+    /// Every criterion as it was written: key and data.
+    pub fn criteria(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let groups = self.0.allow.iter().chain(&self.0.deny);
+        groups
+            .flat_map(|group| &group.checks)
+            .map(|check| (&*check.key, &check.data))
+    }
+
     /// Whether any criterion asks who somebody is. Without one, nobody is ever sent to sign in because of this policy.
     pub fn needs_identity(&self) -> bool {
         let mut groups = self.0.allow.iter().chain(&self.0.deny);
@@ -252,7 +260,7 @@ impl Operator {
 }
 
 /// The first few, and a word about the rest.
-fn first_of(items: impl Iterator<Item = String>) -> Vec<String> {
+pub(crate) fn first_of(items: impl Iterator<Item = String>) -> Vec<String> {
     let mut items: Vec<String> = items.collect();
     let more = items.len().saturating_sub(Denial::MOST);
     items.truncate(Denial::MOST);

@@ -16,7 +16,9 @@ pub(super) struct Case {
     #[serde(default, deserialize_with = "present")]
     pub(super) policy: Option<Value>,
     pub(super) policy_yaml: Option<String>,
-    pub(super) route: Option<Route>,
+    /// Settings of a route, or the name of one in the configuration.
+    #[serde(default, deserialize_with = "route")]
+    pub(super) route: Option<RouteOfCase>,
     #[serde(default)]
     pub(super) input: Input,
     pub(super) expect: Expect,
@@ -30,6 +32,25 @@ pub(super) struct Case {
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
+}
+
+/// Where the policy of a case comes from, beside the case itself.
+pub(super) enum RouteOfCase {
+    /// A route of the configuration.
+    Named(String),
+    /// These settings.
+    Settings(Route),
+}
+
+/// Told apart by hand, so that a mistake in the settings is named.
+fn route<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RouteOfCase>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        Value::String(name) => Ok(Some(RouteOfCase::Named(name))),
+        settings => Route::deserialize(settings)
+            .map(|route| Some(RouteOfCase::Settings(route)))
+            .map_err(serde::de::Error::custom),
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -152,6 +173,7 @@ pub(super) struct User {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Http {
+    pub(super) host: String,
     pub(super) method: String,
     pub(super) path: String,
     pub(super) headers: HashMap<String, String>,
@@ -161,6 +183,7 @@ pub(super) struct Http {
 impl Default for Http {
     fn default() -> Self {
         Self {
+            host: "app.example.com".into(),
             method: "GET".into(),
             path: "/".into(),
             headers: HashMap::from([("Accept".into(), "text/html".into())]),

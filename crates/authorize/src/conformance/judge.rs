@@ -3,15 +3,15 @@
 use http::request::Parts;
 use pomerium_policy::ppl::{ParseError, Policy};
 use pomerium_policy::{
-    CertificateTrust, ClientCertificate, CompileError, HttpInput, Input, Program, ReasonSet, merge,
+    CertificateTrust, ClientCertificate, CompileError, HttpInput, Input, Program, ReasonSet, RouteRules, merge,
 };
 use serde_json::{Value, json};
 
 use super::Certificates;
-use super::case::{self, Case, Expect, Http, Stage};
+use super::case::{Case, Expect, Http, RouteOfCase, Stage};
 use super::records::CaseRecords;
-use super::{CaseOutcome, Edge, Reply};
-use crate::decision::{Decision, check};
+use super::{CaseOutcome, Edge, Explained, Reply};
+use crate::decision::{Decision, check, grounds};
 use crate::headers::Headers;
 
 /// Why there is no program.
@@ -42,6 +42,9 @@ pub(super) fn judge(case: &Case, edge: &dyn Edge, certificates: &Certificates) -
 }
 
 fn compile(case: &Case, edge: &dyn Edge) -> Result<Program, Refused> {
+    if let Some(RouteOfCase::Named(name)) = &case.route {
+        return of_route(case, name, edge);
+    }
     let source = match (&case.policy, &case.policy_yaml) {
         (Some(_), Some(_)) => return Err(Refused::Case("both policy and policy_yaml".into())),
         (policy, None) => policy.clone(),
@@ -52,9 +55,47 @@ fn compile(case: &Case, edge: &dyn Edge) -> Result<Program, Refused> {
         .map(Policy::parse)
         .transpose()
         .map_err(Refused::Parse)?;
-    let mut rules = case.route.as_ref().map(case::Route::rules).unwrap_or_default();
+    let mut rules = match &case.route {
+        Some(RouteOfCase::Settings(route)) => route.rules(),
+        _ => RouteRules::default(),
+    };
     rules.client_certificate = case.input.default_client_certificate_rule;
     Program::compile(&merge(&rules, embedded.as_ref())).map_err(Refused::Compile)
+}
+
+/// The policy of a route of the configuration, as it is: the case adds nothing to it.
+fn of_route(case: &Case, name: &str, edge: &dyn Edge) -> Result<Program, Refused> {
+    if case.policy.is_some() || case.policy_yaml.is_some() {
+        let problem = "a policy beside the name of a route: the policy is that of the route";
+        return Err(Refused::Case(problem.into()));
+    }
+    edge.route(name).map_err(Refused::Case)
+}
+
+/// Judges the input of a case and tells how.
+pub(super) fn explain(
+    case: &Case,
+    edge: &dyn Edge,
+    certificates: &Certificates,
+) -> Result<Explained, String> {
+    let program = compile(case, edge).map_err(|refused| match refused {
+        Refused::Parse(error) => error.to_string(),
+        Refused::Compile(error) => error.to_string(),
+        Refused::Case(problem) => problem,
+    })?;
+    if let Some(missing) = missing_facts(case) {
+        return Err(format!("this build cannot look at {missing} yet"));
+    }
+    with_input(case, edge, certificates, |input, request| {
+        let decision = check(&program, input);
+        let tree = program.explain(input);
+        Explained {
+            grounds: grounds(&tree, &decision),
+            reply: edge.reply(&decision, request),
+            decision,
+            tree,
+        }
+    })
 }
 
 fn judge_refusal(refused: &Refused, expected: Option<Stage>) -> CaseOutcome {
@@ -116,6 +157,20 @@ fn decide(
     edge: &dyn Edge,
     certificates: &Certificates,
 ) -> Result<(Decision, Reply), String> {
+    with_input(case, edge, certificates, |input, request| {
+        let decision = check(program, input);
+        let reply = edge.reply(&decision, request);
+        (decision, reply)
+    })
+}
+
+/// Runs `judge` over the input of a case.
+fn with_input<T>(
+    case: &Case,
+    edge: &dyn Edge,
+    certificates: &Certificates,
+    judge: impl FnOnce(&Input<'_>, &Parts) -> T,
+) -> Result<T, String> {
     let records = CaseRecords::new(&case.input);
     let principal = records.principal(&case.input);
     let request = request(&case.input.http)?;
@@ -126,20 +181,18 @@ fn decide(
         path: &path,
         raw_path,
         query: request.uri.query().unwrap_or_default(),
-        host: "app.example.com",
+        host: &case.input.http.host,
         headers: &Headers(&request.headers),
         client_ip: case.input.http.ip,
         client_certificate: certificate(case, certificates)?,
     };
     let now = case.input.time.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let input = Input::new(principal.as_ref().map(|principal| &principal.subject), http, now);
-    let decision = check(program, &input);
-    let reply = edge.reply(&decision, &request);
-    Ok((decision, reply))
+    Ok(judge(&input, &request))
 }
 
 fn request(http: &Http) -> Result<Parts, String> {
-    let uri = format!("https://app.example.com{}", http.path);
+    let uri = format!("https://{}{}", http.host, http.path);
     let mut builder = http::Request::builder().method(http.method.as_str()).uri(uri);
     for (name, value) in &http.headers {
         builder = builder.header(name, value);

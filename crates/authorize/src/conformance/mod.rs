@@ -1,5 +1,5 @@
-//! Runs conformance cases for policies: JSON files of the form of `tests/cases/ppl.json`, which describes
-//! itself under `format`.
+//! Runs cases for policies: files of the form of `tests/cases/ppl.json`, which describes itself under `format`. They
+//! are the conformance cases of this project, and the ones that people keep beside their configuration.
 //!
 //! Each case goes the way of a request: the policy is read, merged with the route settings, compiled and
 //! evaluated, records become a [`Principal`](crate::Principal), the decision is made by
@@ -13,7 +13,8 @@ mod records;
 use std::collections::HashMap;
 
 use http::request::Parts;
-use pomerium_policy::CertificateFacts;
+use pomerium_policy::explain::Tree;
+use pomerium_policy::{CertificateFacts, Denial, Program};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -27,6 +28,10 @@ pub trait Edge {
     fn decoded_path(&self, raw_path: &str) -> String;
     /// What a client is answered.
     fn reply(&self, decision: &Decision, request: &Parts) -> Reply;
+    /// The policy of a route of the configuration. Errors with what is wrong with the name.
+    fn route(&self, name: &str) -> Result<Program, String> {
+        Err(format!("the case names the route {name:?}, and no configuration was given: add --config FILE"))
+    }
 }
 
 /// An answer.
@@ -38,6 +43,19 @@ pub struct Reply {
     pub upstream: bool,
     /// Where a 302 leads: `login`.
     pub redirect: Option<&'static str>,
+}
+
+/// A judgement in full.
+#[derive(Debug, Clone)]
+pub struct Explained {
+    /// The decision.
+    pub decision: Decision,
+    /// Every group and criterion.
+    pub tree: Tree,
+    /// Those that decided.
+    pub grounds: Denial,
+    /// What a client is answered.
+    pub reply: Reply,
 }
 
 /// The result of one case.
@@ -80,16 +98,47 @@ struct File {
 ///
 /// Errors when the text is not a case file; a case that makes no sense is a failed case.
 pub fn run(text: &str, edge: &dyn Edge) -> Result<Vec<CaseResult>, serde_json::Error> {
-    let file: File = serde_json::from_str(text)?;
-    let certificates = file.certificates.iter();
-    let certificates = certificates
-        .filter_map(|(name, pem)| Some((name.clone(), read_certificate(pem)?)))
-        .collect();
+    run_file(serde_json::from_str(text)?, edge)
+}
+
+/// As [`run`], of a file that was read already.
+pub fn run_file(file: Value, edge: &dyn Edge) -> Result<Vec<CaseResult>, serde_json::Error> {
+    let file: File = serde_json::from_value(file)?;
+    let certificates = file.read_certificates();
     Ok(file
         .cases
         .into_iter()
         .map(|case| run_case(case, edge, &certificates))
         .collect())
+}
+
+/// Judges the input of the case called `name`, and tells how; what the case expects does not matter.
+///
+/// Errors with what is wrong with the file, the case or its policy.
+pub fn explain(file: Value, name: &str, edge: &dyn Edge) -> Result<Explained, String> {
+    let file: File = serde_json::from_value(file).map_err(|error| error.to_string())?;
+    let certificates = file.read_certificates();
+    let named = |case: &Value| case.get("name").and_then(Value::as_str) == Some(name);
+    let mut case = file
+        .cases
+        .into_iter()
+        .find(named)
+        .ok_or_else(|| format!("there is no case with the name {name:?}"))?;
+    if let Value::Object(case) = &mut case {
+        case.insert("expect".into(), Value::Object(serde_json::Map::new()));
+    }
+    let case = serde_json::from_value::<case::Case>(case)
+        .map_err(|error| format!("the case is not understood: {error}"))?;
+    judge::explain(&case, edge, &certificates)
+}
+
+impl File {
+    fn read_certificates(&self) -> Certificates {
+        let certificates = self.certificates.iter();
+        certificates
+            .filter_map(|(name, pem)| Some((name.clone(), read_certificate(pem)?)))
+            .collect()
+    }
 }
 
 /// The certificates of a file, read.

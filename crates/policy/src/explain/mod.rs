@@ -1,5 +1,10 @@
 //! The same judgement as [`Program::evaluate`](crate::Program::evaluate), told in full: every group, every
 //! criterion, what it wanted, what it looked at, what came of it.
+//!
+//! [`Tree`] is the judgement, [`text`] prints it for people, [`Tree::grounds`] picks what decided.
+
+mod grounds;
+mod text;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,6 +13,8 @@ use crate::input::Input;
 use crate::ppl::{Action, Operator};
 use crate::program::{CompiledGroup, Program, Verdict};
 use crate::reason::{Reason, ReasonSet};
+
+pub use text::text;
 
 /// An explained evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]

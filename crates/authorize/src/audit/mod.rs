@@ -1,0 +1,24 @@
+//! The audit stream: its records, written ([`decision`], [`Mark`]), read back ([`read`]) and judged again
+//! ([`replay`]). The form is described in `docs/audit.md` and `docs/audit.schema.json`; a change of it that readers
+//! notice needs a new [`VERSION`].
+//!
+//! Records never hold a token, a cookie, a query or any header but the two of a CORS preflight. Where records go, and
+//! what happens when they cannot, is the business of whoever runs the stream.
+
+mod facts;
+mod json;
+mod mark;
+mod needs;
+pub mod read;
+pub mod replay;
+mod seen;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use mark::{Gap, Mark, stamped};
+pub use write::decision;
+
+/// Version of the form of the records.
+pub const VERSION: u32 = 1;

@@ -1,0 +1,99 @@
+//! Notes which records a policy looks up.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pomerium_policy::RecordLookup;
+use serde_json::Value;
+
+use super::facts::{By, LookedUp};
+
+/// Passes every question on and keeps the answer.
+pub(super) struct Seen<'a> {
+    inner: &'a dyn RecordLookup,
+    seen: Mutex<Vec<LookedUp>>,
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn new(inner: &'a dyn RecordLookup) -> Self {
+        Self {
+            inner,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// What was asked so far, each question once.
+    pub(super) fn take(&self) -> Vec<LookedUp> {
+        std::mem::take(&mut self.seen.lock())
+    }
+
+    fn note(&self, kind: &str, by: By, key: String, record: Option<&Arc<Value>>) {
+        let looked_up = LookedUp {
+            kind: kind.to_owned(),
+            by,
+            key,
+            record: record.cloned(),
+        };
+        let mut seen = self.seen.lock();
+        if !seen.contains(&looked_up) {
+            seen.push(looked_up);
+        }
+    }
+}
+
+impl RecordLookup for Seen<'_> {
+    fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>> {
+        let record = self.inner.by_id(kind, id);
+        self.note(kind, By::Id, id.to_owned(), record.as_ref());
+        record
+    }
+
+    fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
+        let record = self.inner.by_address(kind, address);
+        self.note(kind, By::Address, address.to_string(), record.as_ref());
+        record
+    }
+}
+
+/// The records of a log: what was asked then can be asked again.
+pub(super) struct Logged<'a> {
+    known: &'a [LookedUp],
+    /// Whether something else was asked.
+    missing: Mutex<Vec<String>>,
+}
+
+impl<'a> Logged<'a> {
+    pub(super) fn new(known: &'a [LookedUp]) -> Self {
+        Self {
+            known,
+            missing: Mutex::default(),
+        }
+    }
+
+    /// What was asked that is not in the log.
+    pub(super) fn missing(&self) -> Vec<String> {
+        std::mem::take(&mut self.missing.lock())
+    }
+
+    fn find(&self, kind: &str, by: By, key: &str) -> Option<Arc<Value>> {
+        let found = self
+            .known
+            .iter()
+            .find(|known| known.kind == kind && known.by == by && known.key == key);
+        if found.is_none() {
+            self.missing.lock().push(format!("the record {kind} of {key}"));
+        }
+        found?.record.clone()
+    }
+}
+
+impl RecordLookup for Logged<'_> {
+    fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>> {
+        self.find(kind, By::Id, id)
+    }
+
+    fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
+        self.find(kind, By::Address, &address.to_string())
+    }
+}
