@@ -56,7 +56,7 @@ pub use listener::Handed;
 pub use metrics::Metrics;
 pub use route::Route;
 pub use router::RouteTable;
-pub use shared::{ControlContext, ControlPlane, LoginLinks, RequestSpan, Shared, Tracer};
+pub use shared::{AuditStream, ControlContext, ControlPlane, LoginLinks, RequestSpan, Shared, Tracer};
 pub use snapshot::{BuildError, Snapshot};
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request};
 use pomerium_api::clock::Clock;
+use pomerium_authorize::audit::Undecided;
+use pomerium_authorize::decision_log::AuthorizeRecord;
 use pomerium_authorize::{AssertionSigner, IdentityHeaders, Principal, SessionResolver};
 use pomerium_certs::acme::Challenges;
 use pomerium_config::settings::RouteSettings;
@@ -47,6 +49,25 @@ pub trait LoginLinks: Send + Sync + 'static {
     fn device_url(&self, request: &CanonicalRequest, device_type: &str) -> String;
 }
 
+/// Takes the record of every decision; `app` gives one that passes them on. Nothing here may wait.
+pub trait AuditStream: Send + Sync + 'static {
+    /// Whether records of requests that were let in, or of those that were not, are wanted by anybody.
+    fn wants(&self, allowed: bool) -> bool;
+    /// A request was judged.
+    fn record(&self, allowed: bool, record: &AuthorizeRecord<'_>);
+    /// A request could not be judged.
+    fn undecided(&self, record: &Undecided<'_>);
+}
+
+/// Nobody wants records.
+impl AuditStream for () {
+    fn wants(&self, _allowed: bool) -> bool {
+        false
+    }
+    fn record(&self, _allowed: bool, _record: &AuthorizeRecord<'_>) {}
+    fn undecided(&self, _record: &Undecided<'_>) {}
+}
+
 /// Makes spans; `app` gives one that exports them.
 pub trait Tracer: Send + Sync + 'static {
     /// A request begins. `traceparent` is what the client sent.
@@ -73,6 +94,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The access log and the authorize log.
     pub log: LogSink,
+    /// The audit stream.
+    pub audit: Arc<dyn AuditStream>,
     /// Internal paths.
     pub control: Arc<dyn ControlPlane>,
     /// What certificate authorities may ask at this moment.

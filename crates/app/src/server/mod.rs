@@ -43,6 +43,7 @@ use self::listeners::Operators;
 use self::load::Source;
 use self::signals::{Request, Signals};
 use self::upgrade::Outcome;
+use crate::audit::{Audit, AuditMetrics};
 use crate::handover::activation::Activated;
 use crate::handover::predecessor::Predecessor;
 use crate::handover::successor::Relaunch;
@@ -96,6 +97,7 @@ pub struct Server {
     control: Arc<Control>,
     state: Arc<State>,
     sink: LogSink,
+    audit: Arc<Audit>,
     tracing: Option<SdkTracerProvider>,
     settings: Mutex<Arc<Settings>>,
     workers: Option<usize>,
@@ -132,8 +134,9 @@ impl Server {
         let control = Arc::new(Control::new(first.authenticate));
         let metrics = Arc::new(Metrics::register(&core.registry)?);
         let sink = log_sink(&options.log_output, &metrics)?;
+        let audit = audit_stream(&settings, &core)?;
         let (tracing, tracer) = tracer(&settings)?;
-        let shared = shared(&core, &control, (metrics, sink.clone()), tracer);
+        let shared = shared(&core, &control, (metrics, sink.clone(), Arc::clone(&audit)), tracer);
         let handed = Handed {
             main: std::mem::take(&mut sockets.main),
             redirect: std::mem::take(&mut sockets.redirect),
@@ -166,6 +169,7 @@ impl Server {
             control,
             state,
             sink,
+            audit,
             tracing,
             settings: Mutex::new(settings),
             workers: options.workers,
@@ -256,6 +260,7 @@ impl Server {
             server.dataplane.stop();
             server.core.broker.close();
             server.sink.close();
+            server.audit.close();
             if let Some(tracing) = &server.tracing
                 && let Err(error) = tracing.shutdown_with_timeout(LAST_SPANS)
             {
@@ -309,6 +314,13 @@ fn log_sink(output: &LogOutput, metrics: &Metrics) -> anyhow::Result<LogSink> {
         .context("the thread that writes the access log cannot be started")
 }
 
+fn audit_stream(settings: &Settings, core: &Core) -> anyhow::Result<Arc<Audit>> {
+    let metrics = AuditMetrics::register(&core.registry)?;
+    let audit = Audit::new(metrics, Arc::clone(&core.clock));
+    audit.swap(audit.prepare(&settings.audit)?);
+    Ok(Arc::new(audit))
+}
+
 type Tracing = (Option<SdkTracerProvider>, Option<Arc<dyn Tracer>>);
 
 fn tracer(settings: &Settings) -> anyhow::Result<Tracing> {
@@ -323,7 +335,7 @@ fn tracer(settings: &Settings) -> anyhow::Result<Tracing> {
 fn shared(
     core: &Core,
     control: &Arc<Control>,
-    (metrics, log): (Arc<Metrics>, LogSink),
+    (metrics, log, audit): (Arc<Metrics>, LogSink, Arc<Audit>),
     tracer: Option<Arc<dyn Tracer>>,
 ) -> Arc<Shared> {
     let broker = Arc::clone(&core.broker.handle);
@@ -333,6 +345,7 @@ fn shared(
         clock: Arc::clone(&core.clock),
         metrics,
         log,
+        audit,
         control: Arc::clone(control) as Arc<dyn pomerium_proxy::ControlPlane>,
         login: Arc::clone(control) as Arc<dyn pomerium_proxy::LoginLinks>,
         challenges: Arc::clone(&core.challenges),

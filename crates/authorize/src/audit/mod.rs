@@ -18,7 +18,7 @@ mod write;
 mod tests;
 
 pub use mark::{Gap, Mark, stamped};
-pub use write::decision;
+pub use write::{Undecided, decision, undecided};
 
 /// Version of the form of the records.
 pub const VERSION: u32 = 1;

@@ -35,7 +35,7 @@ pub struct Decision {
     pub time: Timestamp,
     /// Request id.
     pub request_id: String,
-    /// `allow`, `login`, `device`, `step-up` or `denied`.
+    /// `allow`, `login`, `device`, `step-up`, `denied` or `error`.
     pub outcome: String,
     /// Status of a refusal.
     #[serde(default)]
@@ -54,6 +54,9 @@ pub struct Decision {
     /// The route that answered.
     #[serde(default)]
     pub route: Option<Route>,
+    /// Why it could not be judged, for the outcome `error`.
+    #[serde(default)]
+    pub problem: Option<String>,
     /// The rules that decided.
     #[serde(default)]
     pub rule: String,

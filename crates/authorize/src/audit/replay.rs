@@ -45,6 +45,9 @@ pub fn judge(logged: &read::Decision, program: Option<&Program>) -> Replayed {
         };
         return compared(logged, decision, || grounds);
     };
+    if logged.outcome == "error" {
+        return Replayed::CannotJudge(vec!["who asked: the request could not be judged then".into()]);
+    }
     let Some(facts) = &logged.inputs else {
         return Replayed::CannotJudge(vec!["the inputs (the stream was set to `inputs: false`)".into()]);
     };

@@ -119,6 +119,7 @@ fn logged(program: &Program, request: &Request, principal: Option<&Principal>, i
             id: "r1",
             checksum: Some(u64::MAX),
             cluster: "wiki",
+            groups_filter: &crate::GroupsFilter::default(),
         }),
         program: Some(program),
         certificate_problem: None,

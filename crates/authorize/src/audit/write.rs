@@ -111,11 +111,7 @@ pub fn decision(out: &mut Vec<u8>, record: &AuthorizeRecord<'_>, inputs: bool) {
         host: http.host,
         path: http.raw_path,
         source_ip: http.client_ip.map(|ip| ip.to_canonical().to_string()),
-        route: record.route.map(|route| RouteOf {
-            id: route.id,
-            name: route.cluster,
-            checksum: route.checksum.map(|checksum| checksum.to_string()),
-        }),
+        route: record.route.map(route),
         session: record.principal.map(session),
         user: record.principal.map(|principal| UserOf {
             id: &principal.user_id,
@@ -181,5 +177,72 @@ fn facts(program: &Program, input: &Input<'_>, seen: &Seen<'_>) -> Facts {
             tool: mcp.tool.map(str::to_owned),
         }),
         records: seen.take(),
+    }
+}
+
+/// A request that could not be judged, and was refused for that.
+#[derive(Debug, Clone, Copy)]
+pub struct Undecided<'a> {
+    /// When.
+    pub now: Timestamp,
+    /// Request id.
+    pub request_id: &'a str,
+    /// Method.
+    pub method: &'a str,
+    /// `host[:port]`.
+    pub host: &'a str,
+    /// Path, still escaped.
+    pub path: &'a str,
+    /// Address of the client.
+    pub source_ip: std::net::IpAddr,
+    /// The route.
+    pub route: crate::decision_log::RouteFacts<'a>,
+    /// Why.
+    pub problem: &'a str,
+}
+
+/// Appends the record of a request that could not be judged, without a line end.
+pub fn undecided(out: &mut Vec<u8>, undecided: &Undecided<'_>) {
+    #[derive(Serialize)]
+    struct Record<'a> {
+        kind: &'static str,
+        version: u32,
+        time: Timestamp,
+        request_id: &'a str,
+        outcome: &'static str,
+        status: u16,
+        method: &'a str,
+        host: &'a str,
+        path: &'a str,
+        source_ip: String,
+        route: RouteOf<'a>,
+        session: Option<()>,
+        user: Option<()>,
+        problem: &'a str,
+    }
+    let record = Record {
+        kind: "decision",
+        version: VERSION,
+        time: undecided.now,
+        request_id: undecided.request_id,
+        outcome: "error",
+        status: 503,
+        method: undecided.method,
+        host: undecided.host,
+        path: undecided.path,
+        source_ip: undecided.source_ip.to_canonical().to_string(),
+        route: route(undecided.route),
+        session: None,
+        user: None,
+        problem: undecided.problem,
+    };
+    json::append(out, &record);
+}
+
+fn route(route: crate::decision_log::RouteFacts<'_>) -> RouteOf<'_> {
+    RouteOf {
+        id: route.id,
+        name: route.cluster,
+        checksum: route.checksum.map(|checksum| checksum.to_string()),
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod audit;
 mod decision;
 mod edge;
 mod identity;
@@ -19,6 +20,7 @@ mod routes;
 mod secret;
 mod upstreams;
 
+pub use audit::*;
 pub use decision::*;
 pub use edge::*;
 pub use identity::*;
@@ -78,6 +80,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Metrics listener, if any.
     pub metrics: Option<MetricsSettings>,
+    /// Where audit records go.
+    pub audit: Vec<AuditSink>,
     /// Trace export, if any.
     pub tracing: Option<TracingSettings>,
     /// Health listener address.

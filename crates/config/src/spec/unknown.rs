@@ -30,7 +30,7 @@ pub(super) fn report(
         return;
     }
     let siblings: Vec<&'static str> = siblings.map(|key| key.name).collect();
-    if let Some(likely) = keys::likely_guard(&name, &siblings, path == "downstream_mtls") {
+    if let Some(likely) = keys::likely_guard(&name, &siblings, is_strict(path)) {
         let here = siblings.contains(&likely);
         let message = if likely == name {
             "unknown config option in this place: it guards access and must not be ignored".to_owned()
@@ -76,6 +76,11 @@ fn elsewhere(name: &str, in_route: bool) -> String {
         return format!("`{name}` belongs to the top level of the file");
     }
     "remove the key".into()
+}
+
+/// Levels in which every key counts for access or for the proof of it.
+fn is_strict(path: &str) -> bool {
+    path == "downstream_mtls" || path.starts_with("audit[")
 }
 
 fn is_route(path: &str) -> bool {

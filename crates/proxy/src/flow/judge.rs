@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use jiff::Timestamp;
+use pomerium_authorize::audit::Undecided;
 use pomerium_authorize::decision_log::{self, AuthorizeRecord, Field, RouteFacts};
 use pomerium_authorize::{
     Anonymous, AssertionRoute, Decision, Headers, IdentityHeaders, Lookup, Outcome, Principal, Resolved,
@@ -88,6 +89,7 @@ pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
     let who = match identify(flow, route.idp_id(), now).await {
         Ok(who) => who,
         Err(refused) => {
+            undecided(flow, route, now);
             shared.metrics.decided(Decided::Error);
             return Judged::Refused(refused);
         }
@@ -316,9 +318,13 @@ fn input_of<'a>(
     }
 }
 
+/// One line in the authorize log, one record in the audit stream.
 fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Decision) {
     let plan = &flow.snapshot.authorize_log;
-    if !plan.on {
+    let audit = &flow.conn.worker.shared.audit;
+    let allowed = decision.outcome == Outcome::Allow;
+    let audited = audit.wants(allowed);
+    if !plan.on && !audited {
         return;
     }
     let program: &Program = &route.settings.policy;
@@ -330,21 +336,46 @@ fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Deci
         headers: &flow.parts.headers,
         principal: who.principal.as_deref(),
         anonymous: who.anonymous,
-        route: Some(RouteFacts {
-            id: &route.settings.id,
-            checksum: Some(route.checksum()),
-            cluster: &route.settings.name,
-            groups_filter: &route.settings.groups_filter,
-        }),
+        route: Some(route_facts(route)),
         program: Some(program),
         certificate_problem: certificate_problem.as_deref(),
         decision,
     };
-    flow.conn
-        .worker
-        .shared
-        .log
-        .line(|buffer| decision_log::write_line(buffer, &plan.fields, &record));
+    if audited {
+        audit.record(allowed, &record);
+    }
+    if plan.on {
+        let log = &flow.conn.worker.shared.log;
+        log.line(|buffer| decision_log::write_line(buffer, &plan.fields, &record));
+    }
+}
+
+/// The record of a request that is refused because it cannot be judged.
+fn undecided(flow: &Flow, route: &Route, now: Timestamp) {
+    let audit = &flow.conn.worker.shared.audit;
+    if !audit.wants(false) {
+        return;
+    }
+    let request = &flow.request;
+    audit.undecided(&Undecided {
+        now,
+        request_id: &request.request_id,
+        method: request.method.as_str(),
+        host: request.authority.as_str(),
+        path: &request.path,
+        source_ip: request.client_ip,
+        route: route_facts(route),
+        problem: "the session could not be looked up",
+    });
+}
+
+fn route_facts(route: &Route) -> RouteFacts<'_> {
+    RouteFacts {
+        id: &route.settings.id,
+        checksum: Some(route.checksum()),
+        cluster: &route.settings.name,
+        groups_filter: &route.settings.groups_filter,
+    }
 }
 
 /// What is wrong with a certificate that was presented, when that is why a request is refused.

@@ -224,6 +224,7 @@ impl Proxy {
             )),
             log: LogSink::start(sink, metrics.log_drops.clone()).unwrap(),
             metrics,
+            audit: Arc::new(()),
             control: Arc::new(Control),
             login: Arc::new(Login),
             control_runtime: tokio::runtime::Handle::current(),

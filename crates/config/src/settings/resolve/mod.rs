@@ -13,6 +13,7 @@ use crate::spec::values::Values;
 use crate::spec::{Sink, services};
 
 mod address;
+mod audit;
 mod autocert;
 mod balance;
 mod certificate_folder;
@@ -151,6 +152,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         response_headers,
         log: log::resolve(values, cx),
         metrics,
+        audit: audit::resolve(values, cx),
         tracing: tracing::resolve(values, cx),
         health_address: address::checked(
             values,

@@ -71,6 +71,22 @@ pub const ISSUER_FORMAT: Choices = Choices {
     ],
 };
 
+/// Which decisions go into an audit stream.
+pub(super) const AUDIT_DECISIONS: Choices = Choices {
+    name: "AuditDecisions",
+    prefix: "AUDIT_DECISIONS_",
+    members: &["all", "denied"],
+    aliases: &[],
+};
+
+/// When audit records are forced to disk.
+pub(super) const AUDIT_FSYNC: Choices = Choices {
+    name: "AuditFsync",
+    prefix: "AUDIT_FSYNC_",
+    members: &["never", "second", "always"],
+    aliases: &[],
+};
+
 /// How an endpoint is chosen.
 pub const LOAD_BALANCING: Choices = Choices {
     name: "LoadBalancingPolicy",

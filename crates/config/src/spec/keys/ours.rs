@@ -1,5 +1,6 @@
 //! Options that the original does not have (spec config.md 20).
 
+use super::choices::{AUDIT_DECISIONS, AUDIT_FSYNC};
 use super::{Key, Kind};
 use crate::spec::keys::route::RATE_LIMIT;
 
@@ -116,6 +117,68 @@ const DECISION_LISTENER: &[Key] = &[
     ),
 ];
 
+/// An item of `audit`.
+const AUDIT: &[Key] = &[
+    Key::new("type", Kind::Text, "file or http."),
+    Key::new(
+        "decisions",
+        Kind::Choice(&AUDIT_DECISIONS),
+        "all, or denied: only requests that were not let in.",
+    )
+    .or("all"),
+    Key::new(
+        "inputs",
+        Kind::Bool,
+        "Whether records hold the inputs of every criterion, which `pomerium policy replay` needs.",
+    )
+    .or("true"),
+    Key::new(
+        "queue_bytes",
+        Kind::Int(65_536, 1 << 30),
+        "Bytes that may wait in memory; 16 MiB unless set.",
+    ),
+    Key::new("path", Kind::Text, "file: absolute path."),
+    Key::new(
+        "rotate_bytes",
+        Kind::Int(0, i64::MAX),
+        "file: size from which on a new file is begun; 100 MiB unless set, 0 leaves it to others.",
+    ),
+    Key::new("keep", Kind::Int(0, 10_000), "file: old files that are kept; 10 unless set."),
+    Key::new(
+        "fsync",
+        Kind::Choice(&AUDIT_FSYNC),
+        "file: when records are forced to disk: never, second or always.",
+    )
+    .or("never"),
+    Key::new("url", Kind::Text, "http: where batches are posted to."),
+    Key::new("headers", Kind::TextMap, "http: headers of every batch."),
+    Key::new(
+        "bearer_token_file",
+        Kind::Text,
+        "http: file with a token for the header Authorization.",
+    ),
+    Key::new(
+        "tls_ca_file",
+        Kind::Text,
+        "http: trust anchors, PEM, beside those of the system.",
+    ),
+    Key::new(
+        "batch_size",
+        Kind::Int(1, 100_000),
+        "http: most records in a batch; 500 unless set.",
+    ),
+    Key::new(
+        "batch_interval",
+        Kind::Duration,
+        "http: how long records are gathered; 1s unless set.",
+    ),
+    Key::new(
+        "timeout",
+        Kind::Duration,
+        "http: how long an answer may take; 10s unless set.",
+    ),
+];
+
 /// Top-level options of ours.
 pub(super) const GLOBAL: &[Key] = &[
     Key::new(
@@ -181,7 +244,7 @@ pub(super) const GLOBAL: &[Key] = &[
         "Decisions for other proxies: forward-auth and Envoy's ext_authz.",
     )
     .nullable(),
-    Key::new("audit", Kind::Free, "Audit stream.").not_built(),
+    Key::new("audit", Kind::Objects(AUDIT), "Audit stream: a record of every decision."),
     Key::new(
         "databroker_encryption_keys",
         Kind::Texts,
