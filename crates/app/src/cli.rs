@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands;
+use crate::commands::policy::args::PolicyCommand;
 use crate::telemetry::log::{self, LogFormat};
 
 /// An identity-aware access proxy that replaces the VPN.
@@ -40,6 +41,9 @@ enum Command {
     Validate(ValidateArgs),
     /// Print the JSON schema of the configuration file, for editors
     Schema,
+    /// Explain, test, replay, format and review policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Users of the built-in identity provider
     #[command(subcommand)]
     User(UserCommand),
@@ -144,6 +148,7 @@ pub fn main() -> ExitCode {
         Some(Command::Init(args)) => commands::init::run(&args),
         Some(Command::Validate(args)) => commands::validate::run(args.config.or(args.file).as_deref()),
         Some(Command::Schema) => commands::schema::run(),
+        Some(Command::Policy(command)) => commands::policy::run(&command),
         Some(Command::User(UserCommand::Add(args))) => commands::user::add(&args),
         Some(Command::Health(args)) => commands::health::run(&args),
     };

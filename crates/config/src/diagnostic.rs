@@ -54,6 +54,8 @@ pub enum Sort {
     RemovedKey,
     /// An entry of `runtime_flags` that is not in the table.
     UnknownFlag,
+    /// Advice about a policy.
+    Policy(pomerium_policy::ppl::Lint),
 }
 
 /// One problem or warning.

@@ -10,6 +10,7 @@ pub mod records;
 mod schema;
 pub mod settings;
 pub mod spec;
+pub mod tidy;
 pub mod users_file;
 pub mod watch;
 

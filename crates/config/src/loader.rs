@@ -19,6 +19,7 @@ pub struct Loader {
     path: Option<PathBuf>,
     env: Environment,
     dry_run: bool,
+    review: bool,
     /// What the last load leaves for the next.
     memory: Mutex<Memory>,
 }
@@ -51,6 +52,7 @@ impl Loader {
             path: path.map(Path::to_path_buf),
             env: env.clone(),
             dry_run: false,
+            review: false,
             memory: Mutex::default(),
         }
     }
@@ -59,6 +61,13 @@ impl Loader {
     #[must_use]
     pub fn dry_run(mut self) -> Self {
         self.dry_run = true;
+        self
+    }
+
+    /// Warnings hold everything there is to say about policies, also what is right and only worth a look.
+    #[must_use]
+    pub fn review(mut self) -> Self {
+        self.review = true;
         self
     }
 
@@ -139,6 +148,7 @@ impl Loader {
             env: &self.env,
             watched: Vec::new(),
             dry_run: self.dry_run,
+            review: self.review,
             records,
             record_problems: records.problems.clone(),
             stale: false,

@@ -24,6 +24,7 @@ use pomerium_config::settings::AuditSink;
 use pomerium_proxy::AuditStream;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
+pub(crate) use self::file::numbered;
 use self::sink::Sink;
 
 /// Metrics of all sinks, by sink.

@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod health;
 pub mod init;
+pub mod policy;
 pub mod run;
 pub mod schema;
 pub mod user;

@@ -90,7 +90,7 @@ fn log_known(finding: &Diagnostic) -> bool {
     let config_file = config_file.display().to_string();
     let (key, help, at) = (&finding.key, &finding.help, finding.location());
     match finding.sort {
-        Sort::Value => return false,
+        Sort::Value | Sort::Policy(_) => return false,
         Sort::UnknownKey => tracing::error!(config_file, key, at, help, "unknown config option"),
         Sort::RemovedKey => tracing::error!(config_file, key, at, help, "config option was removed"),
         Sort::UnknownFlag => {

@@ -53,6 +53,8 @@ pub(crate) struct Cx<'a> {
     pub watched: Vec<PathBuf>,
     /// Nothing is written to disk.
     pub dry_run: bool,
+    /// Policies are looked at as in a review.
+    pub review: bool,
     /// Routes that come from records.
     pub records: &'a Records,
     /// Which of them are left out.

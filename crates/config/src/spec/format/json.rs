@@ -5,7 +5,7 @@ use super::super::node::{Entry, Node, Value};
 use super::{MAX_DEPTH, SyntaxError, at, duplicate};
 
 /// Reads a document; an empty text is null.
-pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
+pub fn parse(text: &str) -> Result<Node, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
         return Ok(Node::new(Value::Null, at(1, 1)));

@@ -12,6 +12,7 @@ mod toml;
 mod yaml;
 
 pub(crate) use scalar::integer;
+pub use json::parse as parse_json;
 pub use yaml::parse as parse_yaml;
 
 /// Largest config file, bytes.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use pomerium_policy::ppl::Policy;
-use pomerium_policy::{CompileError, Program, RouteRules, ScriptData, merge};
+use pomerium_policy::ppl::{Lint, Policy, Warning};
+use pomerium_policy::{Program, RouteRules, ScriptData, merge};
 
 use super::super::Cx;
 use super::rego;
-use crate::diagnostic::{Place, Stage};
+use crate::diagnostic::{Place, Sort, Stage};
 use crate::spec::go_url::GoUrl;
 use crate::spec::node::Node;
 use crate::spec::policy::{key_path, locate};
@@ -32,10 +32,13 @@ pub(super) fn resolve(
     let mut rules = rules(route);
     rules.client_certificate = deny_without_certificate;
     let merged = merge(&rules, embedded.map(|(policy, _)| policy));
-    if let Some((_, tree)) = embedded {
-        lint(&merged, tree, route, cx);
+    let tree = embedded.map(|(_, tree)| tree);
+    if cx.review {
+        advise(merged.lint(), tree, route, cx);
+    } else if tree.is_some() {
+        advise(merged.warnings(), tree, route, cx);
     }
-    let program = compile(&merged, embedded.map(|(_, tree)| tree), route, cx);
+    let program = compile(&merged, tree, route, cx);
     let program = match rego::scripts(route, data, cx) {
         Some(scripts) => program.with_scripts(scripts),
         None => Program::deny_all(),
@@ -82,11 +85,14 @@ fn check_whitelists(route: &Values, cx: &mut Cx<'_>) {
     }
 }
 
-fn lint(policy: &Policy, tree: &Node, route: &Values, cx: &mut Cx<'_>) {
-    for warning in policy.warnings() {
-        let key = key_path(&route.key("policy"), &warning.place);
-        cx.sink
-            .warn(locate(tree, &warning.place), key, warning.meaning, "");
+fn advise(warnings: Vec<Warning>, tree: Option<&Node>, route: &Values, cx: &mut Cx<'_>) {
+    // A script may let people in where no rule does.
+    let scripts = route.free("rego").is_some();
+    let warnings = warnings.into_iter().filter(|warning| !(scripts && warning.lint == Lint::Empty));
+    for warning in warnings {
+        let (place, key) = position(&warning.place, tree, route);
+        cx.sink.warn(place, key, warning.meaning, "");
+        cx.sink.last_warning_is(Sort::Policy(warning.lint));
     }
 }
 
@@ -97,7 +103,7 @@ fn compile(policy: &Policy, tree: Option<&Node>, route: &Values, cx: &mut Cx<'_>
         Err(errors) => errors,
     };
     for error in errors {
-        let (place, key) = position(&error, tree, route);
+        let (place, key) = position(error.place(), tree, route);
         match error.not_built() {
             Some(criterion) => {
                 let why = format!("the criterion `{criterion}` is not built yet");
@@ -116,8 +122,7 @@ fn compile(policy: &Policy, tree: Option<&Node>, route: &Values, cx: &mut Cx<'_>
     Program::deny_all()
 }
 
-fn position(error: &CompileError, tree: Option<&Node>, route: &Values) -> (Place, String) {
-    let place = error.place();
+fn position(place: &str, tree: Option<&Node>, route: &Values) -> (Place, String) {
     if place.starts_with("policy") {
         let key = key_path(&route.key("policy"), place);
         return (tree.map_or(route.place, |tree| locate(tree, place)), key);

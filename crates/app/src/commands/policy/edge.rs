@@ -1,0 +1,89 @@
+//! What the rooms beside `authorize` contribute to a policy case: reading YAML, the routes of a configuration, and the
+//! form of the answer.
+
+use http::request::Parts;
+use http::{HeaderValue, header};
+use pomerium_authorize::conformance::{Edge, Reply};
+use pomerium_authorize::{Decision, Outcome};
+use pomerium_config::spec::format::parse_yaml;
+use pomerium_web::canonical::{self, Connection, Rules};
+use pomerium_web::negotiate::{self, ClientKind};
+use pomerium_policy::Program;
+use serde_json::Value;
+
+use super::source::Routes;
+
+/// The loader's YAML and the proxy's way of answering.
+#[derive(Default)]
+pub struct Product<'a> {
+    /// The routes that cases can name.
+    pub routes: Option<&'a Routes>,
+}
+
+impl Edge for Product<'_> {
+    fn route(&self, name: &str) -> Result<Program, String> {
+        let Some(routes) = self.routes else {
+            return Err(format!(
+                "the case names the route {name:?}, and no configuration was given: add --config FILE"
+            ));
+        };
+        routes.find(name).map(|found| Program::clone(&found.route.settings.policy))
+    }
+
+    fn yaml(&self, text: &str) -> Result<Value, String> {
+        parse_yaml(text)
+            .map(|node| node.to_json())
+            .map_err(|error| error.message)
+    }
+
+    fn decoded_path(&self, raw_path: &str) -> String {
+        canonical::path::decode(raw_path).into_owned()
+    }
+
+    fn reply(&self, decision: &Decision, request: &Parts) -> Reply {
+        let status = match decision.outcome {
+            Outcome::Allow => {
+                return Reply {
+                    status: 200,
+                    upstream: true,
+                    redirect: None,
+                };
+            }
+            Outcome::Login | Outcome::Device | Outcome::StepUp => 401,
+            Outcome::Denied { status, .. } => status,
+        };
+        let refused = |status| Reply {
+            status,
+            upstream: false,
+            redirect: None,
+        };
+        let mut parts = request.clone();
+        let host = request.uri.authority().map_or("app.example.com", |at| at.as_str());
+        if let Ok(host) = HeaderValue::from_str(host) {
+            parts.headers.entry(header::HOST).or_insert(host);
+        }
+        let connection = Connection {
+            peer: ([203, 0, 113, 7], 50_000).into(),
+            tls: true,
+            local: ([127, 0, 0, 1], 443).into(),
+        };
+        let canonical = canonical::canonicalize(&mut parts, &connection, &Rules::default(), &mut || {
+            "request".into()
+        });
+        let Ok(canonical) = canonical else {
+            return refused(400);
+        };
+        let kind = negotiate::wants(&canonical, &parts.headers);
+        if kind == ClientKind::RobotsTxt {
+            return refused(200);
+        }
+        if status == 401 && negotiate::redirect_allowed(&canonical, &parts.headers) {
+            return Reply {
+                status: 302,
+                upstream: false,
+                redirect: Some("login"),
+            };
+        }
+        refused(status)
+    }
+}
