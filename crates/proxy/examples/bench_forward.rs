@@ -54,6 +54,7 @@ fn main() -> Result<(), Failure> {
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new())?);
         let log = std::fs::File::create(std::env::temp_dir().join("bench_forward.log"))?;
         let shared = Arc::new(Shared {
+            audit: Arc::new(()),
             challenges: Arc::default(),
             sessions: SessionResolver::new(synced, broker, key),
             signer: AssertionSigner::new(Arc::new(SigningKey::random())),

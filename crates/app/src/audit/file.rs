@@ -91,11 +91,7 @@ impl FileWriter {
             if shared.queue.closed_for().is_some_and(|time| time > LAST) {
                 return false;
             }
-            if shared.queue.closed_for().is_some() {
-                std::thread::sleep(pause);
-            } else {
-                shared.queue.pause(pause);
-            }
+            shared.queue.pause(pause);
             pause = (pause * 2).min(RETRY[1]);
         }
         if self.settings.fsync == AuditFsync::Always {
@@ -107,7 +103,10 @@ impl FileWriter {
             && let Err(error) = self.rotate()
         {
             shared.failed(
-                &format!("{}: a new file cannot be begun: {error}", self.settings.path.display()),
+                &format!(
+                    "{}: a new file cannot be begun: {error}",
+                    self.settings.path.display()
+                ),
                 "check the rights of the folder",
             );
         }
@@ -119,7 +118,10 @@ impl FileWriter {
         if !is_open_as(&self.file, &self.settings.path) {
             (self.file, self.size) = open(&self.settings.path)?;
             // The line that was under way stays torn in the old file, and is written whole here.
-            *done = text[..*done].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            *done = text[..*done]
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
         }
         while *done < text.len() {
             match self.file.write(&text[*done..]) {

@@ -51,7 +51,10 @@ impl AuditMetrics {
         registry.register(Box::new(waiting.clone()))?;
         Ok(Self {
             written: counter("pomerium_audit_records_total", "Audit records that arrived.")?,
-            dropped: counter("pomerium_audit_dropped_total", "Audit records that were left out.")?,
+            dropped: counter(
+                "pomerium_audit_dropped_total",
+                "Audit records that were left out.",
+            )?,
             failures: counter(
                 "pomerium_audit_failures_total",
                 "Attempts to write or post audit records that failed.",
@@ -87,10 +90,12 @@ impl Audit {
         let running = self.sinks.load();
         settings
             .iter()
-            .map(|wanted| match running.iter().find(|sink| sink.settings == *wanted) {
-                Some(same) => Ok(Arc::clone(same)),
-                None => Sink::start(wanted, &self.metrics, &self.clock, &self.runtime).map(Arc::new),
-            })
+            .map(
+                |wanted| match running.iter().find(|sink| sink.settings == *wanted) {
+                    Some(same) => Ok(Arc::clone(same)),
+                    None => Sink::start(wanted, &self.metrics, &self.clock, &self.runtime).map(Arc::new),
+                },
+            )
             .collect()
     }
 
@@ -98,7 +103,10 @@ impl Audit {
     pub fn swap(&self, sinks: Vec<Arc<Sink>>) {
         let before = self.sinks.swap(Arc::new(sinks));
         let now = self.sinks.load();
-        for left in before.iter().filter(|sink| !now.iter().any(|kept| Arc::ptr_eq(kept, sink))) {
+        for left in before
+            .iter()
+            .filter(|sink| !now.iter().any(|kept| Arc::ptr_eq(kept, sink)))
+        {
             left.end();
         }
     }

@@ -102,7 +102,10 @@ impl Queue {
                 return Taken::Closed;
             }
             state.asleep = true;
-            if self.wake.wait_until(&mut state, until).timed_out() && state.lines.is_empty() && state.gap.is_none() {
+            if self.wake.wait_until(&mut state, until).timed_out()
+                && state.lines.is_empty()
+                && state.gap.is_none()
+            {
                 state.asleep = false;
                 return Taken::Nothing;
             }
@@ -169,7 +172,8 @@ impl Queue {
     pub(super) fn pause(&self, time: Duration) {
         let until = Instant::now() + time;
         let mut state = self.state.lock();
-        while state.closed.is_none() && !self.wake.wait_until(&mut state, until).timed_out() {}
+        let was_closed = state.closed.is_some();
+        while state.closed.is_some() == was_closed && !self.wake.wait_until(&mut state, until).timed_out() {}
     }
 
     pub(super) fn dropped(&self) -> u64 {

@@ -130,7 +130,10 @@ impl Receiver {
         for (name, value) in &self.settings.headers {
             headers.append(name, value.clone());
         }
-        headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/x-ndjson"));
+        headers.insert(
+            CONTENT_TYPE,
+            http::HeaderValue::from_static("application/x-ndjson"),
+        );
         let sent = self
             .runtime
             .block_on(async { tokio::time::timeout(timeout, self.client.send(request, ANSWER)).await });
@@ -150,16 +153,27 @@ fn meaning(answer: &Response<Bytes>) -> Answer {
         StatusCode::PAYLOAD_TOO_LARGE => Answer::TooLarge,
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Answer::Wrong(problem),
         _ => {
-            let seconds = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let seconds = answer
+                .headers()
+                .get(RETRY_AFTER)
+                .and_then(|value| value.to_str().ok());
             let seconds = seconds.and_then(|text| text.trim().parse::<u64>().ok());
-            Answer::Later(problem, seconds.map(|seconds| Duration::from_secs(seconds.min(LONGEST))))
+            Answer::Later(
+                problem,
+                seconds.map(|seconds| Duration::from_secs(seconds.min(LONGEST))),
+            )
         }
     }
 }
 
 fn leave_out(lines: &[Vec<u8>], why: &'static str, shared: &Shared) {
     shared.metrics.dropped.inc_by(lines.len() as u64);
-    tracing::error!(sink = shared.name, records = lines.len(), why, "audit: records are left out");
+    tracing::error!(
+        sink = shared.name,
+        records = lines.len(),
+        why,
+        "audit: records are left out"
+    );
     shared.queue.lost(lines, shared.clock.now(), why);
 }
 
@@ -171,7 +185,7 @@ fn rest(shared: &Shared, time: Duration) -> bool {
             true
         }
         Some(closed) if closed < LAST => {
-            std::thread::sleep(RETRY[0].min(LAST.saturating_sub(closed)));
+            shared.queue.pause(RETRY[0].min(LAST.saturating_sub(closed)));
             true
         }
         Some(_) => false,

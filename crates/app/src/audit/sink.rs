@@ -12,10 +12,10 @@ use pomerium_authorize::audit::Mark;
 use pomerium_config::settings::{AuditSink, AuditTarget};
 use prometheus::{IntCounter, IntGauge};
 
+use super::AuditMetrics;
 use super::file::FileWriter;
 use super::queue::{Pushed, Queue};
 use super::receiver::Receiver;
-use super::AuditMetrics;
 
 /// Between two log lines that say the same, seconds.
 const QUIET: i64 = 60;
@@ -151,7 +151,13 @@ impl Shared {
         if before == i64::MIN || now.saturating_sub(before) >= QUIET {
             self.complained.store(now, Ordering::Relaxed);
             let waiting = self.queue.bytes();
-            tracing::error!(sink = self.name, problem, help, waiting, "audit: records cannot be passed on");
+            tracing::error!(
+                sink = self.name,
+                problem,
+                help,
+                waiting,
+                "audit: records cannot be passed on"
+            );
         }
     }
 

@@ -24,7 +24,10 @@ fn at_once(queue: &Queue) -> Taken {
 }
 
 fn parsed(lines: &[Vec<u8>]) -> Vec<Value> {
-    lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
+    lines
+        .iter()
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
 }
 
 #[test]
@@ -42,13 +45,20 @@ fn every_number_is_a_record_or_in_a_gap() {
             Pushed::Dropped => dropped += 1,
         }
     }
-    assert!(waiting > 0 && dropped > 0 && queue.bytes() <= 600, "{waiting} {dropped}");
-    let Taken::Lines(lines) = at_once(&queue) else { panic!() };
+    assert!(
+        waiting > 0 && dropped > 0 && queue.bytes() <= 600,
+        "{waiting} {dropped}"
+    );
+    let Taken::Lines(lines) = at_once(&queue) else {
+        panic!()
+    };
     // What the writer has is not free before it has arrived.
     assert_eq!(queue.push(&record(20), now()), Pushed::Dropped);
     queue.arrived(lines.iter().map(Vec::len).sum());
     assert_eq!(queue.push(&record(21), now()), Pushed::Waits);
-    let Taken::Lines(more) = at_once(&queue) else { panic!() };
+    let Taken::Lines(more) = at_once(&queue) else {
+        panic!()
+    };
     let mut all = parsed(&lines);
     all.extend(parsed(&more));
     let mut expected = 1;
@@ -69,10 +79,14 @@ fn every_number_is_a_record_or_in_a_gap() {
 fn a_gap_at_the_end_is_told_too() {
     let queue = Queue::new("s".into(), 60);
     queue.push(&record(0), now());
-    let Taken::Lines(lines) = at_once(&queue) else { panic!() };
+    let Taken::Lines(lines) = at_once(&queue) else {
+        panic!()
+    };
     assert_eq!(queue.push(&record(1), now()), Pushed::GapBegins);
     queue.arrived(lines[0].len());
-    let Taken::Lines(lines) = at_once(&queue) else { panic!() };
+    let Taken::Lines(lines) = at_once(&queue) else {
+        panic!()
+    };
     assert_eq!(parsed(&lines)[0]["kind"], "gap");
     queue.arrived(lines[0].len());
     assert!(matches!(at_once(&queue), Taken::Nothing));
@@ -133,11 +147,16 @@ impl Stream {
 fn read(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 fn kinds(records: &[Value]) -> Vec<&str> {
-    records.iter().map(|record| record["kind"].as_str().unwrap()).collect()
+    records
+        .iter()
+        .map(|record| record["kind"].as_str().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -163,8 +182,15 @@ async fn a_renamed_file_is_begun_anew() {
     stream.audit.close();
     let mut records = read(&moved);
     records.extend(read(&stream.path));
-    let numbers: Vec<u64> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (1..=pushed as u64 + 3).collect::<Vec<_>>(), "nothing is missing, nothing twice");
+    let numbers: Vec<u64> = records
+        .iter()
+        .map(|record| record["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(
+        numbers,
+        (1..=pushed as u64 + 3).collect::<Vec<_>>(),
+        "nothing is missing, nothing twice"
+    );
 }
 
 #[tokio::test]
@@ -200,11 +226,27 @@ async fn a_full_disk_costs_records_and_says_so_and_ends_in_time() {
         file.path = "/dev/full".into();
         *queue_bytes = 2000;
     });
-    let failures = stream.audit.metrics.failures.with_label_values(&["file:/dev/full"]);
-    let dropped = stream.audit.metrics.dropped.with_label_values(&["file:/dev/full"]);
+    let failures = stream
+        .audit
+        .metrics
+        .failures
+        .with_label_values(&["file:/dev/full"]);
+    let dropped = stream
+        .audit
+        .metrics
+        .dropped
+        .with_label_values(&["file:/dev/full"]);
     stream.push_until(|| failures.get() > 0 && dropped.get() > 0);
     stream.audit.close();
-    assert_eq!(stream.audit.metrics.written.with_label_values(&["file:/dev/full"]).get(), 0);
+    assert_eq!(
+        stream
+            .audit
+            .metrics
+            .written
+            .with_label_values(&["file:/dev/full"])
+            .get(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -222,7 +264,10 @@ async fn a_folder_that_comes_back_gets_what_waited() {
     stream.audit.close();
     let mut records = read(&dir.path().join("gone/audit.log"));
     records.extend(read(&path));
-    let numbers: Vec<u64> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
+    let numbers: Vec<u64> = records
+        .iter()
+        .map(|record| record["seq"].as_u64().unwrap())
+        .collect();
     let most = numbers.len() as u64;
     assert!(numbers.iter().copied().eq(1..=most), "{numbers:?}");
     assert!(most > pushed as u64 / 2, "{most} of {pushed}");

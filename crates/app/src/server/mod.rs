@@ -136,7 +136,12 @@ impl Server {
         let sink = log_sink(&options.log_output, &metrics)?;
         let audit = audit_stream(&settings, &core)?;
         let (tracing, tracer) = tracer(&settings)?;
-        let shared = shared(&core, &control, (metrics, sink.clone(), Arc::clone(&audit)), tracer);
+        let shared = shared(
+            &core,
+            &control,
+            (metrics, sink.clone(), Arc::clone(&audit)),
+            tracer,
+        );
         let handed = Handed {
             main: std::mem::take(&mut sockets.main),
             redirect: std::mem::take(&mut sockets.redirect),

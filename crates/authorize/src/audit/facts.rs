@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use pomerium_policy::{
-    Authentication, CertificateFacts, CertificateTrust, ClientCertificate, Device, Group, GroupSource, Groups,
-    Subject,
+    Authentication, CertificateFacts, CertificateTrust, ClientCertificate, Device, Group, GroupSource,
+    Groups, Subject,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -43,7 +43,7 @@ pub fn judge(logged: &read::Decision, program: Option<&Program>) -> Replayed {
             rule: "no route answers".into(),
             criteria: Vec::new(),
         };
-        return compared(logged, decision, || grounds);
+        return compared(logged, decision, |_| grounds);
     };
     if logged.outcome == "error" {
         return Replayed::CannotJudge(vec!["who asked: the request could not be judged then".into()]);
@@ -61,13 +61,17 @@ pub fn judge(logged: &read::Decision, program: Option<&Program>) -> Replayed {
     }
 }
 
-fn compared(logged: &read::Decision, decision: Decision, grounds: impl FnOnce() -> Denial) -> Replayed {
+fn compared(
+    logged: &read::Decision,
+    decision: Decision,
+    grounds: impl FnOnce(&Decision) -> Denial,
+) -> Replayed {
     if came_to(&decision) == logged.came_to() {
         Replayed::Same
     } else {
         Replayed::Differs {
+            grounds: grounds(&decision),
             decision,
-            grounds: grounds(),
         }
     }
 }
@@ -152,7 +156,9 @@ impl Remade {
         if !missing.is_empty() {
             return Replayed::CannotJudge(missing);
         }
-        compared(logged, decision, || grounds(&program.explain(&input), &decision))
+        compared(logged, decision, |decision| {
+            grounds(&program.explain(&input), decision)
+        })
     }
 
     fn http<'a>(&'a self, logged: &'a read::Decision, facts: &'a Facts) -> HttpInput<'a> {
@@ -165,7 +171,10 @@ impl Remade {
             headers: facts,
             client_ip: logged.source_ip,
             client_certificate: ClientCertificate {
-                presented: facts.certificate.as_ref().is_some_and(|certificate| certificate.presented),
+                presented: facts
+                    .certificate
+                    .as_ref()
+                    .is_some_and(|certificate| certificate.presented),
                 leaf: self.leaf.as_ref(),
                 trust: self.trust,
             },
@@ -181,5 +190,13 @@ impl HeaderLookup for Facts {
             _ => None,
         };
         value.map(std::borrow::Cow::Borrowed)
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(&str, &str)) {
+        for name in ["access-control-request-method", "origin"] {
+            if let Some(value) = self.get(name) {
+                visit(name, &value);
+            }
+        }
     }
 }

@@ -54,6 +54,16 @@ impl RecordLookup for Seen<'_> {
         self.note(kind, By::Address, address.to_string(), record.as_ref());
         record
     }
+
+    /// What scripts look up is not noted: they look at more than a record holds, and are not judged again.
+    fn owned(&self) -> Arc<dyn RecordLookup> {
+        self.inner.owned()
+    }
+
+    /// Tokens are never noted.
+    fn serverless_headers(&self, account: &str, audience: &str) -> Option<Vec<(String, String)>> {
+        self.inner.serverless_headers(account, audience)
+    }
 }
 
 /// The records of a log: what was asked then can be asked again.
@@ -95,5 +105,10 @@ impl RecordLookup for Logged<'_> {
 
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
         self.find(kind, By::Address, &address.to_string())
+    }
+
+    /// For scripts, which are not judged from a log.
+    fn owned(&self) -> Arc<dyn RecordLookup> {
+        Arc::new(pomerium_policy::NoRecords)
     }
 }

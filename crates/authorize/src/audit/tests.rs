@@ -45,6 +45,9 @@ impl RecordLookup for Outside {
     fn by_address(&self, kind: &str, _: std::net::IpAddr) -> Option<Arc<Value>> {
         (kind == "example.com/country").then(|| Arc::new(json!({"country": "NO"})))
     }
+    fn owned(&self) -> Arc<dyn RecordLookup> {
+        Arc::new(Outside)
+    }
 }
 
 /// A request to judge.
@@ -80,10 +83,7 @@ fn logged(program: &Program, request: &Request, principal: Option<&Principal>, i
     let mut headers = HeaderMap::new();
     headers.insert("cookie", HeaderValue::from_static("_pomerium=COOKIE-SECRET"));
     headers.insert("authorization", HeaderValue::from_static("Bearer HEADER-SECRET"));
-    headers.insert(
-        "access-control-request-method",
-        HeaderValue::from_static("PUT"),
-    );
+    headers.insert("access-control-request-method", HeaderValue::from_static("PUT"));
     if let Some(origin) = &request.origin {
         headers.insert("origin", HeaderValue::from_bytes(origin.as_bytes()).unwrap());
     }
@@ -119,7 +119,7 @@ fn logged(program: &Program, request: &Request, principal: Option<&Principal>, i
             id: "r1",
             checksum: Some(u64::MAX),
             cluster: "wiki",
-            groups_filter: &crate::GroupsFilter::default(),
+            groups_filter: &None,
         }),
         program: Some(program),
         certificate_problem: None,
@@ -161,7 +161,7 @@ fn session_with_tokens() -> Principal {
         server_version: 1,
         session,
     };
-    Principal::of_session(&NoRecords, Arc::new(entry)).unwrap()
+    Principal::of_session(&NoRecords, Arc::new(entry), &"groups".into()).unwrap()
 }
 
 #[test]
@@ -187,7 +187,10 @@ fn a_record_says_who_what_and_why() {
         ("/host", json!("app.example.com")),
         ("/path", json!("/a")),
         ("/source_ip", json!("203.0.113.7")),
-        ("/route", json!({"id": "r1", "name": "wiki", "checksum": "18446744073709551615"})),
+        (
+            "/route",
+            json!({"id": "r1", "name": "wiki", "checksum": "18446744073709551615"}),
+        ),
         ("/session", json!({"id": "s1", "kind": "session"})),
         ("/user", json!({"id": "u1", "email": ""})),
         ("/rule", json!("policy.allow.and")),
@@ -204,7 +207,8 @@ fn a_record_says_who_what_and_why() {
 
 #[test]
 fn no_secret_of_a_request_or_session_is_in_a_record() {
-    let program = program(&json!({"allow": {"or": [{"user": "u2"}, {"claim/x": 1}, {"cors_preflight": true}]}}));
+    let program =
+        program(&json!({"allow": {"or": [{"user": "u2"}, {"claim/x": 1}, {"cors_preflight": true}]}}));
     let principal = session_with_tokens();
     let request = Request {
         subject: Some(principal.subject.clone()),
@@ -237,12 +241,20 @@ fn what_was_not_logged_cannot_be_judged() {
         Replayed::CannotJudge(missing) => missing,
         other => panic!("{other:?}"),
     };
-    assert_eq!(missing(&json!({"allow": {"or": [{"claim/b": 1}]}})), ["the claim b"]);
     assert_eq!(
-        missing(&json!({"allow": {"or": [{"user": "u1"}]}, "deny": {"or": [{"invalid_client_certificate": true}]}})),
+        missing(&json!({"allow": {"or": [{"claim/b": 1}]}})),
+        ["the claim b"]
+    );
+    assert_eq!(
+        missing(
+            &json!({"allow": {"or": [{"user": "u1"}]}, "deny": {"or": [{"invalid_client_certificate": true}]}})
+        ),
         ["the client certificate"]
     );
-    let judged = judge(&record, Some(&program(&json!({"allow": {"or": [{"claim/a": 1}]}}))));
+    let judged = judge(
+        &record,
+        Some(&program(&json!({"allow": {"or": [{"claim/a": 1}]}}))),
+    );
     let Replayed::Differs { decision, grounds } = judged else {
         panic!("{judged:?}")
     };
@@ -269,7 +281,10 @@ fn nobody_has_no_claims_to_miss() {
 fn every_criterion_of_the_language_is_known_to_replay() {
     use super::needs::{Need, of};
     let data = json!("x");
-    for name in pomerium_policy::BUILT.iter().chain(pomerium_policy::NOT_BUILT.iter()) {
+    for name in pomerium_policy::BUILT
+        .iter()
+        .chain(pomerium_policy::NOT_BUILT.iter())
+    {
         assert_ne!(of(name, &data), Need::Unknown, "{name}");
     }
     assert_eq!(of("nothing", &data), Need::Unknown);
@@ -312,7 +327,15 @@ fn lines_of_others_are_passed_over_and_broken_records_are_named() {
     assert_eq!(
         found,
         [
-            "1 other", "2 other", "3 other", "4 decision", "5 broken", "6 broken", "7 broken", "8 broken", "9 gap 3"
+            "1 other",
+            "2 other",
+            "3 other",
+            "4 decision",
+            "5 broken",
+            "6 broken",
+            "7 broken",
+            "8 broken",
+            "9 gap 3"
         ]
     );
 }
@@ -348,10 +371,13 @@ fn compiled(choice: &[(bool, u8, Vec<usize>)]) -> Program {
     let pool = criteria();
     let rule = |(allow, operator, picks): &(bool, u8, Vec<usize>)| {
         let operator = ["and", "or", "not", "nor"][usize::from(operator % 4)];
-        let usable = picks.iter().map(|pick| &pool[pick % pool.len()]).filter(|criterion| {
-            let alone = Policy::parse(&json!({"allow": {"or": [criterion]}})).unwrap();
-            Program::compile(&alone).is_ok()
-        });
+        let usable = picks
+            .iter()
+            .map(|pick| &pool[pick % pool.len()])
+            .filter(|criterion| {
+                let alone = Policy::parse(&json!({"allow": {"or": [criterion]}})).unwrap();
+                Program::compile(&alone).is_ok()
+            });
         let usable: Vec<&Value> = usable.collect();
         json!({if *allow { "allow" } else { "deny" }: {operator: usable}})
     };
@@ -368,7 +394,12 @@ fn subject() -> impl Strategy<Value = Option<Subject>> {
         ".*".prop_map(Value::from)
     ];
     let claims = prop::collection::hash_map(
-        prop_oneof![Just("role".to_owned()), Just("level".to_owned()), Just("a.b".to_owned()), ".*"],
+        prop_oneof![
+            Just("role".to_owned()),
+            Just("level".to_owned()),
+            Just("a.b".to_owned()),
+            ".*"
+        ],
         prop::collection::vec(claims, 0..3),
         0..4,
     );
@@ -380,27 +411,29 @@ fn subject() -> impl Strategy<Value = Option<Subject>> {
     let email = prop_oneof![Just("a@example.com".to_owned()), Just(String::new()), ".*"];
     let user = prop_oneof![Just("u1".to_owned()), Just(String::new()), ".*"];
     let approved = prop::option::of(prop::option::of(".*"));
-    prop::option::of((user, email, claims, groups, approved).prop_map(|(user_id, email, claims, all, device)| {
-        Subject {
-            session_id: "s1".into(),
-            user_id,
-            email,
-            claims,
-            groups: pomerium_policy::Groups {
-                source: pomerium_policy::GroupSource::Directory,
-                all,
-            },
-            devices: device
-                .map(|approved_by| pomerium_policy::Device {
-                    type_id: "any".into(),
-                    credential_id: Some("c1".into()),
-                    approved_by,
-                })
-                .into_iter()
-                .collect(),
-            ..Subject::default()
-        }
-    }))
+    prop::option::of((user, email, claims, groups, approved).prop_map(
+        |(user_id, email, claims, all, device)| {
+            Subject {
+                session_id: "s1".into(),
+                user_id,
+                email,
+                claims,
+                groups: pomerium_policy::Groups {
+                    source: pomerium_policy::GroupSource::Directory,
+                    all,
+                },
+                devices: device
+                    .map(|approved_by| pomerium_policy::Device {
+                        type_id: "any".into(),
+                        credential_id: Some("c1".into()),
+                        approved_by,
+                    })
+                    .into_iter()
+                    .collect(),
+                ..Subject::default()
+            }
+        },
+    ))
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -429,7 +462,11 @@ fn request() -> impl Strategy<Value = Request> {
 }
 
 fn choices() -> impl Strategy<Value = Vec<(bool, u8, Vec<usize>)>> {
-    let rule = (any::<bool>(), any::<u8>(), prop::collection::vec(0_usize..64, 0..5));
+    let rule = (
+        any::<bool>(),
+        any::<u8>(),
+        prop::collection::vec(0_usize..64, 0..5),
+    );
     prop::collection::vec(rule, 0..4)
 }
 

@@ -93,7 +93,9 @@ pub fn decision(out: &mut Vec<u8>, record: &AuthorizeRecord<'_>, inputs: bool) {
         .filter(|_| inputs)
         .map(|program| facts(program, &input, &seen));
     let groups = |of: fn(&pomerium_policy::explain::Tree) -> &ActionTree| {
-        tree.as_ref().filter(|_| inputs).map(|tree| of(tree).groups.as_slice())
+        tree.as_ref()
+            .filter(|_| inputs)
+            .map(|tree| of(tree).groups.as_slice())
     };
     let http = &record.input.http;
     let decision = record.decision;
@@ -156,10 +158,12 @@ fn session(principal: &Principal) -> SessionOf<'_> {
 fn facts(program: &Program, input: &Input<'_>, seen: &Seen<'_>) -> Facts {
     let http = &input.http;
     let header = |name: &str| http.headers.get(name).map(std::borrow::Cow::into_owned);
-    let claims = program.criteria().filter_map(|(key, data)| match needs::of(key, data) {
-        Need::Claim(name) => Some(name),
-        _ => None,
-    });
+    let claims = program
+        .criteria()
+        .filter_map(|(key, data)| match needs::of(key, data) {
+            Need::Claim(name) => Some(name),
+            _ => None,
+        });
     Facts {
         path: http.path.to_owned(),
         origin: header("origin"),

@@ -3,7 +3,8 @@
 use http::request::Parts;
 use pomerium_policy::ppl::{ParseError, Policy};
 use pomerium_policy::{
-    CertificateTrust, ClientCertificate, CompileError, HttpInput, Input, Program, ReasonSet, RouteRules, merge,
+    CertificateTrust, ClientCertificate, CompileError, HttpInput, Input, Program, ReasonSet, RouteRules,
+    merge,
 };
 use serde_json::{Value, json};
 

@@ -30,7 +30,9 @@ pub trait Edge {
     fn reply(&self, decision: &Decision, request: &Parts) -> Reply;
     /// The policy of a route of the configuration. Errors with what is wrong with the name.
     fn route(&self, name: &str) -> Result<Program, String> {
-        Err(format!("the case names the route {name:?}, and no configuration was given: add --config FILE"))
+        Err(format!(
+            "the case names the route {name:?}, and no configuration was given: add --config FILE"
+        ))
     }
 }
 

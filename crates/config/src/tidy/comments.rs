@@ -19,7 +19,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Comment>, String> {
     let parser = Parser::new_from_str_with_options(text, options);
     let mut comments = Vec::new();
     for event in parser {
-        let (event, span) = event.map_err(|error| error.info().to_owned())?;
+        let (event, span) = event.map_err(|error| error.info())?;
         if let Event::Comment(comment, placement) = event {
             comments.push(Comment {
                 line: u32::try_from(span.start.line()).unwrap_or(u32::MAX),

@@ -134,7 +134,9 @@ fn check(text: &str, wanted: &Node, out: &str, form: Form) -> Result<(), Vec<Unt
         Ok(texts)
     };
     if sorted(text)? != sorted(out)? {
-        return Err(Untidy::whole("a comment in it would be lost; move it to a line of its own"));
+        return Err(Untidy::whole(
+            "a comment in it would be lost; move it to a line of its own",
+        ));
     }
     Ok(())
 }
@@ -145,7 +147,11 @@ mod tests {
 
     fn yaml(text: &str) -> String {
         let out = tidy(text, Form::Yaml).unwrap();
-        assert_eq!(tidy(&out, Form::Yaml).unwrap(), out, "a canonical form stays as it is");
+        assert_eq!(
+            tidy(&out, Form::Yaml).unwrap(),
+            out,
+            "a canonical form stays as it is"
+        );
         out
     }
 
@@ -171,14 +177,20 @@ mod tests {
     fn texts_that_look_like_something_else_keep_their_quotes() {
         let text = "allow:\n  or:\n  - claim/a: '3'\n  - claim/b: 'true'\n  - claim/c: 'null'\n  - claim/d: ''\n  - claim/e: \"a: b #c\"\n  - claim/f: '2020-01-02'\n  - claim/g: 'x\n\n      y'\n  - source_ip: 2001:db8::/32\n  - claim/h: 1.5\n  - claim/i: null\n  - claim/j: ' lead'\n  - claim/k: '~'\n  - claim/l: \"\\u202e\"\n";
         let out = yaml(text);
-        assert!(out.contains("claim/a: \"3\"") && out.contains("source_ip: 2001:db8::/32"), "{out}");
+        assert!(
+            out.contains("claim/a: \"3\"") && out.contains("source_ip: 2001:db8::/32"),
+            "{out}"
+        );
     }
 
     #[test]
     fn case_files_keep_their_order_and_their_wrong_policies() {
         let text = r#"{"cases":[{"name":"b","policy":{"deny":{"or":[{"accept":true}]},"allow":{}},"expect":{"deny":true}},{"name":"a","policy":7,"expect":{"error":"parse"}}]}"#;
         let out = tidy(text, Form::Json).unwrap();
-        assert!(out.starts_with("{\n  \"cases\": [\n    {\n      \"name\": \"b\",\n      \"policy\": [\n"), "{out}");
+        assert!(
+            out.starts_with("{\n  \"cases\": [\n    {\n      \"name\": \"b\",\n      \"policy\": [\n"),
+            "{out}"
+        );
         assert!(out.find("allow").unwrap() < out.find("\"deny\": {").unwrap());
         assert_eq!(tidy(&out, Form::Json).unwrap(), out);
     }
@@ -189,7 +201,11 @@ mod tests {
         let lines: Vec<u32> = errors.iter().map(|error| error.line).collect();
         assert_eq!(lines.len(), 2, "{errors:?}");
         assert!(lines.contains(&3));
-        assert!(tidy("routes: []\n", Form::Yaml).unwrap_err()[0].problem.contains("configuration"));
+        assert!(
+            tidy("routes: []\n", Form::Yaml).unwrap_err()[0]
+                .problem
+                .contains("configuration")
+        );
     }
 
     #[test]

@@ -12,7 +12,9 @@ pub(super) fn arranged(tree: &Node) -> Node {
     };
     let mut rules = Vec::new();
     for item in items {
-        let Value::Map(entries) = &item.value else { continue };
+        let Value::Map(entries) = &item.value else {
+            continue;
+        };
         for action in ["allow", "deny"] {
             let found = entries.iter().filter(|entry| entry.key == action);
             rules.extend(found.map(|entry| {
@@ -48,13 +50,17 @@ fn is_empty(node: &Node) -> bool {
 /// A case file whose policies are rearranged. A policy that is wrong in form stays: that may be what the case is about.
 pub(super) fn of_cases(tree: &Node) -> Node {
     let mut tree = tree.clone();
-    let Value::Map(entries) = &mut tree.value else { return tree };
+    let Value::Map(entries) = &mut tree.value else {
+        return tree;
+    };
     let cases = entries.iter_mut().filter(|entry| entry.key == "cases");
     for case in cases.flat_map(|entry| match &mut entry.node.value {
         Value::List(cases) => cases.as_mut_slice(),
         _ => &mut [],
     }) {
-        let Value::Map(parts) = &mut case.value else { continue };
+        let Value::Map(parts) = &mut case.value else {
+            continue;
+        };
         for part in parts.iter_mut().filter(|part| part.key == "policy") {
             if Policy::parse_all(&part.node.to_json()).is_ok() {
                 part.node = arranged(&part.node);

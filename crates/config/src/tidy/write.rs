@@ -106,7 +106,10 @@ impl Writer {
                 continue;
             }
             let next = lines.range(comment.line..).find(|line| **line > comment.line);
-            let at = writer.before.entry(next.copied().unwrap_or(u32::MAX)).or_default();
+            let at = writer
+                .before
+                .entry(next.copied().unwrap_or(u32::MAX))
+                .or_default();
             at.push(comment.text.clone());
         }
         writer
@@ -268,7 +271,8 @@ fn quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
-            c if c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
+            c if c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
             {
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }

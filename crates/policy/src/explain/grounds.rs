@@ -47,8 +47,9 @@ fn name(criterion: &CriterionTree) -> String {
 }
 
 fn named<'a>(groups: impl Iterator<Item = (&'a GroupTree, Vec<String>)>) -> Denial {
-    let (places, criteria): (Vec<_>, Vec<_>) =
-        groups.map(|(group, criteria)| (group.place.clone(), criteria)).unzip();
+    let (places, criteria): (Vec<_>, Vec<_>) = groups
+        .map(|(group, criteria)| (group.place.clone(), criteria))
+        .unzip();
     Denial {
         rule: first_of(places.into_iter()).join(", "),
         criteria: first_of(criteria.into_iter().flatten()),

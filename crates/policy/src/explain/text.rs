@@ -63,7 +63,8 @@ fn word(value: &Value) -> String {
 fn shown(value: &Value) -> String {
     let mut out = String::new();
     for c in value.to_string().chars() {
-        if c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        if c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
         {
             let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {
@@ -131,7 +132,10 @@ mod tests {
         let grounds = tree.grounds();
         assert_eq!(
             (grounds.rule.as_str(), grounds.criteria),
-            ("policy.deny.not", vec!["policy.deny.not[0] http_method".to_owned()])
+            (
+                "policy.deny.not",
+                vec!["policy.deny.not[0] http_method".to_owned()]
+            )
         );
         let login = tree.because_of(Reason::UserUnauthenticated.into());
         assert_eq!(login.criteria, ["policy.allow.or[1] user"]);

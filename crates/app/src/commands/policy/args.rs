@@ -160,5 +160,7 @@ pub struct LintArgs {
 }
 
 fn lint_names() -> clap::builder::PossibleValuesParser {
-    clap::builder::PossibleValuesParser::new(pomerium_policy::ppl::Lint::ALL.map(pomerium_policy::ppl::Lint::as_str))
+    clap::builder::PossibleValuesParser::new(
+        pomerium_policy::ppl::Lint::ALL.map(pomerium_policy::ppl::Lint::as_str),
+    )
 }

@@ -6,9 +6,9 @@ use http::{HeaderValue, header};
 use pomerium_authorize::conformance::{Edge, Reply};
 use pomerium_authorize::{Decision, Outcome};
 use pomerium_config::spec::format::parse_yaml;
+use pomerium_policy::Program;
 use pomerium_web::canonical::{self, Connection, Rules};
 use pomerium_web::negotiate::{self, ClientKind};
-use pomerium_policy::Program;
 use serde_json::Value;
 
 use super::source::Routes;
@@ -27,7 +27,9 @@ impl Edge for Product<'_> {
                 "the case names the route {name:?}, and no configuration was given: add --config FILE"
             ));
         };
-        routes.find(name).map(|found| Program::clone(&found.route.settings.policy))
+        routes
+            .find(name)
+            .map(|found| Program::clone(&found.route.settings.policy))
     }
 
     fn yaml(&self, text: &str) -> Result<Value, String> {
@@ -58,7 +60,10 @@ impl Edge for Product<'_> {
             redirect: None,
         };
         let mut parts = request.clone();
-        let host = request.uri.authority().map_or("app.example.com", |at| at.as_str());
+        let host = request
+            .uri
+            .authority()
+            .map_or("app.example.com", |at| at.as_str());
         if let Ok(host) = HeaderValue::from_str(host) {
             parts.headers.entry(header::HOST).or_insert(host);
         }

@@ -41,7 +41,9 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 /// The request of the command line, to the route of the command line.
 fn imagined(args: &ExplainArgs, routes: Option<&Routes>) -> anyhow::Result<Value> {
     let (Some(route), Some(routes)) = (&args.route, routes) else {
-        bail!("name a route with --config FILE --route ROUTE, a case with --case FILE, or a request with --request ID");
+        bail!(
+            "name a route with --config FILE --route ROUTE, a case with --case FILE, or a request with --request ID"
+        );
     };
     let found = routes.find(route).map_err(|problem| anyhow!(problem))?;
     let id = &found.route.settings.id;

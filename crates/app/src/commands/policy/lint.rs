@@ -15,11 +15,18 @@ pub(super) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
     if let Some(config) = &args.config {
         let routes = Routes::load(config, true)?;
         for warning in &routes.warnings {
-            let Sort::Policy(lint) = warning.sort else { continue };
+            let Sort::Policy(lint) = warning.sort else {
+                continue;
+            };
             if wanted(args, lint.as_str()) {
                 found += 1;
                 let at = warning.location();
-                print(&format!("{at}: [{}] {}: {}", lint.as_str(), warning.key, warning.message));
+                print(&format!(
+                    "{at}: [{}] {}: {}",
+                    lint.as_str(),
+                    warning.key,
+                    warning.message
+                ));
             }
         }
     }

@@ -19,7 +19,9 @@ pub(super) fn find(id: &str, log: Option<&Path>, routes: Option<&Routes>) -> any
         (None, None) => Vec::new(),
     };
     if files.is_empty() {
-        bail!("name the audit log with --log FILE, or a configuration with an `audit` file with --config FILE");
+        bail!(
+            "name the audit log with --log FILE, or a configuration with an `audit` file with --config FILE"
+        );
     }
     for file in &files {
         if let Some(found) = find_in(id, file)? {
@@ -32,10 +34,14 @@ pub(super) fn find(id: &str, log: Option<&Path>, routes: Option<&Routes>) -> any
 
 /// The audit files of a configuration, newest first, as far as they are there.
 fn files(routes: &Routes) -> Vec<PathBuf> {
-    let targets = routes.settings.audit.iter().filter_map(|sink| match &sink.target {
-        AuditTarget::File(file) => Some(file),
-        AuditTarget::Http(_) => None,
-    });
+    let targets = routes
+        .settings
+        .audit
+        .iter()
+        .filter_map(|sink| match &sink.target {
+            AuditTarget::File(file) => Some(file),
+            AuditTarget::Http(_) => None,
+        });
     let all = targets.flat_map(|file| {
         let old = (1..=file.keep).map(|number| numbered(&file.path, number));
         std::iter::once(file.path.clone()).chain(old)

@@ -30,5 +30,9 @@ pub fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn code(good: bool) -> ExitCode {
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

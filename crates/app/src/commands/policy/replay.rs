@@ -44,7 +44,10 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         let source: Box<dyn BufRead> = if log == Path::new("-") {
             Box::new(std::io::stdin().lock())
         } else {
-            Box::new(BufReader::with_capacity(1 << 16, File::open(log).with_context(cannot)?))
+            Box::new(BufReader::with_capacity(
+                1 << 16,
+                File::open(log).with_context(cannot)?,
+            ))
         };
         let mut lines = Lines::new(source);
         while let Some((number, line)) = lines.next_line().with_context(cannot)? {
@@ -76,7 +79,11 @@ impl Count {
         let (program, name) = match &answering {
             Answering::Route(route) => {
                 let settings = &route.settings;
-                let name = if settings.name.is_empty() { &settings.from } else { &settings.name };
+                let name = if settings.name.is_empty() {
+                    &settings.from
+                } else {
+                    &settings.name
+                };
                 (Some(&*settings.policy), name.as_str())
             }
             Answering::Nothing => (None, "no route"),

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use base64::Engine as _;
+use pomerium_api::clock::{Clock as _, SystemClock};
 use serde_json::{Map, Value, json};
 
 use super::args::Imagined;
@@ -12,11 +13,16 @@ const USER: &str = "user";
 const CREDENTIAL: &str = "certificate";
 
 /// The case file that holds the request as its only case, called `name`.
-pub(super) fn case_file(imagined: &Imagined, host: Option<&str>, name: &str, route: &str) -> anyhow::Result<Value> {
+pub(super) fn case_file(
+    imagined: &Imagined,
+    host: Option<&str>,
+    name: &str,
+    route: &str,
+) -> anyhow::Result<Value> {
     let mut input = Map::new();
     add_person(&mut input, imagined)?;
     input.insert("http".into(), http(imagined, host)?);
-    let time = imagined.time.unwrap_or_else(jiff::Timestamp::now);
+    let time = imagined.time.unwrap_or_else(|| SystemClock.now());
     input.insert("time".into(), json!(time));
     let mut certificates = Map::new();
     if let Some(path) = &imagined.certificate {
@@ -26,7 +32,10 @@ pub(super) fn case_file(imagined: &Imagined, host: Option<&str>, name: &str, rou
         }
         certificates.insert(CREDENTIAL.into(), json!(pem));
         let valid = !imagined.certificate_invalid;
-        input.insert("tls".into(), json!({"presented": true, "leaf": CREDENTIAL, "valid": valid}));
+        input.insert(
+            "tls".into(),
+            json!({"presented": true, "leaf": CREDENTIAL, "valid": valid}),
+        );
     }
     // Without a certificate none is valid where a rule asks for one.
     input.insert("client_ca_configured".into(), json!(true));

@@ -97,7 +97,10 @@ impl Routes {
             match self.answering(&host, path) {
                 Answering::Route(route) => Some(Found {
                     route,
-                    address: Some((host, uri.path_and_query().map_or("/", |path| path.as_str()).to_owned())),
+                    address: Some((
+                        host,
+                        uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+                    )),
                 }),
                 Answering::Own | Answering::Nothing => None,
             }
@@ -105,17 +108,28 @@ impl Routes {
         found.ok_or_else(|| {
             let known = self.snapshot.routes.iter().map(|route| {
                 let settings = &route.settings;
-                if settings.name.is_empty() { settings.from.clone() } else { settings.name.clone() }
+                if settings.name.is_empty() {
+                    settings.from.clone()
+                } else {
+                    settings.name.clone()
+                }
             });
             let known: Vec<String> = known.take(20).collect();
-            format!("no route is called {address:?} or answers at it; there are: {}", known.join(", "))
+            format!(
+                "no route is called {address:?} or answers at it; there are: {}",
+                known.join(", ")
+            )
         })
     }
 
     /// What answers at an address.
     pub fn answering(&self, host: &str, path: &str) -> Answering<'_> {
         match self.snapshot.table.find(host, path) {
-            Match::Route(index) => self.snapshot.routes.get(index).map_or(Answering::Nothing, Answering::Route),
+            Match::Route(index) => self
+                .snapshot
+                .routes
+                .get(index)
+                .map_or(Answering::Nothing, Answering::Route),
             Match::Internal(..) => Answering::Own,
             Match::None => Answering::Nothing,
         }
@@ -150,7 +164,10 @@ pub fn text(path: &Path) -> anyhow::Result<String> {
         Box::new(std::fs::File::open(path).with_context(cannot)?)
     };
     let mut text = String::new();
-    source.take(LARGEST + 1).read_to_string(&mut text).with_context(cannot)?;
+    source
+        .take(LARGEST + 1)
+        .read_to_string(&mut text)
+        .with_context(cannot)?;
     if text.len() as u64 > LARGEST {
         bail!("{} is larger than {} MiB", path.display(), LARGEST >> 20);
     }

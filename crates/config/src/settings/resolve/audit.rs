@@ -23,7 +23,13 @@ const HTTP: [&str; 7] = [
     "timeout",
 ];
 /// Headers that the program sets itself.
-const OURS: [&str; 5] = ["host", "content-type", "content-length", "transfer-encoding", "connection"];
+const OURS: [&str; 5] = [
+    "host",
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+];
 const QUEUE_BYTES: i64 = 16 << 20;
 const ROTATE_BYTES: i64 = 100 << 20;
 const KEEP: i64 = 10;
@@ -69,8 +75,12 @@ fn sink(given: &Values, cx: &mut Cx<'_>) -> Option<AuditSink> {
             } else {
                 format!("unknown type \"{other}\"")
             };
-            cx.sink
-                .error(given.place("type"), given.key("type"), message, "one of file, http");
+            cx.sink.error(
+                given.place("type"),
+                given.key("type"),
+                message,
+                "one of file, http",
+            );
             None
         }
     };
@@ -147,13 +157,14 @@ fn url(given: &Values, cx: &mut Cx<'_>) -> Option<http::Uri> {
     let url = text.parse::<http::Uri>().ok().filter(|url| {
         let scheme = url.scheme_str();
         matches!(scheme, Some("https" | "http"))
-            && url.authority().is_some_and(|authority| {
-                !authority.host().is_empty() && !authority.as_str().contains('@')
-            })
+            && url
+                .authority()
+                .is_some_and(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'))
     });
     let Some(url) = url else {
         let message = format!("\"{}\" is no address of a receiver", without_credentials(text));
-        let help = "write for instance `url: https://audit.example.com/records`; credentials go into `headers`";
+        let help =
+            "write for instance `url: https://audit.example.com/records`; credentials go into `headers`";
         cx.sink.error(given.place("url"), given.key("url"), message, help);
         return None;
     };
@@ -197,7 +208,12 @@ fn sent_headers(given: &Values, cx: &mut Cx<'_>) -> Vec<(HeaderName, HeaderValue
             }
             (Err(message), _) => wrong("headers", message, "", cx),
             // The value is not repeated: it may be a secret.
-            (_, Err(_)) => wrong("headers", format!("header {name}: the value is not valid"), "", cx),
+            (_, Err(_)) => wrong(
+                "headers",
+                format!("header {name}: the value is not valid"),
+                "",
+                cx,
+            ),
         }
     }
     let Some(path) = given.some_text("bearer_token_file") else {
@@ -228,7 +244,11 @@ mod tests {
     fn load(audit: &str) -> Result<Vec<AuditSink>, String> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.yaml");
-        std::fs::write(&file, format!("data_dir: {}\naudit:\n{audit}", dir.path().display())).unwrap();
+        std::fs::write(
+            &file,
+            format!("data_dir: {}\naudit:\n{audit}", dir.path().display()),
+        )
+        .unwrap();
         let loaded = Loader::new(Some(&file), &BTreeMap::new()).dry_run().load();
         let loaded = loaded.map_err(|errors| errors.to_string())?;
         assert!(loaded.refusals.is_empty(), "{:?}", loaded.refusals);
@@ -250,8 +270,13 @@ mod tests {
             "- {type: file, path: /a, rotate_bytes: 0, keep: 0, fsync: always, decisions: denied, inputs: false}\n",
         )
         .unwrap();
-        let AuditTarget::File(file) = &sinks[0].target else { panic!() };
-        assert_eq!((file.rotate_bytes, file.keep, file.fsync), (None, 0, AuditFsync::Always));
+        let AuditTarget::File(file) = &sinks[0].target else {
+            panic!()
+        };
+        assert_eq!(
+            (file.rotate_bytes, file.keep, file.fsync),
+            (None, 0, AuditFsync::Always)
+        );
         assert!(!sinks[0].allowed && !sinks[0].inputs);
     }
 
@@ -261,7 +286,9 @@ mod tests {
             "- type: http\n  url: https://audit.example.com/in\n  headers: {X-Key: hidden-key}\n  batch_size: 10\n",
         )
         .unwrap();
-        let AuditTarget::Http(http) = &sinks[0].target else { panic!() };
+        let AuditTarget::Http(http) = &sinks[0].target else {
+            panic!()
+        };
         assert_eq!((http.batch_size, http.timeout), (10, TIMEOUT));
         assert_eq!(http.headers[0].1.as_bytes(), b"hidden-key");
         assert!(!format!("{sinks:?}").contains("hidden-key"));
@@ -273,13 +300,31 @@ mod tests {
             ("- {path: /a}\n", "`type` is missing"),
             ("- {type: syslog}\n", "unknown type \"syslog\""),
             ("- {type: file, path: audit.log}\n", "absolute path"),
-            ("- {type: file, path: /a, url: https://b.example.com}\n", "belongs to `type: http`"),
+            (
+                "- {type: file, path: /a, url: https://b.example.com}\n",
+                "belongs to `type: http`",
+            ),
             ("- {type: file, path: /a}\n- {type: file, path: /a}\n", "twice"),
-            ("- {type: http, url: ftp://a.example.com}\n", "no address of a receiver"),
-            ("- {type: http, url: https://a.example.com, timeout: 0s}\n", "more than zero"),
-            ("- {type: http, url: https://a.example.com, batch_size: 0}\n", "batch_size"),
-            ("- {type: http, url: https://a.example.com, headers: {Content-Type: x}}\n", "set by the program"),
-            ("- {type: http, url: https://a.example.com, bearer_token_file: /nowhere}\n", "/nowhere"),
+            (
+                "- {type: http, url: ftp://a.example.com}\n",
+                "no address of a receiver",
+            ),
+            (
+                "- {type: http, url: https://a.example.com, timeout: 0s}\n",
+                "more than zero",
+            ),
+            (
+                "- {type: http, url: https://a.example.com, batch_size: 0}\n",
+                "batch_size",
+            ),
+            (
+                "- {type: http, url: https://a.example.com, headers: {Content-Type: x}}\n",
+                "set by the program",
+            ),
+            (
+                "- {type: http, url: https://a.example.com, bearer_token_file: /nowhere}\n",
+                "/nowhere",
+            ),
             ("- {type: file, path: /a, fsync: sometimes}\n", "sometimes"),
             ("- {type: file, path: /a, fsnc: always}\n", "fsync"),
         ] {

@@ -11,8 +11,8 @@ mod scalar;
 mod toml;
 mod yaml;
 
-pub(crate) use scalar::integer;
 pub use json::parse as parse_json;
+pub(crate) use scalar::integer;
 pub use yaml::parse as parse_yaml;
 
 /// Largest config file, bytes.

@@ -143,7 +143,11 @@ const AUDIT: &[Key] = &[
         Kind::Int(0, i64::MAX),
         "file: size from which on a new file is begun; 100 MiB unless set, 0 leaves it to others.",
     ),
-    Key::new("keep", Kind::Int(0, 10_000), "file: old files that are kept; 10 unless set."),
+    Key::new(
+        "keep",
+        Kind::Int(0, 10_000),
+        "file: old files that are kept; 10 unless set.",
+    ),
     Key::new(
         "fsync",
         Kind::Choice(&AUDIT_FSYNC),

@@ -44,7 +44,8 @@ impl<'a> Alternative<'a> {
     /// Whether it holds wherever `other` does.
     fn covers(&self, other: &Self) -> bool {
         self.conditions.iter().all(|weaker| {
-            weaker.truth() == Truth::Always || other.conditions.iter().any(|stronger| stronger.implies(weaker))
+            weaker.truth() == Truth::Always
+                || other.conditions.iter().any(|stronger| stronger.implies(weaker))
         })
     }
 }
@@ -94,7 +95,8 @@ pub(super) fn impossible(policy: &Policy, warnings: &mut Vec<Warning>) {
 pub(super) fn compare_all(policy: &Policy, warnings: &mut Vec<Warning>) {
     let possible = |action| -> Vec<Alternative<'_>> {
         let all = of(policy, action).into_iter();
-        all.filter(|alternative| alternative.impossible().is_none()).collect()
+        all.filter(|alternative| alternative.impossible().is_none())
+            .collect()
     };
     let (allow, deny) = (possible(Action::Allow), possible(Action::Deny));
     let pairs = allow.len() * (allow.len() + deny.len()) + deny.len() * deny.len();

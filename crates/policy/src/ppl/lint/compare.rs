@@ -106,16 +106,16 @@ fn disjoint(one: &Criterion, other: &Criterion) -> bool {
         ("domain", "email") => outside(other, one),
         _ if !same_subject(one, other) => false,
         ("source_ip", _) => match (networks(one), networks(other)) {
-            (Some(one), Some(other)) => !one.iter().any(|one| other.iter().any(|other| overlap(one, other))),
+            (Some(one), Some(other)) => !one
+                .iter()
+                .any(|one| other.iter().any(|other| overlap(one, other))),
             _ => false,
         },
         ("claim" | "groups", _) => lists_exclude(one, other) || lists_exclude(other, one),
-        (name, _) if is_text(name) => {
-            match (TextSet::read(&one.data), TextSet::read(&other.data)) {
-                (Some(one), Some(other)) => one.disjoint(&other),
-                _ => false,
-            }
-        }
+        (name, _) if is_text(name) => match (TextSet::read(&one.data), TextSet::read(&other.data)) {
+            (Some(one), Some(other)) => one.disjoint(&other),
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -147,8 +147,7 @@ fn lists_exclude(one: &Criterion, other: &Criterion) -> bool {
         return true;
     }
     // A group has an id, a name and an e-mail: two values may be the same group.
-    one.name == "claim"
-        && (differ(of(one, "is"), of(other, "is")) || differ(of(one, "is"), of(other, "has")))
+    one.name == "claim" && (differ(of(one, "is"), of(other, "is")) || differ(of(one, "is"), of(other, "has")))
 }
 
 /// Whether `weaker` holds wherever `stronger` does.
@@ -167,12 +166,10 @@ fn implies(stronger: &Criterion, weaker: &Criterion) -> bool {
                 .all(|inner| outer.iter().any(|outer| outer.contains(inner))),
             _ => false,
         },
-        (name, _) if is_text(name) => {
-            match (TextSet::read(&stronger.data), TextSet::read(&weaker.data)) {
-                (Some(inner), Some(outer)) => inner.within(&outer),
-                _ => false,
-            }
-        }
+        (name, _) if is_text(name) => match (TextSet::read(&stronger.data), TextSet::read(&weaker.data)) {
+            (Some(inner), Some(outer)) => inner.within(&outer),
+            _ => false,
+        },
         _ => false,
     }
 }

@@ -231,7 +231,11 @@ mod tests {
             json!([{"accept": true}, {"reject": true}]),
         ] {
             let found = lints(&json!({"allow": {"and": group}}));
-            assert_eq!(found.first().map(|found| found.0), Some(Lint::Impossible), "{group}");
+            assert_eq!(
+                found.first().map(|found| found.0),
+                Some(Lint::Impossible),
+                "{group}"
+            );
         }
         let found = lints(&json!({"allow": {"not": [{"accept": true}]}}));
         assert_eq!(found[0].0, Lint::Impossible);
@@ -269,7 +273,10 @@ mod tests {
             {"allow": {"and": [{"domain": "example.com"}, {"http_method": "GET"}]}},
             {"allow": {"or": [{"email": "b@example.net"}]}}
         ]);
-        assert_eq!(shadowed(&policy), ["policy[0].allow.or[1]", "policy[1].allow.and"]);
+        assert_eq!(
+            shadowed(&policy),
+            ["policy[0].allow.or[1]", "policy[1].allow.and"]
+        );
         let policy = json!({"allow": {"or": [{"user": "u1"}, {"authenticated_user": true}, {"user": "u1"}]}});
         assert_eq!(shadowed(&policy), ["policy.allow.or[0]", "policy.allow.or[2]"]);
         let same = json!([{"allow": {"or": [{"user": "u1"}]}}, {"allow": {"or": [{"user": "u1"}]}}]);
@@ -294,9 +301,15 @@ mod tests {
         assert_eq!(found, [(Lint::Public, "policy.allow.or[0]".to_owned())]);
         let found = lints(&json!({"allow": {"or": [{"accept": true}, {"email": "a@example.com"}]}}));
         assert_eq!(found[1].0, Lint::Shadowed);
-        assert!(lints(&json!({"allow": {"and": [{"accept": true}, {"source_ip": "10.0.0.0/8"}]}})).is_empty());
-        let narrowed = json!({"allow": {"or": [{"accept": true}]}, "deny": {"not": [{"source_ip": "10.0.0.0/8"}]}});
-        assert!(!lints(&narrowed).is_empty(), "an `allow` for everybody stays worth a look");
+        assert!(
+            lints(&json!({"allow": {"and": [{"accept": true}, {"source_ip": "10.0.0.0/8"}]}})).is_empty()
+        );
+        let narrowed =
+            json!({"allow": {"or": [{"accept": true}]}, "deny": {"not": [{"source_ip": "10.0.0.0/8"}]}});
+        assert!(
+            !lints(&narrowed).is_empty(),
+            "an `allow` for everybody stays worth a look"
+        );
     }
 
     #[test]
