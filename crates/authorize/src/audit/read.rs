@@ -69,6 +69,9 @@ pub struct Decision {
     /// Result of the `deny` rules.
     #[serde(default)]
     pub deny: Value,
+    /// Results of scripts.
+    #[serde(default)]
+    pub scripts: Value,
     #[serde(default)]
     pub(super) inputs: Option<Facts>,
 }
@@ -103,7 +106,7 @@ impl Decision {
     /// The judgement, as [`pomerium_policy::explain::text`] prints it; `None` when the groups were not logged.
     pub fn tree(&self) -> Option<Value> {
         self.inputs.as_ref()?;
-        Some(serde_json::json!({"allow": self.allow, "deny": self.deny}))
+        Some(serde_json::json!({"allow": self.allow, "deny": self.deny, "scripts": self.scripts}))
     }
 }
 

@@ -51,6 +51,12 @@ pub fn judge(logged: &read::Decision, program: Option<&Program>) -> Replayed {
     let Some(facts) = &logged.inputs else {
         return Replayed::CannotJudge(vec!["the inputs (the stream was set to `inputs: false`)".into()]);
     };
+    if let Some(script) = program.scripts().first() {
+        let name = script.name();
+        return Replayed::CannotJudge(vec![format!(
+            "everything that the Rego policy {name} may look at"
+        )]);
+    }
     let missing = missing(program, facts);
     if !missing.is_empty() {
         return Replayed::CannotJudge(missing);

@@ -1,7 +1,7 @@
 //! The record of a decision.
 
 use jiff::Timestamp;
-use pomerium_policy::explain::{ActionTree, GroupTree};
+use pomerium_policy::explain::{ActionTree, GroupTree, ScriptTree};
 use pomerium_policy::{Input, Program};
 use serde::Serialize;
 
@@ -40,6 +40,8 @@ struct Record<'a> {
     criteria: Vec<String>,
     allow: ActionOf<'a>,
     deny: ActionOf<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scripts: Option<&'a [ScriptTree]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     inputs: Option<Facts>,
 }
@@ -97,6 +99,7 @@ pub fn decision(out: &mut Vec<u8>, record: &AuthorizeRecord<'_>, inputs: bool) {
             .filter(|_| inputs)
             .map(|tree| of(tree).groups.as_slice())
     };
+    let scripts = tree.as_ref().map(|tree| tree.scripts.as_slice());
     let http = &record.input.http;
     let decision = record.decision;
     let record = Record {
@@ -134,6 +137,7 @@ pub fn decision(out: &mut Vec<u8>, record: &AuthorizeRecord<'_>, inputs: bool) {
             reasons: decision.deny.names(),
             groups: groups(|tree| &tree.deny),
         },
+        scripts: scripts.filter(|_| inputs).filter(|scripts| !scripts.is_empty()),
         inputs: facts,
     };
     json::append(out, &record);

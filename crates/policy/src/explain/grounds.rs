@@ -5,26 +5,39 @@ use crate::program::{Denial, first_of};
 use crate::reason::ReasonSet;
 
 impl Tree {
-    /// The groups and criteria that decided: of `deny` when it applies, else of `allow`.
+    /// The groups, criteria and scripts that decided: of `deny` when it applies, else of `allow`.
     pub fn grounds(&self) -> Denial {
-        let action = if self.deny.value { &self.deny } else { &self.allow };
-        if action.groups.is_empty() {
-            return Denial {
-                rule: "no allow rule".into(),
-                criteria: Vec::new(),
-            };
-        }
-        let groups = action.groups.iter().filter(|group| group.value == action.value);
+        let failed = self.scripts.iter().any(|script| script.failure.is_some());
+        let (action, denies) = if self.deny.value || failed {
+            (&self.deny, true)
+        } else {
+            (&self.allow, false)
+        };
+        let wanted = denies || action.value;
+        let groups = action.groups.iter().filter(|group| group.value == wanted);
         let deciding = |group: &GroupTree| {
             let inverted = group.operator.inverts();
-            let wanted = action.value;
             let criteria = group.criteria.iter();
             criteria
                 .filter(move |criterion| (criterion.holds != inverted) == wanted)
                 .map(name)
                 .collect::<Vec<_>>()
         };
-        named(groups.map(|group| (group, deciding(group))))
+        let scripts = self.scripts.iter().filter(|script| match (denies, action.value) {
+            (true, _) => script.deny || script.failure.is_some(),
+            (false, wanted) => script.allow == wanted,
+        });
+        let scripts = scripts.map(|script| format!("Rego policy {}", script.name));
+        let mut denial = named(groups.map(|group| (group, deciding(group))));
+        denial.criteria = first_of(denial.criteria.into_iter().chain(scripts));
+        if denial.rule.is_empty() {
+            denial.rule = match (denies, denial.criteria.is_empty()) {
+                (true, true) => "every request is denied".into(),
+                (false, true) => "no allow rule".into(),
+                (_, false) => denial.criteria.join(", "),
+            };
+        }
+        denial
     }
 
     /// The groups and criteria that gave one of `reasons`: what sends somebody to the login, for instance.

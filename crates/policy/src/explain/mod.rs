@@ -13,6 +13,7 @@ use crate::input::Input;
 use crate::ppl::{Action, Operator};
 use crate::program::{CompiledGroup, Program, Verdict};
 use crate::reason::{Reason, ReasonSet};
+use crate::rego::Script;
 
 pub use text::text;
 
@@ -23,6 +24,25 @@ pub struct Tree {
     pub allow: ActionTree,
     /// The `deny` side.
     pub deny: ActionTree,
+    /// The scripts beside the rules; their results count on both sides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<ScriptTree>,
+}
+
+/// What a script in Rego said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScriptTree {
+    /// Its name.
+    pub name: String,
+    /// Whether it allows.
+    pub allow: bool,
+    /// Whether it denies.
+    pub deny: bool,
+    /// Its reasons for both, by name, sorted.
+    pub reasons: Vec<String>,
+    /// Why there is no result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// One action: its groups are alternatives.
@@ -80,6 +100,11 @@ impl Program {
         Tree {
             allow: self.action(Action::Allow, &evaluation.allow, input),
             deny: self.action(Action::Deny, &evaluation.deny, input),
+            scripts: self
+                .scripts()
+                .iter()
+                .map(|script| explain_script(script, input))
+                .collect(),
         }
     }
 
@@ -100,6 +125,32 @@ impl Program {
                 .collect(),
             groups,
         }
+    }
+}
+
+fn explain_script(script: &Script, input: &Input<'_>) -> ScriptTree {
+    let name = script.name().to_owned();
+    match script.run(input) {
+        Ok(outcome) => {
+            let names = outcome.allow.names().into_iter().chain(outcome.deny.names());
+            let mut reasons: Vec<String> = names.map(str::to_owned).collect();
+            reasons.sort_unstable();
+            reasons.dedup();
+            ScriptTree {
+                name,
+                allow: outcome.allow.value,
+                deny: outcome.deny.value,
+                reasons,
+                failure: None,
+            }
+        }
+        Err(failure) => ScriptTree {
+            name,
+            allow: false,
+            deny: false,
+            reasons: Vec::new(),
+            failure: Some(failure),
+        },
     }
 }
 

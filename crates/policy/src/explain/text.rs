@@ -12,6 +12,9 @@ pub fn text(tree: &Value) -> String {
     for action in ["allow", "deny"] {
         write_action(&mut out, action, &tree[action]);
     }
+    for script in tree["scripts"].as_array().into_iter().flatten() {
+        write_script(&mut out, script);
+    }
     out
 }
 
@@ -28,6 +31,29 @@ fn write_action(out: &mut String, name: &str, action: &Value) {
             write_criterion(out, criterion);
         }
     }
+}
+
+fn write_script(out: &mut String, script: &Value) {
+    let said = match script["failure"].as_str() {
+        Some(_) => format!("failed: {}", word(&script["failure"])),
+        None => format!("allow {}, deny {}", yes(&script["allow"]), yes(&script["deny"])),
+    };
+    let reasons: Vec<String> = script["reasons"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(word)
+        .collect();
+    let why = if reasons.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", reasons.join(", "))
+    };
+    let _ = writeln!(out, "Rego policy {}: {said}{why}", word(&script["name"]));
+}
+
+fn yes(value: &Value) -> &'static str {
+    if *value == true { "yes" } else { "no" }
 }
 
 fn write_criterion(out: &mut String, criterion: &Value) {

@@ -89,7 +89,7 @@ fn case(args: &ExplainArgs, mut file: Value) -> anyhow::Result<(Value, String)> 
 }
 
 fn show(explained: &Explained, as_json: bool) {
-    let tree = json!({"allow": explained.tree.allow, "deny": explained.tree.deny});
+    let tree = json!(explained.tree);
     let came_to = came_to(&explained.decision);
     let grounds = &explained.grounds;
     if as_json {
@@ -102,6 +102,7 @@ fn show(explained: &Explained, as_json: bool) {
                 "client": {"status": reply.status, "upstream": reply.upstream, "redirect": reply.redirect},
                 "allow": tree["allow"],
                 "deny": tree["deny"],
+                "scripts": tree["scripts"],
             })
             .to_string(),
         );

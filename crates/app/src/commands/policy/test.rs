@@ -56,7 +56,7 @@ fn show(case: &CaseResult, file: &str) {
 fn explain(file: &Value, name: &str, edge: &Product<'_>) {
     match conformance::explain(file.clone(), name, edge) {
         Ok(explained) => {
-            let tree = json!({"allow": explained.tree.allow, "deny": explained.tree.deny});
+            let tree = json!(explained.tree);
             for line in text(&tree).lines() {
                 print(&format!("    {line}"));
             }

@@ -248,7 +248,11 @@ pub(super) const GLOBAL: &[Key] = &[
         "Decisions for other proxies: forward-auth and Envoy's ext_authz.",
     )
     .nullable(),
-    Key::new("audit", Kind::Objects(AUDIT), "Audit stream: a record of every decision."),
+    Key::new(
+        "audit",
+        Kind::Objects(AUDIT),
+        "Audit stream: a record of every decision.",
+    ),
     Key::new(
         "databroker_encryption_keys",
         Kind::Texts,

@@ -88,7 +88,9 @@ fn check_whitelists(route: &Values, cx: &mut Cx<'_>) {
 fn advise(warnings: Vec<Warning>, tree: Option<&Node>, route: &Values, cx: &mut Cx<'_>) {
     // A script may let people in where no rule does.
     let scripts = route.free("rego").is_some();
-    let warnings = warnings.into_iter().filter(|warning| !(scripts && warning.lint == Lint::Empty));
+    let warnings = warnings
+        .into_iter()
+        .filter(|warning| !(scripts && warning.lint == Lint::Empty));
     for warning in warnings {
         let (place, key) = position(&warning.place, tree, route);
         cx.sink.warn(place, key, warning.meaning, "");
