@@ -33,7 +33,7 @@ pub async fn run(reloads: usize) -> Result<String> {
         .start()
         .await?;
     let process = environment.process_id()?;
-    let mut sockets = Sockets::open(&environment, SOCKETS).await?;
+    let mut sockets = Sockets::open(&environment, "app", SOCKETS).await?;
     let load = Load::start(&environment);
     let (mut times, mut settled) = (Vec::new(), 0);
     for number in 0..reloads {

@@ -29,7 +29,7 @@ pub async fn run(minutes: u64) -> Result<()> {
     let (_upstream, upstream) = rivals::helper("upstream").await?;
     let mut environment = soaked(upstream).await?;
     let process = environment.process_id()?;
-    let mut sockets = Sockets::open(&environment, SOCKETS).await?;
+    let mut sockets = Sockets::open(&environment, "public", SOCKETS).await?;
     let end = Instant::now() + Duration::from_secs(minutes * 60);
     let mut memory = Vec::new();
     let mut rounds = 0_u32;

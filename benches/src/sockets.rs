@@ -46,10 +46,10 @@ pub async fn run(count: usize) -> Result<String> {
         .await?;
     let process = environment.process_id()?;
     // The first ones also pay for what is made once.
-    drop(Sockets::open(&environment, 64).await?);
+    drop(Sockets::open(&environment, "app", 64).await?);
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let before = process::resident(process)?;
-    let mut sockets = Sockets::open(&environment, count).await?;
+    let mut sockets = Sockets::open(&environment, "app", count).await?;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let after = process::resident(process)?;
     sockets.check().await?;
@@ -78,13 +78,13 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Opens `count` of them to the route `app`.
-    pub async fn open(environment: &Environment, count: usize) -> Result<Self> {
+    /// Opens `count` of them to a public route.
+    pub async fn open(environment: &Environment, route: &str, count: usize) -> Result<Self> {
         let mut command = tokio::process::Command::new(std::env::current_exe()?);
         command
             .arg("holder")
             .args(["--port", &environment.port().to_string()])
-            .args(["--host", &environment.authority_of("app")])
+            .args(["--host", &environment.authority_of(route)])
             .args(["--count", &count.to_string()]);
         let mut program = Program::start(command)?;
         let stdin = program.take_stdin().context("the holder has no input")?;
