@@ -521,3 +521,61 @@ fn a_colour_that_is_none_is_told_and_the_others_count() {
     assert_eq!(branding.secondary_color.as_deref(), Some("#abc"));
     assert_eq!(branding.darkmode_primary_color.as_deref(), Some("#A0b1C2"));
 }
+
+#[test]
+fn scripts_of_a_route_are_compiled() {
+    let site = Site::new();
+    let loaded = site
+        .load(&format!(
+            "{LOCAL}routes:\n- from: https://app.localhost:8443\n  to: http://127.0.0.1:9000\n  rego:\n  - 'allow {{ input.session.id != \"\", }}'\n"
+        ))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        loaded.contains("routes[0].rego[0]") && loaded.contains("line 1, column"),
+        "{loaded}"
+    );
+
+    let wrong = "rego: |\n    allow = true\n    deny { http.send({}) }";
+    let refused = site
+        .load(&format!(
+            "{LOCAL}routes:\n- from: https://app.localhost:8443\n  to: http://127.0.0.1:9000\n  {wrong}\n"
+        ))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("line 2, column 8 of the script: `http.send` cannot be used"),
+        "{refused}"
+    );
+
+    let scripts = "rego:\n  - allow = true\n  - name: office\n    script: 'deny = false'\n";
+    let loaded = site
+        .load(&format!(
+            "{LOCAL}routes:\n- from: https://app.localhost:8443\n  to: http://127.0.0.1:9000\n  {scripts}"
+        ))
+        .unwrap();
+    let names: Vec<_> = route(&loaded, 0)
+        .policy
+        .scripts()
+        .iter()
+        .map(pomerium_policy::Script::name)
+        .collect();
+    assert_eq!(names, ["routes[0].rego[0]", "office"]);
+    for bad in [
+        "rego: [1]",
+        "rego: {a: b}",
+        "rego: [{name: x}]",
+        "rego: [[allow = true]]",
+    ] {
+        let config = format!(
+            "{LOCAL}routes:\n- from: https://app.localhost:8443\n  to: http://127.0.0.1:9000\n  {bad}\n"
+        );
+        assert!(
+            site.load(&config)
+                .unwrap_err()
+                .to_string()
+                .contains("expected a script"),
+            "{bad}"
+        );
+    }
+}

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regorus::unstable::{BUILTINS, Expr, Module, Rule, RuleHead};
+use regorus::unstable::{BUILTINS, Expr, Module, Rule, RuleHead, Span};
 
 use super::error::Flaw;
 use super::functions;
-use super::syntax::{Node, PACKAGE, Walk, defines, imports, locals, path, resolved};
+use super::syntax::{Node, PACKAGE, Walk, defines, imports, locals, path, reference, resolved};
 use crate::suggest::nearest;
 
 /// Most rules, and most parts of expressions, of one script.
@@ -68,17 +68,17 @@ pub(super) fn names(module: &Module) -> Result<(), Flaw> {
                 Expr::Call { fcn, params, .. } => {
                     let Some((names, true)) = path(fcn) else {
                         return Err(Flaw::at(
-                            fcn.span(),
+                            start(fcn),
                             "functions are called by a name that stands in the text",
                         ));
                     };
                     call(&resolved(&names, &imports), params.len(), &own)
-                        .map_err(|problem| Flaw::at(fcn.span(), problem))?;
+                        .map_err(|problem| Flaw::at(start(fcn), problem))?;
                 }
                 Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => {
                     if let Some((names, _)) = path(expr) {
                         data(&resolved(&names, &imports))
-                            .map_err(|problem| Flaw::at(expr.span(), problem))?;
+                            .map_err(|problem| Flaw::at(start(expr), problem))?;
                     }
                 }
                 _ => {}
@@ -86,6 +86,11 @@ pub(super) fn names(module: &Module) -> Result<(), Flaw> {
         }
     }
     Ok(())
+}
+
+/// Where an expression begins; the engine places a reference at its last step.
+fn start(expr: &Expr) -> &Span {
+    reference(expr).0.span()
 }
 
 fn head(rule: &Rule) -> Result<(), Flaw> {

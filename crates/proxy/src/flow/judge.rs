@@ -111,13 +111,21 @@ pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
             shared.metrics.decided(Decided::Login);
             Judged::Refused(Refused::Device(DeviceWanted {
                 principal: who.principal,
-                device_type: device_type(&route.settings.policy).to_owned(),
+                device_type: asked_device(&decision)
+                    .unwrap_or(device_type(&route.settings.policy))
+                    .to_owned(),
             }))
         }
         // Cannot be asked for from here yet: refused, as by any rule.
         Outcome::StepUp => denied(flow, route, who, now, 403),
         Outcome::Denied { status, .. } => denied(flow, route, who, now, status),
     }
+}
+
+/// The type of device that a script asks for: of `allow`, else of `deny`.
+fn asked_device(decision: &Decision) -> Option<&str> {
+    let allow = decision.allow.device_type.as_deref();
+    allow.or(decision.deny.device_type.as_deref())
 }
 
 /// The type of device that a policy wants (spec policy.md 8.5).
