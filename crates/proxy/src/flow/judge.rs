@@ -89,7 +89,7 @@ pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
     let who = match identify(flow, route.idp_id(), now).await {
         Ok(who) => who,
         Err(refused) => {
-            undecided(flow, route, now);
+            undecided(flow, route, now, "the session could not be looked up");
             shared.metrics.decided(Decided::Error);
             return Judged::Refused(refused);
         }
@@ -243,6 +243,12 @@ fn decide(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> Result<Decis
             request_id = flow.request.request_id,
             "records that the policy asks for were left out for want of room: the request is refused"
         );
+        undecided(
+            flow,
+            route,
+            now,
+            "records that the policy asks for were left out for want of room",
+        );
         return Err(Refused::Unjudged);
     }
     log(flow, route, who, &input, &decision);
@@ -359,7 +365,7 @@ fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Deci
 }
 
 /// The record of a request that is refused because it cannot be judged.
-fn undecided(flow: &Flow, route: &Route, now: Timestamp) {
+fn undecided(flow: &Flow, route: &Route, now: Timestamp, problem: &str) {
     let audit = &flow.conn.worker.shared.audit;
     if !audit.wants(false) {
         return;
@@ -373,7 +379,7 @@ fn undecided(flow: &Flow, route: &Route, now: Timestamp) {
         path: &request.path,
         source_ip: request.client_ip,
         route: route_facts(route),
-        problem: "the session could not be looked up",
+        problem,
     });
 }
 
