@@ -237,6 +237,8 @@ impl From<&Leaf> for CertificateFacts {
             dns_names: leaf.dns_names.clone(),
             emails: leaf.emails.clone(),
             uris: leaf.uris.clone(),
+            // Only scripts look at the certificate itself, and those are not judged from a log.
+            ..Self::default()
         }
     }
 }
