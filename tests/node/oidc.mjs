@@ -6,13 +6,15 @@
 //   auto     login name that is signed in without a page; absent: a sign-in form
 // The first line on standard output is {"port": N}: it is ready. Then each line on standard input
 // changes something: {"users": {...}} replaces the users, {"auto": "name" | null} the automatic one,
-// and is answered by a line {"done": true}.
+// {"age": N} says that whoever signs in did so N seconds ago, and is answered by a line {"done": true}.
+// Whoever gives the code 123456 beside the password has signed in with two factors (amr otp, acr gold).
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import Provider from 'oidc-provider';
 
 const options = JSON.parse(process.env.OIDC_OPTIONS);
 let { users, auto } = options;
+let age = 0;
 
 const server = createServer();
 await new Promise((done) => server.listen(Number(process.env.OIDC_PORT ?? 0), '127.0.0.1', done));
@@ -27,13 +29,14 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
   clients: options.clients,
   findAccount: async (_ctx, id) => account(id),
   claims: {
-    openid: ['sub'],
+    openid: ['sub', 'amr'],
     email: ['email', 'email_verified'],
     profile: ['name', 'given_name', 'family_name', 'picture', 'locale'],
     groups: ['groups', 'department'],
   },
   scopes: ['openid', 'offline_access', 'email', 'profile', 'groups'],
   conformIdTokenClaims: false,
+  acrValues: ['silver', 'gold'],
   pkce: { methods: ['S256'], required: () => true },
   features: {
     devInteractions: { enabled: false },
@@ -68,6 +71,7 @@ const page = (uid, problem) => `<!doctype html><html lang="en"><title>Provider</
   <p>${problem}</p><form method="post" action="/interaction/${uid}">
   <label>User <input type="text" name="login" autocomplete="username"></label>
   <label>Password <input type="password" name="password" autocomplete="current-password"></label>
+  <label>Code <input type="text" name="code" autocomplete="one-time-code"></label>
   <button type="submit">Sign in</button></form></html>`;
 
 async function body(request) {
@@ -78,15 +82,18 @@ async function body(request) {
 
 async function interaction(request, response) {
   const { uid, prompt } = await provider.interactionDetails(request, response);
-  const signIn = (user) =>
-    provider.interactionFinished(request, response, { login: { accountId: user.claims.sub, amr: ['pwd'] } });
+  const signIn = (user, code) => {
+    const how = code === '123456' ? { amr: ['pwd', 'otp'], acr: 'gold' } : { amr: ['pwd'], acr: 'silver' };
+    const ts = Math.floor(Date.now() / 1000) - age;
+    return provider.interactionFinished(request, response, { login: { accountId: user.claims.sub, ts, ...how } });
+  };
   if (prompt.name !== 'login') throw new Error(`no page for the prompt ${prompt.name}`);
   if (auto) return signIn(users[auto]);
   let problem = '';
   if (request.method === 'POST') {
     const form = await body(request);
     const user = users[form.get('login')];
-    if (user && user.password === form.get('password')) return signIn(user);
+    if (user && user.password === form.get('password')) return signIn(user, form.get('code'));
     problem = 'Wrong user or password';
   }
   response.setHeader('content-type', 'text/html; charset=utf-8');
@@ -107,6 +114,7 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   const change = JSON.parse(line);
   if ('users' in change) users = change.users;
   if ('auto' in change) auto = change.auto;
+  if ('age' in change) age = change.age;
   console.log(JSON.stringify({ done: true }));
 });
 console.log(JSON.stringify({ port }));

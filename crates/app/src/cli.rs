@@ -47,6 +47,9 @@ enum Command {
     /// Users of the built-in identity provider
     #[command(subcommand)]
     User(UserCommand),
+    /// Sessions of the server that runs on this machine
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Ask a running Pomerium how it is
     Health(HealthArgs),
 }
@@ -119,6 +122,60 @@ pub struct UserAddArgs {
     pub config: Option<PathBuf>,
 }
 
+/// Commands of `session`.
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// Print the sessions that are alive, newest first
+    List(SessionListArgs),
+    /// Let a session see what somebody else sees, until it ends or is told to; it is written to the log, with the reason
+    Impersonate(ImpersonateArgs),
+}
+
+/// Which server is asked.
+#[derive(Debug, Args)]
+pub struct WhichServer {
+    /// Configuration of the server
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Its data folder; otherwise the configuration says
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Options of `session list`.
+#[derive(Debug, Args)]
+pub struct SessionListArgs {
+    /// Only those of this user, by e-mail or user id
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Which server
+    #[command(flatten)]
+    pub server: WhichServer,
+}
+
+/// Options of `session impersonate`.
+#[derive(Debug, Args)]
+pub struct ImpersonateArgs {
+    /// The session of whoever looks; `session list` shows it
+    #[arg(long, value_name = "ID")]
+    pub session: String,
+    /// The session to look through
+    #[arg(long, value_name = "ID", conflicts_with_all = ["as_user", "end"])]
+    pub as_session: Option<String>,
+    /// Or the one this user used last, by e-mail or user id
+    #[arg(long, value_name = "USER", conflicts_with = "end")]
+    pub as_user: Option<String>,
+    /// Why; it is written to the log
+    #[arg(long, value_name = "TEXT", conflicts_with = "end")]
+    pub reason: Option<String>,
+    /// End it
+    #[arg(long)]
+    pub end: bool,
+    /// Which server
+    #[command(flatten)]
+    pub server: WhichServer,
+}
+
 /// Options of `health`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
@@ -150,6 +207,8 @@ pub fn main() -> ExitCode {
         Some(Command::Schema) => commands::schema::run(),
         Some(Command::Policy(command)) => commands::policy::run(&command),
         Some(Command::User(UserCommand::Add(args))) => commands::user::add(&args),
+        Some(Command::Session(SessionCommand::List(args))) => commands::session::list(&args),
+        Some(Command::Session(SessionCommand::Impersonate(args))) => commands::session::impersonate(&args),
         Some(Command::Health(args)) => commands::health::run(&args),
     };
     match result {

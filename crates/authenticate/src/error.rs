@@ -7,6 +7,7 @@ use pomerium_web::cookies::CookieError;
 use crate::device::refusal::Refusal;
 use crate::login::rounds::Cause;
 use crate::login::state::StateError;
+use crate::login::step_up::NotEnough;
 
 /// Why an instance cannot be built from its settings.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,9 @@ pub enum Error {
         /// Where to sign in.
         login_url: String,
     },
+    /// The sign-in is not as recent or strong as a policy asks for.
+    #[error("the sign-in is not enough: what is missing is {}", .0.missing().join(", "))]
+    NotEnough(Box<NotEnough>),
     /// The sign-in goes round in circles.
     #[error("sign-in does not hold: {0:?}")]
     Loop(Cause, LoopDetails),
@@ -114,6 +118,7 @@ impl Error {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotFound | Self::UnknownRoute(_) => StatusCode::NOT_FOUND,
+            Self::NotEnough(_) => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::SignIn { .. } => StatusCode::FOUND,
             Self::LoginNeeded { .. } => StatusCode::UNAUTHORIZED,

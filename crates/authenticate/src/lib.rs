@@ -33,4 +33,5 @@ pub use builtin::backchannel::LocalBackchannel;
 pub use call::RequestContext;
 pub use error::{BuildError, Error};
 pub use service::{Authenticate, Deps, HostCheck};
+pub use session::is_alive as session_is_alive;
 pub use state::State;

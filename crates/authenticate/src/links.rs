@@ -2,6 +2,7 @@
 
 use pomerium_crypto::query::Query;
 use pomerium_crypto::signed_url;
+use pomerium_policy::Demand;
 
 use crate::call::Call;
 use crate::options::Options;
@@ -21,6 +22,12 @@ pub const PROGRAMMATIC: &str = "pomerium_programmatic";
 pub const SESSION_ENCRYPTED: &str = "pomerium_session_encrypted";
 /// The handle given to a programmatic client.
 pub const JWT: &str = "pomerium_jwt";
+/// Seconds since the person proved who they are, at most; ours.
+pub const MAX_AGE: &str = "pomerium_max_age";
+/// Authentication context classes, any of them, separated by blanks; ours.
+pub const ACR_VALUES: &str = "pomerium_acr_values";
+/// Authentication methods, all of them, separated by blanks; ours.
+pub const AMR: &str = "pomerium_amr";
 /// Logins in a row; ours.
 pub const ROUND: &str = "pomerium_login_round";
 /// Sealed id of the session that is to end; ours.
@@ -37,6 +44,8 @@ pub struct SignIn<'a> {
     pub additional_hosts: &'a [String],
     /// Set for a programmatic login: the callback on the route.
     pub callback_uri: Option<&'a str>,
+    /// What the sign-in has to be, where it cannot be just any.
+    pub demand: Option<&'a Demand>,
 }
 
 impl Options {
@@ -52,6 +61,9 @@ impl Options {
         }
         if let Some(callback) = link.callback_uri {
             query.set(CALLBACK_URI, callback).set(PROGRAMMATIC, "true");
+        }
+        if let Some(demand) = link.demand {
+            set_demand(&mut query, demand);
         }
         self.sign(&self.authenticate_url("/.pomerium/sign_in"), &query, now)
     }
@@ -94,6 +106,18 @@ impl Options {
             count
         } else {
             0
+        }
+    }
+}
+
+/// Neither class nor method has a blank in it that would survive: a value that has one can never be met anyway.
+fn set_demand(query: &mut Query, demand: &Demand) {
+    if let Some(max_age) = demand.max_age {
+        query.set(MAX_AGE, max_age.to_string());
+    }
+    for (name, values) in [(ACR_VALUES, &demand.acr), (AMR, &demand.amr)] {
+        if !values.is_empty() {
+            query.set(name, values.join(" "));
         }
     }
 }

@@ -10,6 +10,7 @@ use pomerium_identity::{AuthRequest, HttpClient, Identity, OidcConfig, OidcProvi
 use crate::builtin::backchannel::LocalBackchannel;
 use crate::builtin::provider::LocalProvider;
 use crate::login::pending::PendingLogin;
+use crate::login::step_up::Wanted;
 use crate::options::Options;
 use crate::service::Deps;
 use crate::{BuildError, Error};
@@ -102,13 +103,19 @@ impl Provider {
     }
 
     /// Where the browser goes to sign in.
-    pub(crate) async fn authorization_url(&self, state: &str, login: &PendingLogin) -> Result<String, Error> {
+    pub(crate) async fn authorization_url(
+        &self,
+        state: &str,
+        login: &PendingLogin,
+        wanted: Option<&Wanted>,
+    ) -> Result<String, Error> {
         let pkce = Pkce::from_verifier(login.verifier.clone());
         let with_pkce = self.oidc.uses_pkce().await.map_err(Error::Provider)?;
         let request = AuthRequest {
             state,
             nonce: &login.nonce,
             pkce: with_pkce.then_some(&pkce),
+            step_up: wanted.map(Wanted::of_provider),
         };
         self.oidc
             .authorization_url(request)

@@ -175,6 +175,7 @@ impl Authenticate {
             Error::SignIn { login_url } | Error::LoginNeeded { login_url } => {
                 Problem::sign_in_needed(login_url)
             }
+            Error::NotEnough(what) => retry(Problem::sign_in_not_enough(&what.missing())),
             Error::Loop(cause, details) => loop_problem(*cause, details),
             Error::BadRequest(what) => bad_request(what),
             Error::NoProvider => no_provider(),
@@ -243,6 +244,9 @@ fn loop_problem(cause: Cause, details: &LoopDetails) -> Problem {
         Cause::Clock => problem
             .whose("The session is over as soon as it begins: the clocks of our server and of the sign-in provider do not agree.")
             .next("Ask your administrator to check the clock of this server."),
+        Cause::NotEnough => problem
+            .whose(format!("{host} asks for a more recent or stronger sign-in each time, also right after one."))
+            .next("Ask your administrator to compare the policy of this application (`authentication`) with what the sign-in provider tells."),
         Cause::SessionLost => problem
             .whose("The session was made, but the store of sessions does not have it.")
             .next("Ask your administrator whether all servers share one session store."),
@@ -305,6 +309,7 @@ mod tests {
             Cause::SameSite,
             Cause::Clock,
             Cause::SessionLost,
+            Cause::NotEnough,
         ];
         let mut texts: Vec<String> = causes
             .iter()

@@ -9,6 +9,7 @@ use pomerium_api::databroker::Databroker;
 use pomerium_config::settings::{RouteSettings, Settings};
 use pomerium_crypto::kdf;
 use pomerium_identity::{HttpClient, OidcProvider};
+use pomerium_policy::Demand;
 use pomerium_web::canonical::CanonicalRequest;
 use pomerium_web::pages::{ASSETS_PREFIX, Site};
 use pomerium_web::{Body, Response};
@@ -130,21 +131,27 @@ impl Authenticate {
         self.sign_in_link(&target, Some(route), self.deps.clock.now())
     }
 
+    /// The same for somebody who is signed in, but not recently or strongly enough for the policy.
+    pub fn step_up_url(&self, request: &CanonicalRequest, route: &RouteSettings, demand: &Demand) -> String {
+        let target = format!(
+            "https://{}{}",
+            request.authority.as_str(),
+            request.path_and_query()
+        );
+        let link = SignIn {
+            demand: Some(demand),
+            ..sign_in(&target, Some(route))
+        };
+        self.options.sign_in_url(&link, self.deps.clock.now().as_second())
+    }
+
     /// The provider with this id, as sessions name it; for the refresh of sessions.
     pub fn provider(&self, idp_id: &str) -> Option<Arc<OidcProvider>> {
         self.providers.oidc(idp_id)
     }
 
     pub(crate) fn sign_in_link(&self, target: &str, route: Option<&RouteSettings>, now: Timestamp) -> String {
-        let link = SignIn {
-            redirect_uri: target,
-            idp_id: route
-                .and_then(|route| route.idp.as_ref())
-                .map(|idp| idp.id.as_str()),
-            additional_hosts: route.map_or(&[], |route| route.depends_on.as_slice()),
-            callback_uri: None,
-        };
-        self.options.sign_in_url(&link, now.as_second())
+        self.options.sign_in_url(&sign_in(target, route), now.as_second())
     }
 
     async fn answer(&self, mut call: Call) -> Response {
@@ -209,6 +216,18 @@ impl Authenticate {
             }
             _ => Err(Error::UnknownRoute(call.authority.clone())),
         }
+    }
+}
+
+/// A link to sign in at `route` and come back to `target`.
+fn sign_in<'a>(target: &'a str, route: Option<&'a RouteSettings>) -> SignIn<'a> {
+    SignIn {
+        redirect_uri: target,
+        idp_id: route
+            .and_then(|route| route.idp.as_ref())
+            .map(|idp| idp.id.as_str()),
+        additional_hosts: route.map_or(&[], |route| route.depends_on.as_slice()),
+        ..SignIn::default()
     }
 }
 

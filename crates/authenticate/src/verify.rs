@@ -28,13 +28,15 @@ pub enum Missing {
     Lost,
     /// The record is over; holds its id and its provider.
     Expired(Box<(String, String)>),
+    /// The sign-in falls short of what is asked for; holds the same.
+    NotEnough(Box<(String, String)>),
 }
 
 impl Missing {
     /// The session that a new one with the same provider takes the place of.
     pub fn session_of(&self, idp_id: &str) -> Option<&str> {
         match self {
-            Self::Expired(expired) if expired.1 == idp_id => Some(&expired.0),
+            Self::Expired(old) | Self::NotEnough(old) if old.1 == idp_id => Some(&old.0),
             _ => None,
         }
     }

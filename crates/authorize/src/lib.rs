@@ -10,6 +10,7 @@
 
 mod assertion;
 pub mod audit;
+mod authentication;
 mod claims;
 pub mod conformance;
 mod decision;
@@ -22,7 +23,8 @@ mod session;
 pub mod template;
 pub mod text;
 
-pub use assertion::{AssertionRoute, AssertionSigner, ClaimHeaders, IdentityHeaders};
+pub use assertion::{ActAs, AssertionRoute, AssertionSigner, ClaimHeaders, IdentityHeaders};
+pub use authentication::authentication;
 pub use claims::{json_claims, stringify};
 pub use decision::{Decision, Outcome, check, check_internal, grounds, needs_login, route_not_found};
 pub use geoip::{GeoIp, GeoIpError};

@@ -11,6 +11,10 @@ pub(crate) const PROTOCOL: [&str; 13] = [
     "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "nonce", "azp", "at_hash", "c_hash", "s_hash", "typ",
 ];
 
+/// Claims that say when and how somebody signed in. The signed ID token of the sign-in says so and nothing else:
+/// user info may hold what a person wrote into their own profile, and a refresh is no sign-in.
+pub(crate) const AUTHENTICATION: [&str; 3] = ["auth_time", "acr", "amr"];
+
 /// The form in which claims are stored and judged (spec authentication.md 8): members of nested objects
 /// get dotted names, and every value is a list.
 pub fn flatten_claims(claims: &Map<String, Value>) -> HashMap<String, ListValue> {
@@ -72,7 +76,8 @@ fn to_proto(value: &Value) -> prost_types::Value {
 pub fn overlay(id_token: &Map<String, Value>, userinfo: &Map<String, Value>) -> Map<String, Value> {
     let mut claims = id_token.clone();
     for (name, value) in userinfo {
-        if !PROTOCOL.contains(&name.as_str()) || !claims.contains_key(name) {
+        let name_of_token = PROTOCOL.contains(&name.as_str()) && claims.contains_key(name);
+        if !name_of_token && !AUTHENTICATION.contains(&name.as_str()) {
             claims.insert(name.clone(), value.clone());
         }
     }
@@ -150,12 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn only_the_id_token_says_how_somebody_signed_in() {
+        let token = object(json!({"sub": "s", "auth_time": 5, "amr": ["pwd"]}));
+        let userinfo = object(json!({"sub": "s", "auth_time": 900, "acr": "gold", "amr": ["hwk"]}));
+        assert_eq!(overlay(&token, &userinfo), token);
+    }
+
+    #[test]
     fn user_info_wins_except_over_the_protocol() {
         let token = object(json!({"iss": "a", "sub": "s", "email": "old", "name": "N"}));
         let userinfo =
             object(json!({"iss": "b", "sub": "t", "email": "new", "auth_time": 1, "azp": "new here"}));
-        let expected =
-            json!({"iss": "a", "sub": "s", "email": "new", "name": "N", "auth_time": 1, "azp": "new here"});
+        let expected = json!({"iss": "a", "sub": "s", "email": "new", "name": "N", "azp": "new here"});
         assert_eq!(Value::Object(overlay(&token, &userinfo)), expected);
     }
 }

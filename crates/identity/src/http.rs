@@ -58,6 +58,7 @@ pub struct ClientError(String);
 /// The client that goes over the network. Takes proxies from the environment (`HTTPS_PROXY`, `NO_PROXY`).
 pub struct ReqwestClient {
     roots: Vec<Certificate>,
+    direct: bool,
     // Reading the roots of the system takes longer than a start may take.
     client: OnceLock<Result<Client, String>>,
 }
@@ -73,14 +74,25 @@ impl ReqwestClient {
         }
         Ok(Self {
             roots,
+            direct: false,
             client: OnceLock::new(),
         })
+    }
+
+    /// The same, past any proxy: for servers of the machine itself.
+    #[must_use]
+    pub fn direct(self) -> Self {
+        Self {
+            direct: true,
+            client: OnceLock::new(),
+            ..self
+        }
     }
 
     fn client(&self) -> Result<&Client, HttpError> {
         let client = self
             .client
-            .get_or_init(|| build(&self.roots).map_err(|error| chain(&error)));
+            .get_or_init(|| build(&self.roots, self.direct).map_err(|error| chain(&error)));
         client.as_ref().map_err(|text| HttpError {
             kind: HttpErrorKind::Other,
             text: text.clone(),
@@ -124,8 +136,12 @@ impl HttpClient for ReqwestClient {
     }
 }
 
-fn build(roots: &[Certificate]) -> Result<Client, reqwest::Error> {
-    Client::builder()
+fn build(roots: &[Certificate], direct: bool) -> Result<Client, reqwest::Error> {
+    let builder = match direct {
+        true => Client::builder().no_proxy(),
+        false => Client::builder(),
+    };
+    builder
         .tls_backend_rustls()
         .tls_certs_merge(roots.iter().cloned())
         .redirect(redirect::Policy::none())

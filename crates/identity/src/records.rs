@@ -106,9 +106,10 @@ pub(crate) fn stored_claims(raw: &str) -> Option<Map<String, Value>> {
 pub(crate) fn sign_in_claims(
     claims: &HashMap<String, ListValue>,
 ) -> impl Iterator<Item = (&String, &ListValue)> {
-    claims
-        .iter()
-        .filter(|(name, _)| ["iss", "sub", "exp", "iat"].contains(&name.as_str()))
+    claims.iter().filter(|(name, _)| {
+        ["iss", "sub", "exp", "iat"].contains(&name.as_str())
+            || claims::AUTHENTICATION.contains(&name.as_str())
+    })
 }
 
 #[cfg(test)]

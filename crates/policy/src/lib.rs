@@ -13,6 +13,7 @@
 mod certificate;
 mod compile;
 mod criteria;
+mod demand;
 pub mod explain;
 mod input;
 mod merge;
@@ -26,6 +27,7 @@ mod value;
 pub use certificate::{CertificateFacts, CertificateTrust, ClientCertificate};
 pub use compile::CompileError;
 pub use criteria::{BUILT, NOT_BUILT};
+pub use demand::{Demand, Unmet};
 pub use input::{
     Authentication, Claims, Device, Group, GroupSource, Groups, HeaderLookup, HttpInput, Input, McpInput,
     NoHeaders, NoRecords, RecordLookup, SshInput, Subject,

@@ -63,6 +63,7 @@ fn main() -> Result<(), Failure> {
             metrics,
             control: Arc::new(Nothing),
             login: Arc::new(Nothing),
+            tokens: Arc::new(()),
             control_runtime: tokio::runtime::Handle::current(),
             tracer: None,
         });
@@ -182,5 +183,9 @@ impl LoginLinks for Nothing {
 
     fn device_url(&self, request: &CanonicalRequest, device_type: &str) -> String {
         format!("https://{}/.pomerium/webauthn?type={device_type}", request.host())
+    }
+
+    fn step_up_url(&self, _: &CanonicalRequest, _: &RouteSettings, _: &pomerium_policy::Demand) -> String {
+        String::new()
     }
 }

@@ -56,7 +56,9 @@ pub use listener::Handed;
 pub use metrics::Metrics;
 pub use route::Route;
 pub use router::RouteTable;
-pub use shared::{AuditStream, ControlContext, ControlPlane, LoginLinks, RequestSpan, Shared, Tracer};
+pub use shared::{
+    AuditStream, ControlContext, ControlPlane, LoginLinks, RequestSpan, Shared, Tracer, UpstreamTokens,
+};
 pub use snapshot::{BuildError, Snapshot};
 
 #[cfg(test)]

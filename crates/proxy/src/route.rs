@@ -81,8 +81,9 @@ impl Route {
             .filter(|(name, _)| !UNSETTABLE.contains(&name.as_str()))
             .map(|(name, value)| (name.clone(), Template::parse(value)))
             .collect();
-        let needs_assertion =
-            settings.pass_identity_headers || templates.iter().any(|(_, template)| template.uses_assertion());
+        let needs_assertion = settings.pass_identity_headers
+            || settings.kubernetes_token.is_some()
+            || templates.iter().any(|(_, template)| template.uses_assertion());
         let needs_certificate = settings.policy.needs_certificate()
             || templates.iter().any(|(_, template)| template.uses_certificate());
         Ok(Self {

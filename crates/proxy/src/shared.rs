@@ -1,6 +1,7 @@
 //! What all workers share, and the doors to the rooms that the proxy does not know: the control plane,
 //! the sign-in address, traces.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -11,6 +12,7 @@ use pomerium_authorize::decision_log::AuthorizeRecord;
 use pomerium_authorize::{AssertionSigner, IdentityHeaders, Principal, SessionResolver};
 use pomerium_certs::acme::Challenges;
 use pomerium_config::settings::RouteSettings;
+use pomerium_policy::Demand;
 use pomerium_web::canonical::CanonicalRequest;
 
 use crate::access_log::LogSink;
@@ -47,6 +49,34 @@ pub trait LoginLinks: Send + Sync + 'static {
 
     /// The signed address of the page that asks for a device of this type and leads back to this request.
     fn device_url(&self, request: &CanonicalRequest, device_type: &str) -> String;
+    /// The same for somebody whose sign-in is too old or too weak for the policy.
+    fn step_up_url(&self, request: &CanonicalRequest, route: &RouteSettings, demand: &Demand) -> String;
+}
+
+/// Tokens that upstreams are shown in place of the person's. They are kept fresh elsewhere: what is asked here is
+/// answered from memory.
+pub trait UpstreamTokens: Send + Sync + 'static {
+    /// `Bearer …` with the token in this file, as it was last read.
+    fn of_file(&self, path: &Path) -> Option<HeaderValue>;
+    /// `Bearer …` with the Google identity token for this audience.
+    fn google(&self, audience: &str) -> Option<HeaderValue>;
+    /// Waits until a token for this audience was asked for once, with or without success.
+    fn google_tried<'a>(&'a self, audience: &'a str) -> BoxFuture<'a, ()>;
+}
+
+/// No tokens at all.
+impl UpstreamTokens for () {
+    fn of_file(&self, _: &Path) -> Option<HeaderValue> {
+        None
+    }
+
+    fn google(&self, _: &str) -> Option<HeaderValue> {
+        None
+    }
+
+    fn google_tried<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Takes the record of every decision; `app` gives one that passes them on. Nothing here may wait.
@@ -100,6 +130,8 @@ pub struct Shared {
     pub control: Arc<dyn ControlPlane>,
     /// What certificate authorities may ask at this moment.
     pub challenges: Arc<Challenges>,
+    /// Tokens for upstreams.
+    pub tokens: Arc<dyn UpstreamTokens>,
     /// Sign-in addresses.
     pub login: Arc<dyn LoginLinks>,
     /// Where the control plane runs.

@@ -6,6 +6,7 @@ pub mod init;
 pub mod policy;
 pub mod run;
 pub mod schema;
+pub mod session;
 pub mod user;
 pub mod validate;
 

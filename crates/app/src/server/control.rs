@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use http::Request;
 use pomerium_authenticate::{Authenticate, RequestContext};
 use pomerium_config::settings::RouteSettings;
+use pomerium_policy::Demand;
 use pomerium_proxy::{ControlContext, ControlPlane, LoginLinks};
 use pomerium_web::canonical::CanonicalRequest;
 use pomerium_web::{Body, Response};
@@ -51,5 +52,9 @@ impl LoginLinks for Control {
 
     fn device_url(&self, request: &CanonicalRequest, device_type: &str) -> String {
         self.0.load().device_url(request, device_type)
+    }
+
+    fn step_up_url(&self, request: &CanonicalRequest, route: &RouteSettings, demand: &Demand) -> String {
+        self.0.load().step_up_url(request, route, demand)
     }
 }

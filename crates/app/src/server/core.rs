@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::autocert::Autocert;
 use super::observed::Observed;
 use super::store::{self, Broker};
+use super::tokens::Tokens;
 use crate::handover::predecessor::Conversation;
 use crate::health::{Health, Status};
 use crate::telemetry::guard::Guards;
@@ -45,6 +46,8 @@ pub struct Core {
     pub process: ProcessMetrics,
     /// What stands before the metrics.
     pub metrics_guard: Guards,
+    /// Tokens that upstreams are shown.
+    pub tokens: Arc<Tokens>,
     /// State of every part.
     pub health: Arc<Health>,
     /// What certificate authorities may ask at this moment.
@@ -86,7 +89,9 @@ impl Core {
             health.report(name, Status::Running);
         }
         let signing_key = Arc::new(signing_key(settings, &shared)?);
+        let tokens = Tokens::new(Arc::clone(&clock), tokio::runtime::Handle::current());
         Ok(Self {
+            tokens,
             clock,
             derived: DerivedAuthority::new(&shared)?,
             shared,

@@ -18,6 +18,7 @@ pub mod reload;
 pub mod signals;
 pub mod store;
 mod switch;
+pub mod tokens;
 mod upgrade;
 
 use std::fs::OpenOptions;
@@ -43,6 +44,7 @@ use self::listeners::Operators;
 use self::load::Source;
 use self::signals::{Request, Signals};
 use self::upgrade::Outcome;
+use crate::admin::{self, impersonation::Sessions};
 use crate::audit::{Audit, AuditMetrics};
 use crate::handover::activation::Activated;
 use crate::handover::predecessor::Predecessor;
@@ -128,6 +130,7 @@ impl Server {
         let state = Arc::<State>::default();
         let (first, records_fault) = records::first(settings, &options.source, &core, &state)?;
         let settings = first.settings;
+        core.tokens.extend(&settings)?;
         let certificates = Arc::new(Certificates::new(first.certificates));
         core.autocert.start(first.plan, &core, &certificates).await;
         expiry::watch(&core.registry, certificates.store(), &core.clock, &core.stop)?;
@@ -161,6 +164,7 @@ impl Server {
         if let Some(before) = before {
             before.ready(Arc::clone(&core.broker.handle)).await?;
         }
+        start_admin(&settings, &core, &sink);
         if !settings.systemd_disabled {
             tokio::spawn(health::systemd::run(Arc::clone(&core.health), core.stop.clone()));
         }
@@ -352,11 +356,31 @@ fn shared(
         log,
         audit,
         control: Arc::clone(control) as Arc<dyn pomerium_proxy::ControlPlane>,
+        tokens: Arc::clone(&core.tokens) as Arc<dyn pomerium_proxy::UpstreamTokens>,
         login: Arc::clone(control) as Arc<dyn pomerium_proxy::LoginLinks>,
         challenges: Arc::clone(&core.challenges),
         control_runtime: tokio::runtime::Handle::current(),
         tracer,
     })
+}
+
+/// The door for the administrator of the machine. People are served without it as well, so that a folder that is
+/// in the way stops nothing.
+fn start_admin(settings: &Settings, core: &Core, sink: &LogSink) {
+    if !settings.services.all_in_one() {
+        return;
+    }
+    let sessions = Sessions::new(
+        Arc::clone(&core.broker.handle),
+        Arc::clone(&core.clock),
+        sink.clone(),
+    );
+    if let Err(error) = admin::server::start(&settings.data_dir, sessions, core.stop.clone()) {
+        tracing::error!(
+            error = format!("{error:#}"),
+            "admin: `pomerium session` cannot reach this server"
+        );
+    }
 }
 
 fn start_refresh(settings: &Settings, core: &Core, control: &Arc<Control>) {

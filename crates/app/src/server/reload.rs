@@ -67,12 +67,14 @@ impl Server {
             .map_err(|error| cannot_listen(error, &next.settings))?;
         let audit = self.audit.prepare(&next.settings.audit)?;
         let guard = next.settings.metrics.as_ref().map(Guard::build).transpose()?;
+        self.core.tokens.extend(&next.settings)?;
         // Nothing below can fail half-way: the TLS settings of the new snapshot are made before it is stored.
         self.dataplane.reload(next.snapshot)?;
         if let Err(error) = self.dataplane.listen(listeners) {
             tracing::error!(%error, "address: the listeners stay as they were");
         }
         self.audit.swap(audit);
+        self.core.tokens.retain(&next.settings);
         self.certificates.configure(next.certificates);
         self.core.autocert.follow(next.plan);
         self.control.swap(next.authenticate);

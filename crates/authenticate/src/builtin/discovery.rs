@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::provider::{LocalProvider, json as reply};
+use super::request::ACR;
 
 /// What the provider can do, and where.
 pub(crate) fn document(provider: &LocalProvider) -> Response<Bytes> {
@@ -25,7 +26,8 @@ pub(crate) fn document(provider: &LocalProvider) -> Response<Bytes> {
         "code_challenge_methods_supported": ["S256"],
         "scopes_supported": ["openid", "profile", "email", "groups", "offline_access"],
         "claims_supported": ["sub", "email", "email_verified", "name", "preferred_username", "groups",
-            "auth_time", "amr"],
+            "auth_time", "acr", "amr"],
+        "acr_values_supported": [ACR],
         "authorization_response_iss_parameter_supported": true,
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,

@@ -121,10 +121,10 @@ impl Authenticate {
         &self,
         url: String,
         provider: &crate::providers::Provider,
-        call: &Call,
+        return_to: &str,
     ) -> String {
-        let target = call
-            .query
+        let (_, query) = crate::links::unsigned(return_to);
+        let target = query
             .get(crate::links::REDIRECT_URI)
             .and_then(crate::return_to::authority_of);
         match target {

@@ -50,6 +50,9 @@ pub struct Freshness {
     pub max_age: Option<i64>,
 }
 
+/// The one authentication context class there is here: a password was typed.
+pub const ACR: &str = "pwd";
+
 impl Freshness {
     /// Whether a sign-in at `auth_time` is good enough at `now` (Unix seconds).
     pub fn accepts(&self, auth_time: i64, now: i64) -> bool {
@@ -77,7 +80,7 @@ pub enum Refusal {
 
 /// Longest `state` or `nonce` in bytes: the state of our own sign-in holds the address a person comes from.
 const MAX_VALUE: usize = 16 * 1024;
-const ONCE: [&str; 11] = [
+const ONCE: [&str; 12] = [
     "client_id",
     "redirect_uri",
     "response_type",
@@ -88,6 +91,7 @@ const ONCE: [&str; 11] = [
     "code_challenge_method",
     "prompt",
     "max_age",
+    "acr_values",
     "response_mode",
 ];
 
@@ -118,6 +122,12 @@ pub fn parse(query: &Query, clients: &Clients) -> Result<AuthorizeRequest, Refus
     check_shape(query).map_err(|(error, description)| refuse(error, description))?;
     let freshness =
         freshness(query).ok_or_else(|| refuse("invalid_request", "prompt or max_age cannot be read"))?;
+    if !offers_class(query) {
+        return Err(refuse(
+            "unmet_authentication_requirements",
+            "none of the acr_values is offered; there is only pwd",
+        ));
+    }
     Ok(AuthorizeRequest {
         client_id: client.id.clone(),
         redirect_uri: redirect_uri.to_owned(),
@@ -168,6 +178,17 @@ fn check_shape(query: &Query) -> Result<(), (&'static str, &'static str)> {
         return Err(("invalid_request", "state or nonce is too long"));
     }
     Ok(())
+}
+
+/// Whether one of the classes asked for is ours. A password that is of no use is not asked for.
+fn offers_class(query: &Query) -> bool {
+    let mut asked = query
+        .get("acr_values")
+        .unwrap_or_default()
+        .split(' ')
+        .filter(|class| !class.is_empty())
+        .peekable();
+    asked.peek().is_none() || asked.any(|class| class == ACR)
 }
 
 fn freshness(query: &Query) -> Option<Freshness> {

@@ -4,6 +4,7 @@ use pomerium_crypto::jwt::SigningKey;
 use serde::{Deserialize, Serialize};
 
 use super::codes::Grant;
+use super::request::ACR;
 use super::users::User;
 
 /// Claims of the ID token (OpenID Connect Core 2).
@@ -15,6 +16,7 @@ pub struct IdClaims<'a> {
     exp: i64,
     iat: i64,
     auth_time: i64,
+    acr: &'static str,
     amr: [&'static str; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
     nonce: Option<&'a str>,
@@ -84,6 +86,7 @@ pub fn id_token(
         exp: now + lifetime,
         iat: now,
         auth_time: grant.auth_time,
+        acr: ACR,
         amr: ["pwd"],
         nonce: grant.nonce.as_deref(),
         profile: Profile::of(user),

@@ -24,6 +24,7 @@ impl Authenticate {
                 .map(|idp| idp.id.as_str()),
             additional_hosts: route.map_or(&[], |route| route.depends_on.as_slice()),
             callback_uri: Some(&format!("https://{}/.pomerium/callback/", call.authority)),
+            demand: None,
         };
         let url = self.options.sign_in_url(&link, call.unix());
         let mut response = body::response(StatusCode::OK, "text/plain; charset=utf-8", url);

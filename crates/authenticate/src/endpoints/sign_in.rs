@@ -4,6 +4,7 @@
 use http::{HeaderValue, Method};
 use pomerium_crypto::query::Query;
 use pomerium_crypto::{aead, encoding};
+use pomerium_policy::Demand;
 use pomerium_web::Response;
 use pomerium_web::handle::Handle;
 
@@ -14,10 +15,11 @@ use crate::links::{
 };
 use crate::login::rounds::{self, Cause, Rounds};
 use crate::login::state::LoginState;
+use crate::login::step_up;
 use crate::options::host_of;
 use crate::providers::Provider;
 use crate::return_to::authority_of;
-use crate::verify::Live;
+use crate::verify::{Live, Missing};
 use crate::{Authenticate, Error, cookie, reply};
 
 /// A sign-in link whose every part was checked.
@@ -26,6 +28,8 @@ struct Wanted {
     callback: String,
     programmatic: bool,
     additional_hosts: Vec<String>,
+    /// What the sign-in has to be, where it cannot be just any.
+    demand: Option<Demand>,
 }
 
 impl Authenticate {
@@ -38,10 +42,20 @@ impl Authenticate {
         self.options.verify_link(call)?;
         let wanted = self.wanted(call)?;
         let provider = self.wanted_provider(call)?;
-        match self.verify(call, Some(&provider.settings.id)).await? {
-            Ok(live) => self.hand_on(call, &wanted, live),
-            Err(missing) => self.start_login(call, provider, &missing, true).await,
-        }
+        let falls_short = |live: &Live| {
+            let round = self.options.round(call);
+            let does = |demand| step_up::does(&live.session, demand, round, call.now);
+            !wanted.demand.as_ref().is_none_or(does)
+        };
+        let missing = match self.verify(call, Some(&provider.settings.id)).await? {
+            Ok(live) if falls_short(&live) => {
+                Missing::NotEnough(Box::new((live.handle.jti, live.handle.idp_id)))
+            }
+            Ok(live) => return self.hand_on(call, &wanted, live),
+            Err(missing) => missing,
+        };
+        let demand = wanted.demand.as_ref();
+        self.start_login(call, provider, &missing, (true, demand)).await
     }
 
     /// The provider a request names, or the default one.
@@ -101,6 +115,7 @@ impl Authenticate {
             callback,
             programmatic,
             additional_hosts,
+            demand: step_up::demand_of(call)?,
         })
     }
 
@@ -187,7 +202,9 @@ impl Authenticate {
         let outside = cookie_domain
             .as_deref()
             .is_some_and(|domain| !rounds::domain_covers(domain, &host));
-        let cause = if outside {
+        let cause = if wanted.demand.is_some() {
+            Cause::NotEnough
+        } else if outside {
             Cause::CookieDomain
         } else if self.cookies.is_strict() {
             Cause::SameSite

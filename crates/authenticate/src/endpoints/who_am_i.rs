@@ -50,7 +50,7 @@ impl Authenticate {
             }
             Err(missing) => {
                 let provider = self.providers.default_one().ok_or(Error::NoProvider)?;
-                self.start_login(call, provider, &missing, signed).await
+                self.start_login(call, provider, &missing, (signed, None)).await
             }
         }
     }

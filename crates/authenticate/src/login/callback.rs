@@ -7,18 +7,23 @@ use pomerium_identity::{Identity, NewSession, session_from_identity, user_from_i
 use pomerium_web::Response;
 use pomerium_web::handle::Handle;
 
-use super::pending::{self, PendingLogin};
+use super::pending::{self, PendingLogin, PendingLogins};
+use super::start::Departure;
 use super::state::{LoginState, StateError};
+use super::step_up::{self, NotEnough, TRIES, Wanted};
 use crate::call::Call;
 use crate::links::{self, ROUND};
 use crate::providers::Provider;
 use crate::{Authenticate, Error, cookie, reply, session};
 
+/// What a provider answers that cannot do what the request asks for.
+const UNMET: &str = "unmet_authentication_requirements";
+
 impl Authenticate {
     /// `/oauth2/callback`.
     pub(crate) async fn oauth_callback(&self, call: &Call) -> Result<Response, Error> {
         crate::service::only(call, &[Method::GET, Method::POST])?;
-        let answer = Answer::read(call)?;
+        let answer = Answer::read(call).map_err(|error| self.cannot_step_up(call, error))?;
         let state: LoginState = self.seal.state.open(answer.state).ok_or(StateError::Forged)?;
         state.check(self.csrf_of(call), call.unix())?;
         if !self.deps.state.states.claim(&state.id, call.unix()) {
@@ -30,6 +35,13 @@ impl Authenticate {
             .ok_or(StateError::OtherBrowser)?;
         let provider = self.providers.get(&state.idp_id).ok_or(Error::NoProvider)?;
         let identity = provider.identify(answer.code, answer.iss, &login).await?;
+        if let Some(wanted) = &state.wanted
+            && let Err(lacks) = step_up::check(&identity.id_token, &wanted.demand, call.now)
+        {
+            return self
+                .ask_again(call, provider, (&state, login), (logins, lacks))
+                .await;
+        }
         let session_cookie = self.begin_session(call, provider, &state, &identity).await?;
         self.end_replaced(call, &state, &login).await;
         let login_cookie = if logins.is_empty() {
@@ -46,6 +58,53 @@ impl Authenticate {
         let mut response = self.onward(&self.way_back(&state, call.unix()));
         reply::cookies(&mut response, [session_cookie, login_cookie]);
         Ok(response)
+    }
+
+    /// The sign-in falls short: the provider is asked to have the person sign in, once; then the person is told.
+    /// No session comes of it, and the one that was there stays.
+    async fn ask_again(
+        &self,
+        call: &Call,
+        provider: &Provider,
+        (state, login): (&LoginState, PendingLogin),
+        (logins, lacks): (PendingLogins, NotEnough),
+    ) -> Result<Response, Error> {
+        let try_number = state
+            .wanted
+            .as_ref()
+            .map_or(TRIES, |wanted| wanted.try_number + 1);
+        if try_number >= TRIES {
+            return Err(Error::NotEnough(Box::new(lacks)));
+        }
+        let departure = Departure {
+            return_to: state.return_to.clone(),
+            signed: state.signed,
+            round: state.round,
+            replaces: login.replaces,
+            wanted: Some(Wanted {
+                demand: lacks.demand,
+                try_number,
+            }),
+        };
+        self.depart(call, provider, departure, logins).await
+    }
+
+    /// A provider may say at once that it cannot do what was asked of it (OpenID Connect Core Error Code
+    /// `unmet_authentication_requirements`). Believed only of a login that asked for something.
+    fn cannot_step_up(&self, call: &Call, error: Error) -> Error {
+        if !matches!(&error, Error::Refused(code) if code == UNMET) {
+            return error;
+        }
+        let source = if call.method == Method::POST {
+            &call.form
+        } else {
+            &call.query
+        };
+        let state: Option<LoginState> = source.get("state").and_then(|state| self.seal.state.open(state));
+        match state.and_then(|state| state.wanted) {
+            Some(wanted) => Error::NotEnough(Box::new(NotEnough::refused(&wanted.demand))),
+            None => error,
+        }
     }
 
     /// Writes user and session, under an id that nobody outside can choose, and makes the cookie.

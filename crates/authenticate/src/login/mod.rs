@@ -10,3 +10,4 @@ pub mod pending;
 pub mod rounds;
 mod start;
 pub mod state;
+pub mod step_up;

@@ -67,6 +67,8 @@ pub enum Cause {
     Clock,
     /// The session is not in the store.
     SessionLost,
+    /// The policy of the application asks for more than a sign-in that was just made.
+    NotEnough,
 }
 
 /// Whether a cookie with this `Domain` attribute reaches `host` (no port).

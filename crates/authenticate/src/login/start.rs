@@ -1,12 +1,14 @@
 //! The way out: from a page that needs a session to the identity provider (spec authentication.md 4.3).
 
 use pomerium_crypto::random;
+use pomerium_policy::Demand;
 use pomerium_web::{Response, negotiate};
 
 use super::csrf::{self, CsrfToken};
 use super::pending::{self, PendingLogin, PendingLogins};
 use super::rounds::{self, Cause};
 use super::state::LoginState;
+use super::step_up::Wanted;
 use crate::call::Call;
 use crate::error::LoopDetails;
 use crate::links::{self, REDIRECT_URI};
@@ -15,18 +17,32 @@ use crate::return_to::authority_of;
 use crate::verify::Missing;
 use crate::{Authenticate, Error, cookie, reply};
 
+/// A login as it begins.
+pub(super) struct Departure {
+    /// Where it began: an absolute URL on the authenticate host.
+    pub(super) return_to: String,
+    /// The signature of that URL was checked.
+    pub(super) signed: bool,
+    /// Logins in a row.
+    pub(super) round: u8,
+    /// Session that the new one takes the place of.
+    pub(super) replaces: Option<String>,
+    /// What the sign-in has to be.
+    pub(super) wanted: Option<Wanted>,
+}
+
 /// Longest way back that is carried through the provider, bytes.
 const LONGEST_WAY_BACK: usize = 8 * 1024;
 
 impl Authenticate {
     /// Sends the browser to `provider` and remembers the way back to the URL that was called. `signed` says
-    /// that its signature was checked.
+    /// that its signature was checked; what the sign-in has to be is read from signed links only.
     pub(crate) async fn start_login(
         &self,
         call: &Call,
         provider: &Provider,
         missing: &Missing,
-        signed: bool,
+        (signed, demand): (bool, Option<&Demand>),
     ) -> Result<Response, Error> {
         if !negotiate::redirect_allowed(&call.canonical, &call.headers) {
             return Err(Error::LoginNeeded {
@@ -37,6 +53,33 @@ impl Authenticate {
         if round >= rounds::ALLOWED {
             return Err(self.authenticate_loop(call, missing));
         }
+        let departure = Departure {
+            return_to: shortened(call.url(), signed),
+            signed,
+            round,
+            replaces: missing.session_of(&provider.settings.id).map(str::to_owned),
+            wanted: demand.map(Wanted::first),
+        };
+        // Whoever breaks off a step-up stays signed in as they were.
+        let keeps = matches!(missing, Missing::NotEnough(_));
+        let mut response = self
+            .depart(call, provider, departure, self.logins_of(call))
+            .await?;
+        if !keeps {
+            let cleared = self.cookies.clear_session(cookie::AUTHENTICATE, call.now)?;
+            reply::cookies(&mut response, [cleared]);
+        }
+        Ok(response)
+    }
+
+    /// The redirect to the provider, and what is needed to know the answer again.
+    pub(super) async fn depart(
+        &self,
+        call: &Call,
+        provider: &Provider,
+        departure: Departure,
+        mut logins: PendingLogins,
+    ) -> Result<Response, Error> {
         let now = call.unix();
         let csrf = self.csrf_of(call).unwrap_or_else(CsrfToken::random);
         let login = PendingLogin {
@@ -44,22 +87,22 @@ impl Authenticate {
             verifier: random::base64url(32),
             nonce: random::base64url(32),
             started: now,
-            replaces: missing.session_of(&provider.settings.id).map(str::to_owned),
+            replaces: departure.replaces,
         };
         let state = LoginState {
             id: login.id.clone(),
             csrf: csrf.to_text(),
             started: now,
-            return_to: shortened(call.url(), signed),
-            signed,
+            return_to: departure.return_to,
+            signed: departure.signed,
             idp_id: provider.settings.id.clone(),
-            round,
+            round: departure.round,
+            wanted: departure.wanted,
         };
         let url = provider
-            .authorization_url(&self.seal.state.seal(&state), &login)
+            .authorization_url(&self.seal.state.seal(&state), &login, state.wanted.as_ref())
             .await?;
-        let url = self.with_application(url, provider, call);
-        let mut logins = self.logins_of(call);
+        let url = self.with_application(url, provider, &state.return_to);
         logins.add(login, now);
         let mut response = reply::redirect(&url);
         reply::cookies(
@@ -73,7 +116,6 @@ impl Authenticate {
                     pending::LIFETIME,
                     call.now,
                 )?,
-                self.cookies.clear_session(cookie::AUTHENTICATE, call.now)?,
             ],
         );
         Ok(response)
@@ -111,6 +153,7 @@ impl Authenticate {
             // A cookie from before `cookie_domain` or the secret was changed hides the new one.
             Missing::BadCookie | Missing::OtherProvider => Cause::CookieDomain,
             Missing::Expired(_) => Cause::Clock,
+            Missing::NotEnough(_) => Cause::NotEnough,
             Missing::Lost => Cause::SessionLost,
         };
         tracing::warn!(

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::csrf::CsrfToken;
 use super::pending;
+use super::step_up::Wanted;
 
 /// What `state` holds.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct LoginState {
     pub idp_id: String,
     /// Logins in a row that led straight back to a login.
     pub round: u8,
+    /// What the sign-in has to be, where it cannot be just any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Wanted>,
 }
 
 /// Why a state is refused.
@@ -78,6 +82,7 @@ mod tests {
             signed: false,
             idp_id: "idp".into(),
             round: 0,
+            wanted: None,
         };
         assert_eq!(state.check(Some(token), 1_000), Ok(()));
         assert_eq!(

@@ -11,3 +11,4 @@ mod local_idp;
 mod loops;
 mod pages;
 mod sign_out;
+mod step_up;

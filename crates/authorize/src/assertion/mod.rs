@@ -3,6 +3,7 @@
 //! An assertion is signed once for everything it depends on and used for at most a minute; `cache` holds
 //! the key with all of those inputs, `token` the claims, `inbound` the check of assertions that come in.
 
+mod act_as;
 mod cache;
 mod inbound;
 mod token;
@@ -13,6 +14,7 @@ use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use pomerium_crypto::jwt::{JwtError, SigningKey};
 
+pub use self::act_as::ActAs;
 use self::cache::Signed;
 use self::inbound::Inbound;
 use crate::principal::{GroupsFilter, Principal};
@@ -48,6 +50,8 @@ pub struct IdentityHeaders {
     /// One header for each of the route's claim headers; empty when the claim is missing, so that what a
     /// client sent under that name is overwritten.
     pub claims: Vec<(HeaderName, HeaderValue)>,
+    /// For upstreams that act as the person.
+    pub act_as: ActAs,
 }
 
 impl IdentityHeaders {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use pomerium_crypto::jwt::{JwtError, SigningKey};
 use serde_json::{Map, Value, json};
 
-use super::{AssertionRoute, IdentityHeaders};
+use super::{ActAs, AssertionRoute, IdentityHeaders};
 use crate::claims::joined;
 use crate::principal::Principal;
 
@@ -26,6 +26,7 @@ pub(super) fn headers(
     Ok(IdentityHeaders {
         assertion,
         claims: route.claim_headers.iter().map(header).collect(),
+        act_as: ActAs::of(&claims),
     })
 }
 

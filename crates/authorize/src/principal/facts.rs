@@ -1,15 +1,14 @@
 //! What records say about a person: groups, devices, e-mail, and how they signed in.
 
-use jiff::Timestamp;
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::session::session::device_credential;
 use pomerium_api::synced::StructEntry;
-use pomerium_policy::{Authentication, Claims, Device, Group, GroupSource, Groups};
+use pomerium_policy::{Device, Group, GroupSource, Groups};
 use serde_json::Value;
 
 use super::behind::Behind;
 use crate::claims::stringify;
-use crate::session::{Records, validity};
+use crate::session::Records;
 
 /// A text field of a free object; empty when there is none.
 pub(super) fn text<'a>(entry: &'a StructEntry, field: &str) -> &'a str {
@@ -97,37 +96,4 @@ pub(super) fn devices(records: &dyn Records, behind: &mut Behind, session: &Sess
         .iter()
         .filter_map(&mut device)
         .collect()
-}
-
-/// When and how the person signed in, by the claims of the session.
-///
-/// A provider that does not say when (`auth_time`) has vouched for a login when the session began; a time that is
-/// there but cannot be read is none.
-pub(super) fn authentication(session: &Session, claims: &Claims) -> Authentication {
-    let values = |name: &str| claims.get(name).map(Vec::as_slice).unwrap_or_default();
-    let at = match values("auth_time").first() {
-        Some(said) => seconds(said),
-        None => validity::moment(session.issued_at.as_ref()),
-    };
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    Authentication {
-        at,
-        acr: values("acr").first().and_then(text).unwrap_or_default(),
-        amr: values("amr").iter().filter_map(text).collect(),
-    }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "whole seconds; the cast saturates, and what is out of range is refused"
-)]
-fn seconds(value: &Value) -> Option<Timestamp> {
-    let seconds = match value {
-        Value::Number(number) => number.as_f64()? as i64,
-        Value::String(text) => text.parse().ok()?,
-        _ => return None,
-    };
-    Timestamp::from_second(seconds)
-        .ok()
-        .filter(|at| at.as_second() > 0)
 }

@@ -15,6 +15,7 @@ use pomerium_policy::{Authentication, Claims, Device, GroupSource, Subject};
 use serde_json::Value;
 
 use self::behind::Behind;
+use crate::authentication;
 use crate::claims::{json_claims, session_over_user, stringify, user_over_session};
 use crate::session::{Anonymous, Records, validity};
 
@@ -320,7 +321,7 @@ impl<'a> Basis<'a> {
         match self {
             Self::Session(entry) => (
                 facts::devices(records, behind, &entry.session),
-                facts::authentication(&entry.session, claims),
+                authentication::of_claims(claims),
             ),
             Self::Account(_) => (Vec::new(), Authentication::default()),
         }

@@ -133,6 +133,19 @@ pub enum IssuerFormat {
     Uri,
 }
 
+/// Who gets Google identity tokens for upstreams (`google_cloud_serverless_authentication_service_account`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoogleAccount {
+    /// Its e-mail, the issuer of what it signs.
+    pub email: String,
+    /// Id of the key, as Google knows it; may be empty.
+    pub key_id: String,
+    /// RSA key, PEM.
+    pub key: Secret,
+    /// Where a signed request is traded for a token.
+    pub token_uri: String,
+}
+
 /// Which claims go to the upstream in headers of their own.
 #[derive(Debug, Clone, Default)]
 pub struct IdentityHeaderSettings {

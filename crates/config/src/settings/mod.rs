@@ -74,6 +74,8 @@ pub struct Settings {
     pub groups_claim: String,
     /// File in the MaxMind format that says where addresses are.
     pub geoip_database: Option<PathBuf>,
+    /// Gets Google identity tokens; without one the metadata server of the machine is asked.
+    pub google_account: Option<GoogleAccount>,
     /// Headers set on responses that belong to no route (internal paths, error pages).
     pub response_headers: Vec<(String, String)>,
     /// Logs.

@@ -55,6 +55,10 @@ pub struct RouteSettings {
     /// `jwt_groups_filter` of the route and of all: ids of groups that are kept in the assertion, sorted; `None` keeps
     /// all.
     pub groups_filter: Option<Arc<[String]>>,
+    /// Set for a route to a Kubernetes API server: the token it is shown, in place of the person's.
+    pub kubernetes_token: Option<KubernetesToken>,
+    /// Audience of the Google identity token that the upstream is sent, `https://` and its host.
+    pub google_audience: Option<String>,
     /// Upgrade tokens that are let through, lower case (`websocket`, `spdy/3.1`, …).
     pub upgrades: Vec<String>,
     /// Whole response time; `None` is off.
@@ -71,6 +75,15 @@ pub struct RouteSettings {
     pub downstream_server_name: Option<String>,
     /// `tls_downstream_client_ca`: trust anchors (PEM) that replace the global ones for this route.
     pub downstream_ca: Option<Vec<u8>>,
+}
+
+/// Where the token for a Kubernetes API server comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KubernetesToken {
+    /// `kubernetes_service_account_token`
+    Inline(Secret),
+    /// `kubernetes_service_account_token_file`, read again and again: the cluster replaces it.
+    File(std::path::PathBuf),
 }
 
 /// Kind of a route, by the scheme of `from`.

@@ -114,6 +114,24 @@ impl SigningKey {
         Ok(token)
     }
 
+    /// As [`Self::sign`], under the name that somebody else has given this key; without `kid` when that is empty.
+    ///
+    /// # Errors
+    /// [`JwtError::Signing`] when the cryptographic library fails; not expected.
+    ///
+    /// # Panics
+    /// When the claims have no JSON form (a map whose keys are not text).
+    pub fn sign_as<T: Serialize + ?Sized>(&self, kid: &str, claims: &T) -> Result<String, JwtError> {
+        let mut header = json!({"alg": self.alg(), "typ": "JWT"});
+        if !kid.is_empty() {
+            header["kid"] = kid.into();
+        }
+        let mut token = signing_input(&base64url_encode(header.to_string().as_bytes()), claims);
+        let signature = self.pair.sign(token.as_bytes()).ok_or(JwtError::Signing)?;
+        append_signature(&mut token, &signature);
+        Ok(token)
+    }
+
     /// Reads a token signed by this key or by another one of the same PEM file. Times, issuer and audience
     /// are **not** looked at.
     ///

@@ -22,7 +22,7 @@ pub use self::discovery::Metadata;
 pub use self::id_token::IdToken;
 use self::token_endpoint::ClientAuth;
 pub use self::token_endpoint::Tokens;
-pub use self::urls::AuthRequest;
+pub use self::urls::{AuthRequest, StepUp};
 pub use self::userinfo::UserInfo;
 use self::{id_token::Expected, keys::Keys};
 use crate::claims;

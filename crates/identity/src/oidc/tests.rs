@@ -6,6 +6,7 @@ use pomerium_crypto::query::Query;
 use pomerium_crypto::{encoding, jwt};
 use serde_json::{Map, Value, json};
 
+use crate::StepUp;
 use crate::testing::{CLIENT, FakeProvider, ISSUER, SECRET, answer, json_answer};
 use crate::{AuthRequest, Identity, IdentityError, OidcConfig, Pkce, Tokens};
 
@@ -73,6 +74,37 @@ async fn the_object_id_is_the_user_id_where_there_is_one() {
 }
 
 #[tokio::test]
+async fn a_step_up_is_asked_for_over_what_the_configuration_says() {
+    let fake = FakeProvider::new();
+    let client = fake.client_with(OidcConfig {
+        request_params: vec![
+            ("prompt".into(), "select_account".into()),
+            ("max_age".into(), "86400".into()),
+        ],
+        ..FakeProvider::config()
+    });
+    let acr = ["gold".to_owned(), "silver".to_owned()];
+    for login in [false, true] {
+        let request = AuthRequest {
+            state: "s",
+            nonce: "n",
+            pkce: None,
+            step_up: Some(StepUp {
+                max_age: Some(300),
+                acr: &acr,
+                login,
+            }),
+        };
+        let url: Uri = client.authorization_url(request).await.unwrap().parse().unwrap();
+        let query = Query::parse(url.query().unwrap());
+        assert_eq!(query.get("max_age"), Some("300"));
+        assert_eq!(query.get("acr_values"), Some("gold silver"));
+        let prompt = if login { "login" } else { "select_account" };
+        assert_eq!((query.get("prompt"), query.count("prompt")), (Some(prompt), 1));
+    }
+}
+
+#[tokio::test]
 async fn the_authorization_url_is_complete_and_cannot_be_bent() {
     let fake = FakeProvider::new();
     let param = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -92,6 +124,7 @@ async fn the_authorization_url_is_complete_and_cannot_be_bent() {
         state: "st&1",
         nonce: "n-1",
         pkce: Some(&pkce),
+        step_up: None,
     };
     let url: Uri = client.authorization_url(request).await.unwrap().parse().unwrap();
     assert_eq!(url.path(), "/realm/authorize");

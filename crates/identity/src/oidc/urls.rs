@@ -28,6 +28,33 @@ pub struct AuthRequest<'a> {
     pub nonce: &'a str,
     /// The proof key; see [`super::Metadata::pkce`] for when to use one.
     pub pkce: Option<&'a Pkce>,
+    /// What the sign-in has to be, where it cannot be just any.
+    pub step_up: Option<StepUp<'a>>,
+}
+
+/// What a sign-in has to be (OpenID Connect Core 1.0, 3.1.2.1; RFC 9470).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepUp<'a> {
+    /// Seconds since the person proved who they are.
+    pub max_age: Option<u64>,
+    /// Authentication context classes, any of them.
+    pub acr: &'a [String],
+    /// Whether the person is to prove it now, whatever session the provider has.
+    pub login: bool,
+}
+
+impl StepUp<'_> {
+    fn set(&self, query: &mut Query) {
+        if let Some(max_age) = self.max_age {
+            query.set("max_age", max_age.to_string());
+        }
+        if !self.acr.is_empty() {
+            query.set("acr_values", self.acr.join(" "));
+        }
+        if self.login {
+            query.set("prompt", "login");
+        }
+    }
 }
 
 impl OidcProvider {
@@ -51,6 +78,9 @@ impl OidcProvider {
         query.set("scope", self.config.scopes.join(" "));
         query.set("state", request.state);
         query.set("nonce", request.nonce);
+        if let Some(step_up) = request.step_up {
+            step_up.set(&mut query);
+        }
         if let Some(pkce) = request.pkce {
             query.set("code_challenge", pkce.challenge());
             query.set("code_challenge_method", "S256");

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::schedule::{Outcome, Task};
 use super::{Providers, RefreshDeps};
-use crate::claims::{PROTOCOL, flatten_claims, text, tidy};
+use crate::claims::{AUTHENTICATION, PROTOCOL, flatten_claims, text, tidy};
 use crate::records::{id_token_record, oauth_token, sign_in_claims, stored_claims};
 use crate::{IdentityError, OidcProvider, Refreshed, UserInfo};
 
@@ -306,7 +306,9 @@ impl Claims {
             (Some(base), userinfo) => provider.join_claims(&base, userinfo),
             (None, Some(userinfo)) => {
                 let mut claims = userinfo.claims.clone();
-                claims.retain(|name, _| !PROTOCOL.contains(&name.as_str()));
+                claims.retain(|name, _| {
+                    !PROTOCOL.contains(&name.as_str()) && !AUTHENTICATION.contains(&name.as_str())
+                });
                 tidy(&mut claims);
                 claims
             }
@@ -328,6 +330,8 @@ impl Claims {
     fn apply(&self, claims: &mut HashMap<String, ListValue>) {
         let mut next = self.flat.clone();
         if self.whole {
+            // A token of a refresh says nothing new about the sign-in; see `sign_in_claims`.
+            next.retain(|name, _| !AUTHENTICATION.contains(&name.as_str()));
             next.extend(sign_in_claims(claims).map(|(name, value)| (name.clone(), value.clone())));
             *claims = next;
         } else {

@@ -68,7 +68,9 @@ pub(super) async fn judge(mut flow: Box<Flow>, expected: Expected<'_>) -> Verdic
     match flow.admit(&route).await {
         Ok((mut flow, allowed)) => {
             flow.exchange.asked_by(allowed.principal.clone());
-            forward::set_headers(&mut flow, &route, &allowed);
+            if let Err(problem) = forward::set_headers(&mut flow, &route, &allowed).await {
+                return Verdict::Refused(flow.fail(problem));
+            }
             flow.exchange.answered(200, ALLOWED);
             granted(*flow, Some(route), allowed.principal)
         }

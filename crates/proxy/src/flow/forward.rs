@@ -35,8 +35,8 @@ const ROUTING_KEY: HeaderName = HeaderName::from_static("x-pomerium-routing-key"
 
 /// Forwards an allowed request.
 pub(super) async fn forward(mut flow: Box<Flow>, route: Arc<Route>, allowed: Allowed) -> Reply {
-    if make_ready(&mut flow, &route, &allowed).is_err() {
-        return flow.fail(Problem::BadRewrite);
+    if let Err(problem) = make_ready(&mut flow, &route, &allowed).await {
+        return flow.fail(problem);
     }
     let Flow {
         conn,
@@ -101,8 +101,8 @@ impl Clues {
 }
 
 /// Turns the client's head into the upstream's, all but `Host`.
-pub(super) fn make_ready(flow: &mut Flow, route: &Route, allowed: &Allowed) -> Result<(), ()> {
-    set_headers(flow, route, allowed);
+pub(super) async fn make_ready(flow: &mut Flow, route: &Route, allowed: &Allowed) -> Result<(), Problem> {
+    set_headers(flow, route, allowed).await?;
     let session = allowed
         .principal
         .as_deref()
@@ -113,11 +113,15 @@ pub(super) fn make_ready(flow: &mut Flow, route: &Route, allowed: &Allowed) -> R
     if let Some(key) = key {
         flow.parts.headers.insert(ROUTING_KEY, key);
     }
-    rewrite_path(&mut flow.parts, route, &flow.request)
+    rewrite_path(&mut flow.parts, route, &flow.request).map_err(|()| Problem::BadRewrite)
 }
 
-/// Takes credentials of ours off the head, and puts identity and the headers of the route on it.
-pub(crate) fn set_headers(flow: &mut Flow, route: &Route, allowed: &Allowed) {
+/// Takes credentials of ours off the head, and puts identity and the headers of the route on it. Waits only for the
+/// first Google token of an upstream that wants one.
+pub(crate) async fn set_headers(flow: &mut Flow, route: &Route, allowed: &Allowed) -> Result<(), Problem> {
+    if let Some(audience) = &route.settings.google_audience {
+        flow.conn.worker.shared.tokens.google_tried(audience).await;
+    }
     let sources = Sources {
         shared: &flow.conn.worker.shared,
         snapshot: &flow.snapshot,
@@ -133,7 +137,7 @@ pub(crate) fn set_headers(flow: &mut Flow, route: &Route, allowed: &Allowed) {
         ),
         now: allowed.now,
     };
-    prepare(&mut flow.parts, &sources);
+    prepare(&mut flow.parts, &sources).map_err(Problem::missing)
 }
 
 fn hashes(route: &Route) -> bool {

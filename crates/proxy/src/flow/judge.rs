@@ -12,7 +12,7 @@ use pomerium_authorize::{
     check,
 };
 use pomerium_config::settings::{AuthorizeField, LogLevel, LogSettings};
-use pomerium_policy::{ClientCertificate, HttpInput, Input, Program};
+use pomerium_policy::{ClientCertificate, Demand, HttpInput, Input, Program};
 use pomerium_web::canonical::CanonicalRequest;
 use pomerium_web::handle::find_token;
 
@@ -33,6 +33,7 @@ impl Judged {
             Self::Allowed(allowed) => allowed.principal.as_deref(),
             Self::Refused(Refused::Denied(denied)) => denied.principal.as_deref(),
             Self::Refused(Refused::Device(wanted)) => wanted.principal.as_deref(),
+            Self::Refused(Refused::StepUp(step_up)) => step_up.principal.as_deref(),
             Self::Refused(Refused::Login | Refused::Unjudged) => None,
         }
     }
@@ -51,6 +52,8 @@ pub(crate) enum Refused {
     Login,
     /// Their session has shown no device of the type that the policy wants.
     Device(DeviceWanted),
+    /// Somebody is signed in, but not recently or strongly enough.
+    StepUp(StepUp),
     /// Somebody may not, or nobody may.
     Denied(Denied),
     /// It could not be judged.
@@ -63,6 +66,14 @@ pub(crate) struct DeviceWanted {
     pub(crate) principal: Option<Arc<Principal>>,
     /// Of which type.
     pub(crate) device_type: String,
+}
+
+/// What is asked of a sign-in, and of whom.
+pub(crate) struct StepUp {
+    /// Who asked.
+    pub(crate) principal: Option<Arc<Principal>>,
+    /// What the policy asks for.
+    pub(crate) demand: Demand,
 }
 
 /// A refusal by the policy.
@@ -116,8 +127,7 @@ pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
                     .to_owned(),
             }))
         }
-        // Cannot be asked for from here yet: refused, as by any rule.
-        Outcome::StepUp => denied(flow, route, who, now, 403),
+        Outcome::StepUp => step_up(flow, route, who, now),
         Outcome::Denied { status, .. } => denied(flow, route, who, now, status),
     }
 }
@@ -131,6 +141,20 @@ fn asked_device(decision: &Decision) -> Option<&str> {
 /// The type of device that a policy wants (spec policy.md 8.5).
 pub(crate) fn device_type(_policy: &Program) -> &'static str {
     "any"
+}
+
+fn step_up(flow: &Flow, route: &Arc<Route>, who: Who, now: Timestamp) -> Judged {
+    let headers = Headers(&flow.parts.headers);
+    let lookup = lookup(flow, now);
+    let demand = route
+        .settings
+        .policy
+        .demand(&input(flow, route, &headers, &who, &lookup));
+    flow.conn.worker.shared.metrics.decided(Decided::Login);
+    Judged::Refused(Refused::StepUp(StepUp {
+        principal: who.principal,
+        demand,
+    }))
 }
 
 fn denied(flow: &Flow, route: &Arc<Route>, who: Who, now: Timestamp, status: u16) -> Judged {

@@ -3,20 +3,22 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use pomerium_config::settings::Settings;
+use pomerium_policy::Demand;
 use pomerium_web::canonical::Refusal;
 use pomerium_web::negotiate::{self, ClientKind};
 use pomerium_web::pages::{Branding, Frame, Site};
 use pomerium_web::problem::{self, Detail, Outcome};
 use pomerium_web::{body, error_reply};
 
-use super::judge::{self, Refused};
+use super::judge::{self, Refused, StepUp};
 use super::{Flow, Reply};
 use crate::body::{Expired, ResponseBody, Tail};
 use crate::exchange::Exchange;
 use crate::headers::response::set_request_id;
+use crate::headers::upstream_identity::Missing;
 use crate::route::Route;
 use crate::upstream::UpstreamError;
 
@@ -33,6 +35,10 @@ pub(crate) enum Problem {
     NoRoute,
     /// The rewriting of the route makes no path.
     BadRewrite,
+    /// The upstream acts for people, and this one has no name for it.
+    NobodyToActAs,
+    /// There is no token to show the upstream.
+    NoUpstreamToken,
     /// The host asks for a client certificate that this connection was not asked for.
     Misdirected,
     /// The route does not let this upgrade through.
@@ -83,6 +89,14 @@ impl Problem {
         }
     }
 
+    /// An upstream that cannot be told who asks.
+    pub(crate) fn missing(what: Missing) -> Self {
+        match what {
+            Missing::Person => Self::NobodyToActAs,
+            Missing::Token => Self::NoUpstreamToken,
+        }
+    }
+
     /// A rate limit that lets the next request through after `wait`.
     pub(crate) fn too_often(wait: std::time::Duration) -> Self {
         Self::TooOften(pomerium_web::rate::retry_after(wait))
@@ -116,6 +130,8 @@ impl Problem {
                 close: true,
             }),
             Self::UnaskedSwitch | Self::Broken => Words::upstream_broken(BROKEN),
+            Self::NobodyToActAs => Words::nobody_to_act_as(),
+            Self::NoUpstreamToken => Words::no_upstream_token(),
             Self::Unjudged => Words::undecided(),
             Self::ControlFailed => Words::internal().local("", "control_plane_failed"),
             Self::ClientSlow(details) => Words::request_timeout().local("DT", details),
@@ -139,6 +155,8 @@ impl Problem {
             Self::Upgrade => "upgrade_failed",
             Self::UpgradeBody => "upgrade_with_a_body",
             Self::UnaskedSwitch | Self::Broken => BROKEN,
+            Self::NobodyToActAs => "nobody_to_act_as",
+            Self::NoUpstreamToken => "no_upstream_token",
             Self::Unjudged => "ext_authz_error",
             Self::ControlFailed => "control_plane_failed",
             Self::ClientSlow(details) | Self::UpstreamSlow(details) | Self::Down(details, _) => details,
@@ -310,6 +328,7 @@ pub(crate) fn make(mut exchange: Box<Exchange>, kind: ClientKind, problem: Probl
 pub(super) fn refused(mut flow: Box<Flow>, route: &Arc<Route>, refused: Refused) -> Reply {
     let kind = negotiate::wants(&flow.request, &flow.parts.headers);
     let snapshot = flow.snapshot.clone();
+    let mut challenge = None;
     let words = match refused {
         Refused::Login => {
             let login = &flow.conn.worker.shared.login;
@@ -326,6 +345,15 @@ pub(super) fn refused(mut flow: Box<Flow>, route: &Arc<Route>, refused: Refused)
                 return send(flow, route, &url);
             }
             problem::Problem::device_needed(&url)
+        }
+        Refused::StepUp(StepUp { demand, .. }) => {
+            let login = &flow.conn.worker.shared.login;
+            let url = login.step_up_url(&flow.request, &route.settings, &demand);
+            if may_be_sent(&flow, kind) {
+                return send(flow, route, &url);
+            }
+            challenge = step_up_challenge(&demand);
+            problem::Problem::step_up_needed(&url)
         }
         Refused::Denied(denied) => {
             let email = denied
@@ -363,7 +391,10 @@ pub(super) fn refused(mut flow: Box<Flow>, route: &Arc<Route>, refused: Refused)
     };
     flow.exchange.answered(words.status, details);
     let frame = Frame::new(&snapshot.pages.site, &flow.request.request_id);
-    let response = error_reply::reply(kind, &words, &frame);
+    let mut response = error_reply::reply(kind, &words, &frame);
+    if let Some(challenge) = challenge {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
     of_route(flow, route, response)
 }
 
@@ -376,6 +407,22 @@ fn may_be_sent(flow: &Flow, kind: ClientKind) -> bool {
 fn send(mut flow: Box<Flow>, route: &Route, url: &str) -> Reply {
     flow.exchange.answered(302, "ext_authz_denied");
     of_route(flow, route, error_reply::redirect(StatusCode::FOUND, url))
+}
+
+/// What the sign-in has to be, for programs (RFC 9470, 3).
+fn step_up_challenge(demand: &Demand) -> Option<HeaderValue> {
+    let mut text = String::from(
+        "Bearer error=\"insufficient_user_authentication\", error_description=\"A more recent or stronger sign-in is required\"",
+    );
+    let plain = |text: &str| !text.contains(['"', '\\']);
+    let acr = demand.acr.join(" ");
+    if !acr.is_empty() && plain(&acr) {
+        text.push_str(&format!(", acr_values=\"{acr}\""));
+    }
+    if let Some(max_age) = demand.max_age {
+        text.push_str(&format!(", max_age=\"{max_age}\""));
+    }
+    HeaderValue::try_from(text).ok()
 }
 
 /// What the rule said, for routes with `show_error_details`.

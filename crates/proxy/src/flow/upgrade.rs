@@ -44,8 +44,8 @@ pub(super) async fn upgrade(
     else {
         return flow.fail(Problem::UpgradeBody);
     };
-    if make_ready(&mut flow, &route, &allowed).is_err() {
-        return flow.fail(Problem::BadRewrite);
+    if let Err(problem) = make_ready(&mut flow, &route, &allowed).await {
+        return flow.fail(problem);
     }
     let Flow {
         conn,

@@ -14,6 +14,7 @@ use pomerium_policy::ClientCertificate;
 use pomerium_web::canonical::{self, CanonicalRequest, JWT_ASSERTION, JWT_ASSERTION_FOR};
 use pomerium_web::hygiene;
 
+use super::upstream_identity::{self, Missing};
 use crate::route::Route;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -33,13 +34,15 @@ pub(crate) struct Sources<'a> {
 }
 
 /// Makes the client's headers into the upstream's; all but `Host`, path and upgrade.
-pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) {
+///
+/// Errors when the upstream must be told who we are or for whom we act, and that is not known.
+pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) -> Result<(), Missing> {
     let carried = from
         .route
         .settings
         .pass_identity_headers
         .then(|| {
-            let is_ours = |host: &str| from.snapshot.table.knows_host(host);
+            let is_ours = |host: &str| from.snapshot.table.knows_name(host);
             from.shared
                 .signer
                 .assertion_for(&parts.headers, &is_ours, from.now)
@@ -47,6 +50,7 @@ pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) {
         .flatten();
     let templates = render_templates(parts, from);
     hygiene::strip_credentials(&mut parts.headers, &from.snapshot.own_cookies);
+    upstream_identity::strip(&mut parts.headers, from.route);
     // The library answers 100-continue when the body is first asked for, which is when the upstream is
     // there to take it.
     parts.headers.remove(EXPECT);
@@ -70,6 +74,12 @@ pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) {
     for name in &from.route.settings.remove_request_headers {
         parts.headers.remove(name);
     }
+    upstream_identity::set(
+        &mut parts.headers,
+        from.route,
+        &*from.shared.tokens,
+        from.identity,
+    )
 }
 
 /// Rendered before anything is removed: a template may quote any header the client sent. A value that

@@ -178,6 +178,11 @@ impl RouteTable {
         self.virtual_host(authority).is_some() || self.catch_all.find(authority, |_| true).is_some()
     }
 
+    /// The same for a host without its port, as assertions name it: whichever port the route has.
+    pub fn knows_name(&self, host: &str) -> bool {
+        self.knows_host(host) || self.hosts.keys().any(|own| split_authority(own).0 == host)
+    }
+
     /// Whether `authority` is where this process answers as the authenticate service.
     pub(crate) fn is_authenticate(&self, authority: &str) -> bool {
         self.virtual_host(authority).is_some_and(|host| host.authenticate)

@@ -20,6 +20,7 @@ use pomerium_certs::CertStore;
 use pomerium_config::Loader;
 use pomerium_config::settings::{RouteSettings, Settings};
 use pomerium_crypto::jwt::SigningKey;
+use pomerium_policy::Demand;
 use pomerium_web::canonical::CanonicalRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -171,6 +172,14 @@ impl LoginLinks for Login {
     fn device_url(&self, request: &CanonicalRequest, device_type: &str) -> String {
         format!("https://{}/.pomerium/webauthn?type={device_type}", request.host())
     }
+
+    fn step_up_url(&self, request: &CanonicalRequest, _: &RouteSettings, demand: &Demand) -> String {
+        format!(
+            "https://authenticate.example.com/.pomerium/sign_in?to={}&max_age={}",
+            request.host(),
+            demand.max_age.unwrap_or_default()
+        )
+    }
 }
 
 #[derive(Clone, Default)]
@@ -227,6 +236,7 @@ impl Proxy {
             audit: Arc::new(()),
             control: Arc::new(Control),
             login: Arc::new(Login),
+            tokens: Arc::new(()),
             control_runtime: tokio::runtime::Handle::current(),
             tracer: None,
         });

@@ -139,6 +139,14 @@ impl OidcProvider {
         self.change(&json!({ "auto": login })).await
     }
 
+    /// From now on whoever signs in did so this long ago: what time does to a sign-in, without waiting for it.
+    ///
+    /// # Errors
+    /// The provider has ended.
+    pub async fn signs_in_seconds_ago(&mut self, age: u64) -> Result<()> {
+        self.change(&json!({ "age": age })).await
+    }
+
     async fn change(&mut self, change: &Value) -> Result<()> {
         let mark = self.program.output().mark();
         self.stdin.write_all(format!("{change}\n").as_bytes()).await?;

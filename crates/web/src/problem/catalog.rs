@@ -52,6 +52,18 @@ impl Problem {
         problem
     }
 
+    /// Somebody is signed in, but not recently or strongly enough, and the client cannot be sent to a page.
+    pub fn step_up_needed(login_url: &str) -> Self {
+        let what = "This application asks for a more recent or stronger sign-in than yours.";
+        let mut problem = Self::new(401, "step-up-needed", "Please sign in again", what)
+            .with_reason("insufficient_user_authentication")
+            .next("Sign in again and you will come back to where you were.")
+            .action("Sign in again", login_url)
+            .decision();
+        problem.login_url = Some(login_url.to_owned());
+        problem
+    }
+
     /// The credentials that came with the request are not accepted.
     pub fn bad_credentials() -> Self {
         let what = "The token that came with this request is not accepted.";
@@ -271,6 +283,33 @@ impl Problem {
         .local("UPE", details)
     }
 
+    /// The application acts in the name of people, and this one has no name that may be used.
+    pub fn nobody_to_act_as() -> Self {
+        let what = "This application acts in the name of the person who asks, and your account has none that it may use.";
+        Self::new(403, "nobody-to-act-as", "You may not open this", what)
+            .with_reason("Forbidden")
+            .whose("Your administrator decides which accounts may use it.")
+            .next(REPORT)
+            .operator("The route goes to a Kubernetes API server, and the person has neither e-mail nor user id, or one that begins with `system:`.")
+            .local("", "nobody_to_act_as")
+    }
+
+    /// There is no token to show the application.
+    pub fn no_upstream_token() -> Self {
+        Self::new(
+            503,
+            "application-credentials",
+            "The application cannot be reached",
+            "The proxy has no credentials for the application at this address.",
+        )
+        .with_reason("Service Unavailable")
+        .whose(NOT_YOU)
+        .next(AGAIN)
+        .operator("`kubernetes_service_account_token_file` of the route cannot be read; the log says why.")
+        .local("", "no_upstream_token")
+        .later(5)
+    }
+
     /// Too much at once for the application.
     pub fn upstream_overloaded() -> Self {
         Self::new(
@@ -322,6 +361,21 @@ impl Problem {
         Self::new(400, "sign-in-loop", "Signing in does not stick", what)
             .whose("The address of this application and the one where you sign in may not fit together; that is for your administrator to check.")
             .next("First delete the cookies of this site in your browser and try once more.")
+    }
+
+    /// The sign-in is not as recent or strong as the application asks for; `missing` says what it lacks.
+    pub fn sign_in_not_enough(missing: &[String]) -> Self {
+        let what = match missing {
+            [] => "This application asks for a stronger sign-in than the one you made.".to_owned(),
+            missing => format!(
+                "This application asks for {}, and your sign-in provider did not give us that.",
+                missing.join(", and for ")
+            ),
+        };
+        Self::new(403, "sign-in-not-enough", "This sign-in is not enough", what)
+            .whose("The owner of the application decides how recent and how strong a sign-in has to be.")
+            .next("Try again and use what is asked for. If your provider does not offer it, ask your administrator.")
+            .operator("The policy of the route has the criterion `authentication`; compare it with `auth_time`, `acr` and `amr` in the ID tokens of the provider.")
     }
 
     /// The provider's answer is over already, or not valid yet.

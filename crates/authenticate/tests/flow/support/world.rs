@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use jiff::SignedDuration;
 use parking_lot::Mutex;
 use pomerium_api::clock::{Clock, ManualClock};
 use pomerium_api::databroker::Databroker;
@@ -19,12 +20,13 @@ use pomerium_api::pb::user::User;
 use pomerium_api::records::{DIRECTORY_GROUP, DIRECTORY_USER};
 use pomerium_api::synced::{ServiceAccountEntry, SessionEntry, StructEntry, UserEntry};
 use pomerium_authenticate::{Authenticate, Deps, RequestContext, State};
-use pomerium_authorize::{Principal, Records};
+use pomerium_authorize::{Principal, Records, authentication};
 use pomerium_config::Loader;
 use pomerium_config::settings::{RouteSettings, Settings};
 use pomerium_crypto::jwt::SigningKey;
 use pomerium_crypto::query::Query;
 use pomerium_identity::{HttpClient, HttpError, HttpErrorKind};
+use pomerium_policy::Demand;
 use pomerium_web::canonical::{CanonicalRequest, Connection, Rules, canonicalize};
 use pomerium_web::handle::{self, Handle};
 use pomerium_web::pages::Site;
@@ -90,8 +92,17 @@ pub struct World {
     pub state: Arc<State>,
     pub settings: Mutex<Settings>,
     pub service: Mutex<Arc<Authenticate>>,
+    /// What `app.example.com` asks of a sign-in.
+    pub step_up: Mutex<Option<StepUp>>,
     /// Every reply that was JSON, with the URL it came from.
     pub json_replies: Mutex<Vec<(String, String)>>,
+}
+
+/// A policy with the criterion `authentication`.
+pub struct StepUp {
+    pub demand: Demand,
+    /// It does not hold, whatever the sign-in is.
+    pub never_enough: bool,
 }
 
 /// A reply, read whole.
@@ -121,6 +132,7 @@ impl World {
             state,
             settings: Mutex::new(settings),
             service: Mutex::new(service),
+            step_up: Mutex::default(),
             json_replies: Mutex::default(),
         }
     }
@@ -138,6 +150,23 @@ impl World {
         let settings = load_text(&CONFIG.replace(from, to));
         *self.service.lock() = build(&settings, &self.broker, &self.clock, &self.state);
         *self.settings.lock() = settings;
+    }
+
+    /// Unix seconds.
+    pub fn now(&self) -> i64 {
+        self.clock.now().as_second()
+    }
+
+    /// What is asked of a sign-in that falls short.
+    fn lacking(&self, route: &RouteSettings, principal: &Principal) -> Option<Demand> {
+        let step_up = self.step_up.lock();
+        let step_up = step_up.as_ref().filter(|_| route.from == APP)?;
+        let how = authentication(&principal.session.as_ref()?.session);
+        let lacks = step_up
+            .demand
+            .unmet(&how, self.clock.now(), SignedDuration::ZERO)
+            .any();
+        (lacks || step_up.never_enough).then(|| step_up.demand.clone())
     }
 
     pub fn advance(&self, seconds: u64) {
@@ -228,6 +257,11 @@ impl World {
         headers: &HeaderMap,
         canonical: &CanonicalRequest,
     ) -> pomerium_web::Response {
+        let lacking = principal.and_then(|principal| self.lacking(route, principal));
+        if let Some(demand) = lacking {
+            let url = service.step_up_url(canonical, route, &demand);
+            return pomerium_web::error_reply::redirect(StatusCode::FOUND, &url);
+        }
         match principal {
             Some(principal) => {
                 body::response(StatusCode::OK, "text/plain", format!("hello {}", principal.email))

@@ -24,6 +24,7 @@ mod dns;
 mod files;
 mod flags;
 pub(crate) mod generated;
+mod google;
 mod headers;
 mod http;
 mod identity;
@@ -151,6 +152,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         identity_headers: headers::claims(values),
         geoip_database,
         groups_claim: values.text("groups_claim").trim().to_owned(),
+        google_account: google::account(values, cx),
         response_headers,
         log: log::resolve(values, cx),
         metrics,

@@ -338,20 +338,17 @@ pub const ROUTE: &[Key] = &[
         Kind::Bool,
         "Send a Google Cloud identity token.",
     )
-    .or("false")
-    .not_built(),
+    .or("false"),
     Key::new(
         "kubernetes_service_account_token",
         Kind::Text,
         "Token for a Kubernetes API upstream.",
-    )
-    .not_built(),
+    ),
     Key::new(
         "kubernetes_service_account_token_file",
         Kind::Text,
         "The same from a file.",
-    )
-    .not_built(),
+    ),
     // connection
     Key::new("timeout", Kind::Duration, "Whole response time; 0 is off.").nullable(),
     Key::new("idle_timeout", Kind::Duration, "Time without any byte; 0 is off.").nullable(),

@@ -23,6 +23,7 @@ mod records;
 mod rego;
 mod rewrite;
 mod tls;
+mod upstream_identity;
 
 /// No bytes either way for this long ends a request, where the route says nothing (proxy.md 5).
 const DEFAULT_IDLE: Duration = Duration::from_secs(300);
@@ -148,6 +149,7 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
         cx,
     );
     let upstream_tls = tls::resolve(route, cx);
+    let kubernetes_token = upstream_identity::kubernetes(route, cx);
     let upgrades = upgrades(route, inherited.global);
     let (from, action) = (from?, action?);
     let id = id::route_id(route);
@@ -186,6 +188,8 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
             .unwrap_or(false),
         jwt_issuer_format: issuer_format(route, global),
         groups_filter: groups_filter(route, global),
+        kubernetes_token,
+        google_audience: upstream_identity::google_audience(route),
         upgrades,
         timeout,
         idle_timeout,
@@ -246,8 +250,10 @@ fn upgrades(route: &Values, global: &Values) -> Vec<String> {
         .map(|token| token.trim().to_lowercase())
         .filter(|token| !token.is_empty())
         .collect();
+    // `kubectl exec`, `attach` and `port-forward` need them.
+    let kubernetes = upstream_identity::is_kubernetes(route);
     for (switch, token) in [("allow_websockets", "websocket"), ("allow_spdy", "spdy/3.1")] {
-        if route.on(switch) {
+        if kubernetes || route.on(switch) {
             tokens.push(token.to_owned());
         }
     }
@@ -265,8 +271,7 @@ fn timeouts(
 ) -> (Option<Duration>, Option<Duration>) {
     let streaming = kind != RouteKind::Http
         || upgrades.iter().any(|token| token == "websocket")
-        || route.some_text("kubernetes_service_account_token").is_some()
-        || route.some_text("kubernetes_service_account_token_file").is_some()
+        || upstream_identity::is_kubernetes(route)
         || route
             .object("mcp")
             .is_some_and(|mcp| mcp.object("server").is_some());

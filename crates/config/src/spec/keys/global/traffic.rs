@@ -76,8 +76,7 @@ pub(super) const HTTP: &[Key] = &[
         "google_cloud_serverless_authentication_service_account",
         Kind::Text,
         "Service account for Google Cloud identity tokens.",
-    )
-    .not_built(),
+    ),
 ];
 
 pub(super) const DNS: &[Key] = &[
