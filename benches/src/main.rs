@@ -13,6 +13,7 @@ mod decisions;
 mod http3;
 mod load;
 mod many;
+mod policies;
 mod process;
 mod reloads;
 mod report;
@@ -60,6 +61,8 @@ enum Part {
     Http3,
     /// Checks of Envoy's external authorization beside grpc-go
     Decisions,
+    /// Policies: a decision, and compiling many
+    Policies,
     /// Large bodies beside nginx
     Bodies,
     /// Start-up and idle memory
@@ -150,6 +153,9 @@ async fn measure(cli: &Cli) -> Result<()> {
     }
     if wanted(Part::Decisions) {
         text.push_str(&Box::pin(decisions::run(size)).await?);
+    }
+    if wanted(Part::Policies) {
+        text.push_str(&policies::run(size.runs)?);
     }
     if wanted(Part::Bodies) {
         text.push_str(&Box::pin(bodies::run(size)).await?);

@@ -81,7 +81,24 @@ pub struct Decision {
 
 /// Judges a request by the program of its route.
 pub fn check(program: &Program, input: &Input<'_>) -> Decision {
-    program.evaluate(input).into()
+    Decision::from(program.evaluate(input)).on_path(input.http.raw_path)
+}
+
+/// The steps of asking for a device; exact matches.
+const DEVICE_PATHS: [&str; 2] = ["/.pomerium/device-enrolled", "/.pomerium/webauthn"];
+
+impl Decision {
+    /// The same for a path: who is on the way to show a device is not sent there again (spec policy.md 8.5).
+    #[must_use]
+    pub fn on_path(self, raw_path: &str) -> Self {
+        match self.outcome {
+            Outcome::Device if DEVICE_PATHS.contains(&raw_path) => Self {
+                outcome: Outcome::Allow,
+                ..self
+            },
+            _ => self,
+        }
+    }
 }
 
 impl From<Evaluation> for Decision {
@@ -261,6 +278,23 @@ mod tests {
         });
         assert_eq!(decision.outcome, Outcome::FAILED);
         assert_eq!(decision.failure.as_deref(), Some("policy X: out of time"));
+    }
+
+    #[test]
+    fn asking_for_a_device_does_not_ask_again() {
+        let asked = Decision::from(Evaluation {
+            allow: Verdict::new(false, Reason::DeviceUnauthenticated),
+            ..Evaluation::default()
+        });
+        let on = |path| asked.clone().on_path(path).outcome;
+        assert_eq!(on("/"), Outcome::Device);
+        assert_eq!(on("/.pomerium/webauthn"), Outcome::Allow);
+        assert_eq!(on("/.pomerium/device-enrolled"), Outcome::Allow);
+        for other in ["/.pomerium/webauthn/", "/.pomerium/webauth%6e", "/.pomerium/user"] {
+            assert_eq!(on(other), Outcome::Device, "{other}");
+        }
+        let refused = Decision::from(Evaluation::default()).on_path("/.pomerium/webauthn");
+        assert_eq!(refused.outcome, Outcome::FORBIDDEN);
     }
 
     #[test]

@@ -51,11 +51,6 @@ impl<'a> Lookup<'a> {
             || (self.records.synced.incomplete() && lacks())
     }
 
-    /// Whether records of `kind` are looked up by address: at least one of them has a network.
-    pub fn has_networks(&self, kind: &str) -> bool {
-        self.records.has_networks(kind) || self.doubt(false)
-    }
-
     /// Passes on what was found, and notes what was not found and may be there.
     fn doubt(&self, found: bool) -> bool {
         if !found && self.records.incomplete() {
@@ -70,6 +65,10 @@ impl RecordLookup for Lookup<'_> {
         let found = self.records.json(kind, id, self.now);
         self.doubt(found.is_some());
         found
+    }
+
+    fn has_networks(&self, kind: &str) -> bool {
+        self.records.has_networks(kind) || self.doubt(false)
     }
 
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
@@ -126,6 +125,11 @@ struct Owned {
 impl RecordLookup for Owned {
     fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>> {
         self.records.json(kind, id, self.now)
+    }
+
+    fn has_networks(&self, kind: &str) -> bool {
+        let (synced, geoip) = (&self.records, self.geoip.as_ref());
+        View { synced, geoip }.has_networks(kind)
     }
 
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {

@@ -10,15 +10,6 @@ use crate::program::{Check, CompiledGroup, Program};
 /// `policy[0].allow.or[1]`, or the route setting the criterion comes from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// A criterion of the language that this build cannot judge. The policy is right; loading may go on
-    /// with [`Program::deny_all`], starting must not.
-    #[error("{place}: criterion `{criterion}` is not built yet: remove it from the policy")]
-    NotBuilt {
-        /// Where.
-        place: String,
-        /// Its name.
-        criterion: &'static str,
-    },
     /// No such criterion.
     #[error("{place}: unknown criterion `{name}`: {hint}")]
     UnknownCriterion {
@@ -53,6 +44,40 @@ pub enum CompileError {
         /// What it got.
         found: &'static str,
     },
+    /// No such key in this criterion.
+    #[error("{place}: `{criterion}` has no key `{key}`: {hint}")]
+    UnknownKey {
+        /// Where.
+        place: String,
+        /// The criterion.
+        criterion: String,
+        /// The key as written.
+        key: String,
+        /// What was probably meant.
+        hint: String,
+    },
+    /// Something the criterion cannot do without.
+    #[error("{place}: `{criterion}` needs {needs}")]
+    Incomplete {
+        /// Where.
+        place: String,
+        /// The criterion.
+        criterion: String,
+        /// What it needs.
+        needs: &'static str,
+    },
+    /// Data of the right type that cannot work.
+    #[error("{place}: `{subject}`: `{text}`: {problem}")]
+    BadValue {
+        /// Where.
+        place: String,
+        /// Criterion, or criterion and key.
+        subject: String,
+        /// The text, or enough of it to know which one is meant.
+        text: String,
+        /// What is wrong about it, and the way out.
+        problem: String,
+    },
     /// Text that is no address and no CIDR.
     #[error("{place}: `{text}` is no network: {problem}")]
     BadAddress {
@@ -79,20 +104,14 @@ impl CompileError {
     /// Where in the policy.
     pub fn place(&self) -> &str {
         match self {
-            Self::NotBuilt { place, .. }
-            | Self::UnknownCriterion { place, .. }
+            Self::UnknownCriterion { place, .. }
             | Self::UnknownOperator { place, .. }
+            | Self::UnknownKey { place, .. }
+            | Self::Incomplete { place, .. }
+            | Self::BadValue { place, .. }
             | Self::WrongType { place, .. }
             | Self::BadAddress { place, .. }
             | Self::BadPin { place, .. } => place,
-        }
-    }
-
-    /// The criterion this build lacks, when that is all that is wrong.
-    pub fn not_built(&self) -> Option<&'static str> {
-        match self {
-            Self::NotBuilt { criterion, .. } => Some(criterion),
-            _ => None,
         }
     }
 }
@@ -100,15 +119,9 @@ impl CompileError {
 impl Program {
     /// Compiles a policy.
     ///
-    /// Errors with the first thing wrong with it; [`CompileError::NotBuilt`] only when nothing else is.
+    /// Errors with the first thing wrong with it; [`Program::compile_all`] tells all of them.
     pub fn compile(policy: &Policy) -> Result<Program, CompileError> {
-        Self::compile_all(policy).map_err(|mut errors| {
-            let worst = errors
-                .iter()
-                .position(|error| error.not_built().is_none())
-                .unwrap_or(0);
-            errors.swap_remove(worst)
-        })
+        Self::compile_all(policy).map_err(|mut errors| errors.swap_remove(0))
     }
 
     /// Compiles a policy. Errors with everything wrong with it; the list is never empty.
@@ -158,17 +171,14 @@ mod tests {
 
     use super::*;
 
-    fn policy() -> Policy {
-        Policy::parse(&json!([
-            {"allow": {"or": [{"groups": "g1"}, {"nope": 1}, {"email": {"in": 3}}]}},
-            {"deny": {"or": [{"device": {}}]}}
-        ]))
-        .unwrap()
-    }
-
     #[test]
     fn all_errors_come_at_once() {
-        let errors = Program::compile_all(&policy()).unwrap_err();
+        let policy = Policy::parse(&json!([
+            {"allow": {"or": [{"groups/colour": "g1"}, {"nope": 1}, {"email": {"in": 3}}, {"accept": 1}]}},
+            {"deny": {"or": [{"device": {"os": 1}}]}}
+        ]))
+        .unwrap();
+        let errors = Program::compile_all(&policy).unwrap_err();
         let places: Vec<_> = errors.iter().map(CompileError::place).collect();
         assert_eq!(
             places,
@@ -179,12 +189,5 @@ mod tests {
                 "policy[1].deny.or[0]"
             ]
         );
-    }
-
-    #[test]
-    fn not_built_is_told_only_when_nothing_else_is_wrong() {
-        assert_eq!(Program::compile(&policy()).unwrap_err().not_built(), None);
-        let groups = Policy::parse(&json!({"allow": {"or": [{"groups": "g1"}]}})).unwrap();
-        assert_eq!(Program::compile(&groups).unwrap_err().not_built(), Some("groups"));
     }
 }

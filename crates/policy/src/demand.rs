@@ -4,6 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::criteria::Test;
 use crate::input::{Authentication, Input};
 use crate::ppl::{Action, Operator};
 use crate::program::{Check, CompiledGroup, Program};
@@ -139,9 +140,11 @@ fn lacking(check: &Check, input: &Input<'_>) -> Option<Demand> {
     (!check.test.run(input).0).then_some(demand)
 }
 
-/// No criterion of the language asks for a sign-in of a kind yet.
-fn demand_of(_test: &crate::criteria::Test) -> Option<Demand> {
-    None
+fn demand_of(test: &Test) -> Option<Demand> {
+    match test {
+        Test::Authentication(matcher) => Some(matcher.demand().clone()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -182,6 +182,9 @@ pub trait RecordLookup: Send + Sync {
     /// The record of `kind` with this id, as JSON.
     fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>>;
 
+    /// Whether records of `kind` are looked up by address: at least one of them has a network (`$index.cidr`).
+    fn has_networks(&self, kind: &str) -> bool;
+
     /// The record of `kind` with the smallest network (`$index.cidr`) that contains `address`, as JSON.
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>>;
 
@@ -204,6 +207,10 @@ pub struct NoRecords;
 impl RecordLookup for NoRecords {
     fn by_id(&self, _kind: &str, _id: &str) -> Option<Arc<Value>> {
         None
+    }
+
+    fn has_networks(&self, _kind: &str) -> bool {
+        false
     }
 
     fn by_address(&self, _kind: &str, _address: IpAddr) -> Option<Arc<Value>> {

@@ -14,6 +14,7 @@ mod certificate;
 mod compile;
 mod criteria;
 mod demand;
+pub mod duration;
 pub mod explain;
 mod input;
 mod merge;
@@ -21,12 +22,13 @@ pub mod ppl;
 mod program;
 mod reason;
 pub mod rego;
+pub mod ssh;
 mod suggest;
 mod value;
 
 pub use certificate::{CertificateFacts, CertificateTrust, ClientCertificate};
 pub use compile::CompileError;
-pub use criteria::{BUILT, NOT_BUILT};
+pub use criteria::CRITERIA;
 pub use demand::{Demand, Unmet};
 pub use input::{
     Authentication, Claims, Device, Group, GroupSource, Groups, HeaderLookup, HttpInput, Input, McpInput,

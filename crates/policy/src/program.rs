@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
-use crate::criteria::Test;
+use crate::criteria::{ANY_DEVICE, Test};
 use crate::input::Input;
 use crate::ppl::{Action, Operator};
 use crate::reason::{Reason, ReasonSet};
@@ -215,6 +215,27 @@ impl Program {
             .map(|check| (&*check.key, &check.data))
     }
 
+    /// The type of device to ask for when the decision is to ask for one, taken from the criteria whose result
+    /// decided: of `allow`, else of `deny`, else `any`. Of several types the one that sorts last. Types that the
+    /// session has shown already are passed over: asking for them again would lead nowhere. Evaluates again.
+    pub fn device_type(&self, input: &Input<'_>) -> &str {
+        [&self.0.allow, &self.0.deny]
+            .into_iter()
+            .find_map(|groups| missing_device(groups, input))
+            .unwrap_or(ANY_DEVICE)
+    }
+
+    /// The type of device that the rules name, whatever the request: of `allow`, else of `deny`, else `any`.
+    pub fn named_device_type(&self) -> &str {
+        [&self.0.allow, &self.0.deny]
+            .into_iter()
+            .find_map(|groups| {
+                let checks = groups.iter().flat_map(|group| &group.checks);
+                checks.filter_map(|check| check.test.wanted_device()).max()
+            })
+            .unwrap_or(ANY_DEVICE)
+    }
+
     /// Whether any criterion asks who somebody is. Without one, nobody is ever sent to sign in because of this policy.
     pub fn needs_identity(&self) -> bool {
         let mut groups = self.0.allow.iter().chain(&self.0.deny);
@@ -244,7 +265,7 @@ impl Program {
 
 impl CompiledGroup {
     /// The criteria whose results, after inversion, are `wanted`.
-    fn deciding<'a>(&'a self, input: &'a Input<'_>, wanted: bool) -> impl Iterator<Item = &'a Check> {
+    fn deciding<'p>(&'p self, input: &Input<'_>, wanted: bool) -> impl Iterator<Item = &'p Check> {
         let inverted = self.operator.inverts();
         self.checks
             .iter()
@@ -268,6 +289,16 @@ pub(crate) fn first_of(items: impl Iterator<Item = String>) -> Vec<String> {
         items.push(format!("and {more} more"));
     }
     items
+}
+
+/// The device type that is not there, among the criteria whose results count.
+fn missing_device<'p>(groups: &'p [CompiledGroup], input: &Input<'_>) -> Option<&'p str> {
+    let whole = merge(groups, input).value;
+    let deciding = groups.iter().filter(|group| group.evaluate(input).value == whole);
+    let missing = deciding
+        .flat_map(|group| group.deciding(input, whole))
+        .filter(|check| check.test.run(input).1 == Reason::DeviceUnauthenticated);
+    missing.filter_map(|check| check.test.wanted_device()).max()
 }
 
 /// The groups of one action are alternatives. Without groups: false, without reasons.

@@ -1,5 +1,7 @@
 //! JSON values: typed deep equality and names for messages.
 
+use std::cmp::Ordering;
+
 use serde_json::{Number, Value};
 
 /// Equality as policies see it: typed (`"1"` is not `1`), deep, numbers by value (`1` is `1.0`).
@@ -25,6 +27,18 @@ fn numbers_equal(left: &Number, right: &Number) -> bool {
         (Some(left), Some(right)) => left == right,
         (None, None) => left.as_f64() == right.as_f64(),
         _ => false,
+    }
+}
+
+/// Order of two numbers or two texts (by bytes); values of other or different types have none.
+pub(crate) fn compare(left: &Value, right: &Value) -> Option<Ordering> {
+    match (left, right) {
+        (Value::Number(left), Value::Number(right)) => match (whole(left), whole(right)) {
+            (Some(left), Some(right)) => Some(left.cmp(&right)),
+            _ => left.as_f64()?.partial_cmp(&right.as_f64()?),
+        },
+        (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+        _ => None,
     }
 }
 
@@ -74,6 +88,17 @@ mod tests {
         assert!(!equal(&json!({"a": 1}), &json!({"b": 1})));
         assert!(!equal(&json!(0.5), &json!(1)));
         assert!(equal(&json!(0.5), &json!(0.5)));
+    }
+
+    #[test]
+    fn numbers_and_texts_have_an_order() {
+        assert_eq!(compare(&json!(2), &json!(10)), Some(Ordering::Less));
+        assert_eq!(compare(&json!(2.5), &json!(2)), Some(Ordering::Greater));
+        assert_eq!(compare(&json!(3), &json!(3.0)), Some(Ordering::Equal));
+        assert_eq!(compare(&json!(u64::MAX), &json!(-1)), Some(Ordering::Greater));
+        assert_eq!(compare(&json!("10"), &json!("9")), Some(Ordering::Less));
+        assert_eq!(compare(&json!("1"), &json!(1)), None);
+        assert_eq!(compare(&json!(null), &json!(null)), None);
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl RecordLookup for Seen<'_> {
         record
     }
 
+    /// Told again by how the record is then asked for.
+    fn has_networks(&self, kind: &str) -> bool {
+        self.inner.has_networks(kind)
+    }
+
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
         let record = self.inner.by_address(kind, address);
         self.note(kind, By::Address, address.to_string(), record.as_ref());
@@ -101,6 +106,16 @@ impl<'a> Logged<'a> {
 impl RecordLookup for Logged<'_> {
     fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>> {
         self.find(kind, By::Id, id)
+    }
+
+    /// As records of `kind` were asked for then. Where none was asked for, nobody can tell.
+    fn has_networks(&self, kind: &str) -> bool {
+        let asked = self.known.iter().find(|known| known.kind == kind);
+        if asked.is_none() {
+            let what = format!("whether records {kind} have networks");
+            self.missing.lock().push(what);
+        }
+        asked.is_some_and(|known| known.by == By::Address)
     }
 
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {

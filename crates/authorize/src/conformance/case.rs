@@ -97,9 +97,55 @@ pub(super) struct Input {
     pub(super) directory_users: Vec<Value>,
     pub(super) directory_groups: Vec<Value>,
     pub(super) devices: Devices,
-    // Facts that only criteria look at which are not built yet; their presence is noticed.
-    pub(super) ssh: Option<Value>,
-    pub(super) mcp: Option<Value>,
+    pub(super) ssh: Option<Ssh>,
+    pub(super) mcp: Option<Mcp>,
+    /// Ours: records beyond those of the person.
+    pub(super) records: Vec<Record>,
+}
+
+/// A login over SSH.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ssh {
+    pub(super) username: String,
+    /// Wire format in base64.
+    pub(super) publickey: Option<String>,
+}
+
+/// A parsed request to an MCP server.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Mcp {
+    #[serde(rename = "id")]
+    pub(super) _id: Option<Value>,
+    /// Makes the route one of an MCP server.
+    pub(super) method: Option<String>,
+    pub(super) tool_call: Option<ToolCall>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ToolCall {
+    pub(super) name: Option<String>,
+    #[serde(rename = "arguments")]
+    pub(super) _arguments: Option<Value>,
+}
+
+impl Mcp {
+    pub(super) fn method(&self) -> Option<&str> {
+        self.method.as_deref().filter(|method| !method.is_empty())
+    }
+}
+
+/// A free object of outside data.
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Record {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) id: String,
+    /// With `$index.cidr` it is looked up by address.
+    pub(super) data: Value,
 }
 
 /// Devices that are enrolled.
@@ -153,6 +199,8 @@ pub(super) struct Session {
     pub(super) claims: HashMap<String, Vec<Value>>,
     pub(super) impersonate_session_id: Option<String>,
     pub(super) device_credentials: Vec<ShownDevice>,
+    /// Ours: when the session began.
+    pub(super) issued_at: Option<jiff::Timestamp>,
 }
 
 #[derive(Deserialize, Default)]

@@ -3,14 +3,14 @@
 use http::request::Parts;
 use pomerium_policy::ppl::{ParseError, Policy};
 use pomerium_policy::{
-    CertificateTrust, ClientCertificate, CompileError, HttpInput, Input, Program, ReasonSet, RouteRules,
-    merge,
+    CertificateTrust, ClientCertificate, CompileError, HttpInput, Input, McpInput, Program, ReasonSet,
+    RouteRules, SshInput, merge,
 };
 use serde_json::{Value, json};
 
 use super::Certificates;
-use super::case::{Case, Expect, Http, RouteOfCase, Stage};
-use super::records::CaseRecords;
+use super::case::{self, Case, Expect, Http, RouteOfCase, Stage};
+use super::records::{CaseRecords, Outside};
 use super::{CaseOutcome, Edge, Explained, Reply};
 use crate::decision::{Decision, check, grounds};
 use crate::headers::Headers;
@@ -28,9 +28,6 @@ pub(super) fn judge(case: &Case, edge: &dyn Edge, certificates: &Certificates) -
         Ok(program) => program,
         Err(refused) => return judge_refusal(&refused, case.expect.error),
     };
-    if let Some(missing) = missing_facts(case) {
-        return CaseOutcome::NotBuilt(missing.into());
-    }
     if let Some(stage) = case.expect.error {
         return CaseOutcome::Fail(vec![format!(
             "expected an error at {stage:?}, the policy was accepted"
@@ -84,15 +81,12 @@ pub(super) fn explain(
         Refused::Compile(error) => error.to_string(),
         Refused::Case(problem) => problem,
     })?;
-    if let Some(missing) = missing_facts(case) {
-        return Err(format!("this build cannot look at {missing} yet"));
-    }
     with_input(case, edge, certificates, |input, request| {
         let decision = check(&program, input);
         let tree = program.explain(input);
         Explained {
             grounds: grounds(&tree, &decision),
-            reply: edge.reply(&decision, request),
+            reply: edge.reply(&decision, request, input.mcp.is_some()),
             decision,
             tree,
         }
@@ -103,13 +97,10 @@ fn judge_refusal(refused: &Refused, expected: Option<Stage>) -> CaseOutcome {
     let (message, fits) = match refused {
         Refused::Case(problem) => (problem.clone(), false),
         Refused::Parse(error) => (error.to_string(), expected == Some(Stage::Parse)),
-        Refused::Compile(error) => match error.not_built() {
-            Some(criterion) => return CaseOutcome::NotBuilt(format!("criterion {criterion}")),
-            None => (
-                error.to_string(),
-                matches!(expected, Some(Stage::Generate | Stage::Compile)),
-            ),
-        },
+        Refused::Compile(error) => (
+            error.to_string(),
+            matches!(expected, Some(Stage::Generate | Stage::Compile)),
+        ),
     };
     if fits {
         CaseOutcome::Pass
@@ -118,16 +109,8 @@ fn judge_refusal(refused: &Refused, expected: Option<Stage>) -> CaseOutcome {
     }
 }
 
-/// Facts of a case that this build does not look at, though the answer may depend on them.
-fn missing_facts(case: &Case) -> Option<&'static str> {
-    if case.input.mcp.is_some() {
-        Some("MCP routes")
-    } else if case.input.ssh.is_some() {
-        Some("SSH")
-    } else {
-        None
-    }
-}
+/// The moment of a case that names none: 2026-08-01.
+const UNLESS_SAID: jiff::Timestamp = jiff::Timestamp::constant(1_785_542_400, 0);
 
 /// The client certificate of a case. A route without an authority asks for none.
 fn certificate<'a>(case: &Case, known: &'a Certificates) -> Result<ClientCertificate<'a>, String> {
@@ -160,7 +143,7 @@ fn decide(
 ) -> Result<(Decision, Reply), String> {
     with_input(case, edge, certificates, |input, request| {
         let decision = check(program, input);
-        let reply = edge.reply(&decision, request);
+        let reply = edge.reply(&decision, request, input.mcp.is_some());
         (decision, reply)
     })
 }
@@ -187,9 +170,33 @@ fn with_input<T>(
         client_ip: case.input.http.ip,
         client_certificate: certificate(case, certificates)?,
     };
-    let now = case.input.time.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let input = Input::new(principal.as_ref().map(|principal| &principal.subject), http, now);
+    let now = case.input.time.unwrap_or(UNLESS_SAID);
+    let ssh_key = ssh_key(case)?;
+    let outside = Outside::new(&case.input);
+    let input = Input {
+        ssh: case.input.ssh.as_ref().map(|ssh| SshInput {
+            username: &ssh.username,
+            public_key: &ssh_key,
+        }),
+        mcp: case.input.mcp.as_ref().and_then(mcp),
+        records: &outside,
+        ..Input::new(principal.as_ref().map(|principal| &principal.subject), http, now)
+    };
     Ok(judge(&input, &request))
+}
+
+fn ssh_key(case: &Case) -> Result<Vec<u8>, String> {
+    let text = case.input.ssh.as_ref().and_then(|ssh| ssh.publickey.as_deref());
+    pomerium_crypto::encoding::base64_decode(text.unwrap_or_default())
+        .map_err(|error| format!("the SSH key of the case is not base64: {error}"))
+}
+
+fn mcp(mcp: &case::Mcp) -> Option<McpInput<'_>> {
+    let call = mcp.tool_call.as_ref();
+    Some(McpInput {
+        method: mcp.method()?,
+        tool: call.and_then(|call| call.name.as_deref()),
+    })
 }
 
 fn request(http: &Http) -> Result<Parts, String> {

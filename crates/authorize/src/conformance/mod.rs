@@ -5,6 +5,10 @@
 //! evaluated, records become a [`Principal`](crate::Principal), the decision is made by
 //! [`check`](crate::check). Two things belong to other rooms and come in as an [`Edge`]: reading YAML, and
 //! the form of the answer. Whatever a case says that is not understood makes it fail.
+//!
+//! Cases describe the original, which knows no groups but those of the directory: here no claim stands in for them
+//! (as with `groups_claim` empty). Ours beside the form: `input.records`, a list of `{type, id, data}`, is what the
+//! criterion `record` finds; `session.issued_at` is when the sign-in was; `expect.redirect` may be `step-up`.
 
 mod case;
 mod judge;
@@ -26,8 +30,8 @@ pub trait Edge {
     fn yaml(&self, text: &str) -> Result<Value, String>;
     /// The percent-decoded path, as policies see it.
     fn decoded_path(&self, raw_path: &str) -> String;
-    /// What a client is answered.
-    fn reply(&self, decision: &Decision, request: &Parts) -> Reply;
+    /// What a client is answered; `mcp` says that the request is a parsed one to an MCP server.
+    fn reply(&self, decision: &Decision, request: &Parts, mcp: bool) -> Reply;
     /// The policy of a route of the configuration. Errors with what is wrong with the name.
     fn route(&self, name: &str) -> Result<Program, String> {
         Err(format!(
@@ -43,7 +47,7 @@ pub struct Reply {
     pub status: u16,
     /// Whether the request reached the upstream.
     pub upstream: bool,
-    /// Where a 302 leads: `login`.
+    /// Where a 302 leads: `login`, `step-up` (a fresh login) or `webauthn`.
     pub redirect: Option<&'static str>,
 }
 
@@ -80,8 +84,6 @@ pub enum CaseOutcome {
     Pass,
     /// Not as expected; each difference as one line.
     Fail(Vec<String>),
-    /// Needs something this build lacks, by name. Not a pass.
-    NotBuilt(String),
 }
 
 /// A case file. Unknown keys are an error of the whole file.

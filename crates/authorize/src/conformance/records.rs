@@ -1,17 +1,20 @@
 //! The records of a case, as the real lookups see them.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use pomerium_api::databroker::Versions;
 use pomerium_api::pb::session::session::{DeviceCredential, device_credential};
 use pomerium_api::synced::{
     CredentialEntry, EnrollmentEntry, Entry, ServiceAccountEntry, SessionEntry, StructEntry, UserEntry,
 };
 use pomerium_api::{json, pb};
+use pomerium_policy::RecordLookup;
 use serde_json::Value;
 
-use super::case::{Credential, Enrollment, Input, Session, ShownDevice, User};
+use super::case::{Credential, Enrollment, Input, Record, Session, ShownDevice, User};
 use crate::principal::Principal;
 use crate::session::Records;
 
@@ -109,6 +112,59 @@ impl CaseRecords {
     }
 }
 
+/// The records beyond those of the person.
+#[derive(Clone)]
+pub(super) struct Outside(Arc<[Known]>);
+
+struct Known {
+    record: Record,
+    network: Option<IpNet>,
+    data: Arc<Value>,
+}
+
+impl Outside {
+    pub(super) fn new(input: &Input) -> Self {
+        let record = |record: &Record| {
+            let cidr = record.data.pointer("/$index/cidr").and_then(Value::as_str);
+            let network = cidr.and_then(|cidr| cidr.parse().ok());
+            Known {
+                record: record.clone(),
+                network,
+                data: Arc::new(record.data.clone()),
+            }
+        };
+        Self(input.records.iter().map(record).collect())
+    }
+}
+
+impl RecordLookup for Outside {
+    fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>> {
+        let mut all = self.0.iter();
+        all.find(|known| known.record.kind == kind && known.record.id == id)
+            .map(|known| Arc::clone(&known.data))
+    }
+
+    fn has_networks(&self, kind: &str) -> bool {
+        self.0
+            .iter()
+            .any(|known| known.record.kind == kind && known.network.is_some())
+    }
+
+    fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
+        let around = self.0.iter().filter_map(|known| {
+            let network = known.network.filter(|network| network.contains(&address))?;
+            (known.record.kind == kind).then_some((network.prefix_len(), &known.data))
+        });
+        around
+            .max_by_key(|(length, _)| *length)
+            .map(|(_, data)| Arc::clone(data))
+    }
+
+    fn owned(&self) -> Arc<dyn RecordLookup> {
+        Arc::new(self.clone())
+    }
+}
+
 fn session(session: &Session) -> (String, Arc<SessionEntry>) {
     let message = pb::session::Session {
         id: session.id.clone(),
@@ -116,6 +172,10 @@ fn session(session: &Session) -> (String, Arc<SessionEntry>) {
         claims: claims(&session.claims),
         impersonate_session_id: session.impersonate_session_id.clone(),
         device_credentials: session.device_credentials.iter().map(shown).collect(),
+        issued_at: session.issued_at.map(|at| prost_types::Timestamp {
+            seconds: at.as_second(),
+            nanos: at.subsec_nanosecond(),
+        }),
         ..Default::default()
     };
     (

@@ -5,7 +5,6 @@
 //! [`values::Values`] by the table in [`keys`], and reports what it does not know.
 
 pub mod decode;
-pub mod duration;
 pub mod format;
 pub mod go_url;
 pub mod keys;
@@ -21,6 +20,7 @@ pub mod unknown;
 pub mod upstream;
 pub mod values;
 
+pub use pomerium_policy::duration;
 pub use sink::Sink;
 
 /// Standard base64 with padding; CR and LF are ignored (spec config.md 5).

@@ -2,54 +2,62 @@
 //!
 //! [`Test`] is a compiled criterion; `read` builds it from what people wrote, `run` judges.
 
+mod authentication;
 mod certificate;
+mod device;
+mod facts;
+mod groups;
 mod list;
-mod network;
+pub(crate) mod network;
 mod read;
+mod record;
+mod ssh;
 mod text;
+mod time;
 
-use serde_json::Value;
-
+use self::authentication::AuthenticationMatcher;
 use self::certificate::CertificateMatcher;
+pub(crate) use self::device::ANY as ANY_DEVICE;
+use self::device::DeviceMatcher;
+use self::groups::GroupsMatcher;
 use self::list::ListMatcher;
 use self::network::Networks;
+use self::record::RecordMatcher;
+use self::ssh::Keys;
 use self::text::TextMatcher;
+use self::time::{Dates, Days, Hours};
 use crate::input::{Input, Subject};
 use crate::reason::Reason;
 use crate::suggest::nearest;
 
-/// The criteria that can be judged.
-pub const BUILT: [&str; 13] = [
+/// Every criterion of the language.
+pub const CRITERIA: [&str; 26] = [
     "accept",
     "authenticated_user",
+    "authentication",
     "claim",
     "client_certificate",
     "cors_preflight",
-    "domain",
-    "email",
-    "http_method",
-    "http_path",
-    "invalid_client_certificate",
-    "reject",
-    "source_ip",
-    "user",
-];
-
-/// Criteria of the language that cannot be judged yet. A policy that uses one compiles to an error that
-/// says so, and must never be replaced by something that lets in.
-pub const NOT_BUILT: [&str; 12] = [
     "date",
     "day_of_week",
     "device",
+    "domain",
+    "email",
     "groups",
+    "http_method",
+    "http_path",
+    "invalid_client_certificate",
     "mcp_tool",
     "record",
+    "reject",
+    "source_ip",
     "ssh_ca",
     "ssh_publickey",
     "ssh_username",
     "ssh_username_matches_claim",
     "ssh_username_matches_email",
     "time_of_day",
+    "user",
 ];
 
 /// An address or CIDR as text that names the same network, for Rego.
@@ -59,14 +67,23 @@ pub(crate) fn network_text(text: &str) -> Option<String> {
 
 /// The criterion somebody probably meant.
 pub(crate) fn nearest_name(word: &str) -> Option<&'static str> {
-    nearest(word, BUILT.into_iter().chain(NOT_BUILT))
+    nearest(word, CRITERIA)
 }
 
 /// Whether a criterion asks who somebody is: without a session it never holds, and leads to the login.
 pub(crate) fn needs_session(name: &str) -> bool {
     matches!(
         name,
-        "authenticated_user" | "user" | "email" | "domain" | "claim" | "groups" | "device"
+        "authenticated_user"
+            | "authentication"
+            | "user"
+            | "email"
+            | "domain"
+            | "claim"
+            | "groups"
+            | "device"
+            | "ssh_username_matches_claim"
+            | "ssh_username_matches_email"
     )
 }
 
@@ -76,45 +93,37 @@ pub(crate) enum Test {
     Accept,
     Reject,
     AuthenticatedUser,
+    Authentication(Box<AuthenticationMatcher>),
     User(TextMatcher),
     Email(TextMatcher),
     Domain(TextMatcher),
     Claim(String, ListMatcher),
+    Groups(Box<GroupsMatcher>),
+    Device(Box<DeviceMatcher>),
     HttpMethod(TextMatcher),
     HttpPath(TextMatcher),
     SourceIp(Networks),
     CorsPreflight,
     ClientCertificate(Box<CertificateMatcher>),
     InvalidClientCertificate,
+    McpTool(TextMatcher),
+    SshUsername(TextMatcher),
+    SshUsernameMatchesEmail,
+    SshUsernameMatchesClaim(Box<str>),
+    SshPublicKey(Keys),
+    SshCa(Keys),
+    Date(Dates),
+    DayOfWeek(Days),
+    TimeOfDay(Box<Hours>),
+    Record(Box<RecordMatcher>),
 }
 
 impl Test {
-    /// Judges one input: whether it holds, and why.
+    /// Judges one input: whether it holds, and why. Does not allocate.
     pub(crate) fn run(&self, input: &Input<'_>) -> (bool, Reason) {
         match self {
             Test::Accept => (true, Reason::Accept),
             Test::Reject => (false, Reason::Reject),
-            Test::AuthenticatedUser => {
-                signed_in(input, Reason::UserOk, Reason::UserUnauthorized, |subject| {
-                    subject.user().is_some()
-                })
-            }
-            Test::User(matcher) => signed_in(input, Reason::UserOk, Reason::UserUnauthorized, |subject| {
-                subject.user().is_some_and(|user| matcher.matches(user))
-            }),
-            Test::Email(matcher) => signed_in(input, Reason::EmailOk, Reason::EmailUnauthorized, |subject| {
-                matcher.matches(&subject.email)
-            }),
-            Test::Domain(matcher) => {
-                signed_in(input, Reason::DomainOk, Reason::DomainUnauthorized, |subject| {
-                    subject.domain().is_some_and(|domain| matcher.matches(domain))
-                })
-            }
-            Test::Claim(name, matcher) => {
-                signed_in(input, Reason::ClaimOk, Reason::ClaimUnauthorized, |subject| {
-                    matcher.matches(subject.claim(name))
-                })
-            }
             Test::HttpMethod(matcher) => either(
                 matcher.matches(input.http.method),
                 Reason::HttpMethodOk,
@@ -139,15 +148,91 @@ impl Test {
                 Reason::ClientCertificateUnauthorized,
             ),
             Test::InvalidClientCertificate => certificate::invalid(&input.http.client_certificate),
+            Test::McpTool(matcher) => mcp_tool(matcher, input),
+            Test::Date(dates) => either(dates.hold(input.now), Reason::DateOk, Reason::DateUnauthorized),
+            Test::DayOfWeek(days) => either(
+                days.hold(input.now),
+                Reason::DayOfWeekOk,
+                Reason::DayOfWeekUnauthorized,
+            ),
+            Test::TimeOfDay(hours) => either(
+                hours.hold(input.now),
+                Reason::TimeOfDayOk,
+                Reason::TimeOfDayUnauthorized,
+            ),
+            Test::Record(matcher) => matcher.run(input),
+            Test::SshUsername(_) | Test::SshPublicKey(_) | Test::SshCa(_) => self.run_ssh(input),
+            _ => self.run_identity(input),
+        }
+    }
+
+    fn run_ssh(&self, input: &Input<'_>) -> (bool, Reason) {
+        let key = |holds| either(holds, Reason::SshPublickeyOk, Reason::SshPublickeyUnauthorized);
+        match self {
+            Test::SshUsername(matcher) => either(
+                matcher.matches(ssh::username(input)),
+                Reason::SshUsernameOk,
+                Reason::SshUsernameUnauthorized,
+            ),
+            Test::SshPublicKey(keys) => key(keys.list(input)),
+            Test::SshCa(authorities) => key(authorities.signed(input).is_ok()),
+            _ => (false, Reason::Reject),
+        }
+    }
+
+    fn run_identity(&self, input: &Input<'_>) -> (bool, Reason) {
+        match self {
+            Test::AuthenticatedUser => {
+                signed_in(input, Reason::UserOk, Reason::UserUnauthorized, |subject| {
+                    subject.user().is_some()
+                })
+            }
+            Test::Authentication(matcher) => matcher.run(input),
+            Test::User(matcher) => signed_in(input, Reason::UserOk, Reason::UserUnauthorized, |subject| {
+                subject.user().is_some_and(|user| matcher.matches(user))
+            }),
+            Test::Email(matcher) => signed_in(input, Reason::EmailOk, Reason::EmailUnauthorized, |subject| {
+                matcher.matches(&subject.email)
+            }),
+            Test::Domain(matcher) => {
+                signed_in(input, Reason::DomainOk, Reason::DomainUnauthorized, |subject| {
+                    subject.domain().is_some_and(|domain| matcher.matches(domain))
+                })
+            }
+            Test::Claim(name, matcher) => {
+                signed_in(input, Reason::ClaimOk, Reason::ClaimUnauthorized, |subject| {
+                    matcher.matches(subject.claim(name))
+                })
+            }
+            Test::Groups(matcher) => {
+                signed_in(input, Reason::GroupsOk, Reason::GroupsUnauthorized, |subject| {
+                    matcher.matches(subject)
+                })
+            }
+            Test::Device(matcher) => matcher.run(input),
+            Test::SshUsernameMatchesEmail => ssh_name(input, |subject| ssh::is_local_part(input, subject)),
+            Test::SshUsernameMatchesClaim(claim) => {
+                ssh_name(input, |subject| ssh::is_in_claim(input, subject, claim))
+            }
+            // What is not named here has been judged before; nothing holds by accident.
+            _ => (false, Reason::Reject),
         }
     }
 
     /// Whether it is judged by who somebody is, and so needs people to sign in.
     pub(crate) fn needs_identity(&self) -> bool {
         match self {
-            Test::AuthenticatedUser | Test::User(_) | Test::Email(_) | Test::Domain(_) | Test::Claim(..) => {
-                true
-            }
+            Test::AuthenticatedUser
+            | Test::Authentication(_)
+            | Test::User(_)
+            | Test::Email(_)
+            | Test::Domain(_)
+            | Test::Claim(..)
+            | Test::Groups(_)
+            | Test::Device(_)
+            | Test::SshUsernameMatchesEmail
+            | Test::SshUsernameMatchesClaim(_) => true,
+            Test::Record(matcher) => matcher.needs_identity(),
             Test::Accept
             | Test::Reject
             | Test::HttpMethod(_)
@@ -155,50 +240,31 @@ impl Test {
             | Test::SourceIp(_)
             | Test::CorsPreflight
             | Test::ClientCertificate(_)
-            | Test::InvalidClientCertificate => false,
+            | Test::InvalidClientCertificate
+            | Test::McpTool(_)
+            | Test::SshUsername(_)
+            | Test::SshPublicKey(_)
+            | Test::SshCa(_)
+            | Test::Date(_)
+            | Test::DayOfWeek(_)
+            | Test::TimeOfDay(_) => false,
         }
     }
 
     /// Whether it looks at the client certificate, which is verified only for those who do.
     pub(crate) fn needs_certificate(&self) -> bool {
-        matches!(self, Test::ClientCertificate(_) | Test::InvalidClientCertificate)
+        match self {
+            Test::ClientCertificate(_) | Test::InvalidClientCertificate => true,
+            Test::Record(matcher) => matcher.needs_certificate(),
+            _ => false,
+        }
     }
 
-    /// The part of the input that [`Test::run`] looks at; null when there is no such part.
-    pub(crate) fn looks_at(&self, input: &Input<'_>) -> Value {
-        let of_subject = |read: fn(&Subject) -> Option<&str>| {
-            input
-                .subject
-                .and_then(read)
-                .map_or(Value::Null, |text| Value::String(text.to_owned()))
-        };
+    /// The type of device it looks for, if it looks for one.
+    pub(crate) fn wanted_device(&self) -> Option<&str> {
         match self {
-            Test::Accept | Test::Reject => Value::Null,
-            Test::AuthenticatedUser | Test::User(_) => of_subject(Subject::user),
-            Test::Email(_) => of_subject(|subject| Some(&subject.email)),
-            Test::Domain(_) => of_subject(Subject::domain),
-            Test::Claim(name, _) => input
-                .subject
-                .map_or(Value::Null, |subject| Value::Array(subject.claim(name).to_vec())),
-            Test::HttpMethod(_) => input.http.method.into(),
-            Test::HttpPath(_) => input.http.path.into(),
-            Test::SourceIp(_) => input
-                .http
-                .client_ip
-                .map_or(Value::Null, |address| address.to_canonical().to_string().into()),
-            Test::CorsPreflight => serde_json::json!({
-                "method": input.http.method,
-                "origin": input.http.headers.get("origin"),
-                "access-control-request-method": input.http.headers.get("access-control-request-method"),
-            }),
-            Test::ClientCertificate(_) | Test::InvalidClientCertificate => {
-                let certificate = &input.http.client_certificate;
-                serde_json::json!({
-                    "presented": certificate.presented,
-                    "trust": certificate.trust.as_str(),
-                    "fingerprint": certificate.leaf.map(|leaf| &leaf.fingerprint),
-                })
-            }
+            Test::Device(matcher) => Some(matcher.wanted()),
+            _ => None,
         }
     }
 }
@@ -220,6 +286,27 @@ fn signed_in(
     }
 }
 
+fn ssh_name(input: &Input<'_>, test: impl FnOnce(&Subject) -> bool) -> (bool, Reason) {
+    signed_in(
+        input,
+        Reason::SshUsernameOk,
+        Reason::SshUsernameUnauthorized,
+        test,
+    )
+}
+
+/// A call of a tool without a name is one of the tool with the empty name.
+fn mcp_tool(matcher: &TextMatcher, input: &Input<'_>) -> (bool, Reason) {
+    match input.mcp.filter(|mcp| mcp.method == "tools/call") {
+        None => (false, Reason::McpNotAToolCall),
+        Some(mcp) => either(
+            matcher.matches(mcp.tool.unwrap_or_default()),
+            Reason::McpToolMatch,
+            Reason::McpToolNoMatch,
+        ),
+    }
+}
+
 fn is_preflight(input: &Input<'_>) -> bool {
     let given = |name: &str| {
         input
@@ -236,11 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_known_once() {
-        let mut names: Vec<_> = BUILT.into_iter().chain(NOT_BUILT).collect();
-        let count = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), count);
+    fn names_are_sorted_and_known_once() {
+        assert!(CRITERIA.windows(2).all(|pair| pair[0] < pair[1]));
     }
 }

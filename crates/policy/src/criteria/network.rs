@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 /// A list of networks.
 #[derive(Debug)]
-pub(crate) struct Networks(pub(super) Box<[IpNet]>);
+pub(crate) struct Networks(pub(crate) Box<[IpNet]>);
 
 impl Networks {
     pub(crate) fn contain(&self, address: IpAddr) -> bool {
@@ -17,7 +17,7 @@ impl Networks {
 
 /// Reads an address or a CIDR. Host bits are masked away; no abbreviated forms, leading zeros or zones.
 /// Errors with what is wrong about it.
-pub(super) fn parse(text: &str) -> Result<IpNet, &'static str> {
+pub(crate) fn parse(text: &str) -> Result<IpNet, &'static str> {
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (text, None),

@@ -36,7 +36,7 @@ impl TextMatcher {
 }
 
 impl TextTest {
-    fn matches(&self, left: &str) -> bool {
+    pub(super) fn matches(&self, left: &str) -> bool {
         let one_of = |list: &[Box<str>]| list.iter().any(|right| **right == *left);
         match self {
             TextTest::Is(right) => right.as_deref() == Some(left),

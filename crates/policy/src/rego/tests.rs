@@ -152,6 +152,10 @@ impl RecordLookup for Vault {
         Some(Arc::new(record))
     }
 
+    fn has_networks(&self, _kind: &str) -> bool {
+        false
+    }
+
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<serde_json::Value>> {
         let known = kind == "example.com/Site" && address.to_string() == "203.0.113.7";
         known.then(|| Arc::new(json!({"id": "hq"})))

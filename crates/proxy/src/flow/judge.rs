@@ -120,11 +120,13 @@ pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
         }
         Outcome::Device => {
             shared.metrics.decided(Decided::Login);
+            let device_type = match asked_device(&decision) {
+                Some(asked) => asked.to_owned(),
+                None => missing_device(flow, route, &who, now),
+            };
             Judged::Refused(Refused::Device(DeviceWanted {
                 principal: who.principal,
-                device_type: asked_device(&decision)
-                    .unwrap_or(device_type(&route.settings.policy))
-                    .to_owned(),
+                device_type,
             }))
         }
         Outcome::StepUp => step_up(flow, route, who, now),
@@ -138,9 +140,12 @@ fn asked_device(decision: &Decision) -> Option<&str> {
     allow.or(decision.deny.device_type.as_deref())
 }
 
-/// The type of device that a policy wants (spec policy.md 8.5).
-pub(crate) fn device_type(_policy: &Program) -> &'static str {
-    "any"
+/// The type of device that the rules want and the session has not shown (spec policy.md 8.5).
+fn missing_device(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> String {
+    let headers = Headers(&flow.parts.headers);
+    let lookup = lookup(flow, now);
+    let input = input(flow, route, &headers, who, &lookup);
+    route.settings.policy.device_type(&input).to_owned()
 }
 
 fn step_up(flow: &Flow, route: &Arc<Route>, who: Who, now: Timestamp) -> Judged {

@@ -13,7 +13,7 @@ use pomerium_web::pages::{Branding, Frame, Site};
 use pomerium_web::problem::{self, Detail, Outcome};
 use pomerium_web::{body, error_reply};
 
-use super::judge::{self, Refused, StepUp};
+use super::judge::{Refused, StepUp};
 use super::{Flow, Reply};
 use crate::body::{Expired, ResponseBody, Tail};
 use crate::exchange::Exchange;
@@ -374,7 +374,7 @@ pub(super) fn refused(mut flow: Box<Flow>, route: &Arc<Route>, refused: Refused)
             } else if denied.status == 495 {
                 problem::Problem::client_certificate()
             } else if denied.status == 450 {
-                let device_type = judge::device_type(&route.settings.policy);
+                let device_type = route.settings.policy.named_device_type();
                 let login = &flow.conn.worker.shared.login;
                 problem::Problem::device_not_authorized(&login.device_url(&flow.request, device_type))
             } else {

@@ -2,7 +2,7 @@
 //! form of the answer.
 
 use http::request::Parts;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
 use pomerium_authorize::conformance::{Edge, Reply};
 use pomerium_authorize::{Decision, Outcome};
 use pomerium_config::spec::format::parse_yaml;
@@ -42,22 +42,16 @@ impl Edge for Product<'_> {
         canonical::path::decode(raw_path).into_owned()
     }
 
-    fn reply(&self, decision: &Decision, request: &Parts) -> Reply {
-        let status = match decision.outcome {
-            Outcome::Allow => {
-                return Reply {
-                    status: 200,
-                    upstream: true,
-                    redirect: None,
-                };
-            }
-            Outcome::Login | Outcome::Device | Outcome::StepUp => 401,
-            Outcome::Denied { status, .. } => status,
-        };
-        let refused = |status| Reply {
-            status,
-            upstream: false,
-            redirect: None,
+    fn reply(&self, decision: &Decision, request: &Parts, mcp: bool) -> Reply {
+        if mcp {
+            return mcp_reply(decision, request);
+        }
+        let (status, redirect) = match decision.outcome {
+            Outcome::Allow => return FORWARDED,
+            Outcome::Login => (401, Some("login")),
+            Outcome::StepUp => (401, Some("step-up")),
+            Outcome::Device => (401, Some("webauthn")),
+            Outcome::Denied { status, .. } => (status, None),
         };
         let mut parts = request.clone();
         let host = request
@@ -82,13 +76,42 @@ impl Edge for Product<'_> {
         if kind == ClientKind::RobotsTxt {
             return refused(200);
         }
-        if status == 401 && negotiate::redirect_allowed(&canonical, &parts.headers) {
+        if redirect.is_some() && negotiate::redirect_allowed(&canonical, &parts.headers) {
             return Reply {
                 status: 302,
                 upstream: false,
-                redirect: Some("login"),
+                redirect,
             };
         }
         refused(status)
+    }
+}
+
+/// Let through.
+const FORWARDED: Reply = Reply {
+    status: 200,
+    upstream: true,
+    redirect: None,
+};
+
+fn refused(status: u16) -> Reply {
+    Reply {
+        status,
+        upstream: false,
+        redirect: None,
+    }
+}
+
+/// The route of an MCP server (spec policy.md 8.1, 8.3, 8.6, 18): a preflight is answered before anything is judged,
+/// nobody is redirected, and a denial of a call is an answer in JSON-RPC.
+fn mcp_reply(decision: &Decision, request: &Parts) -> Reply {
+    if request.method == Method::OPTIONS {
+        return refused(204);
+    }
+    match decision.outcome {
+        Outcome::Allow => FORWARDED,
+        Outcome::Login | Outcome::StepUp | Outcome::Device => refused(401),
+        Outcome::FORBIDDEN => refused(200),
+        Outcome::Denied { status, .. } => refused(status),
     }
 }

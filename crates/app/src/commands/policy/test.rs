@@ -49,7 +49,6 @@ fn show(case: &CaseResult, file: &str) {
                 print(&format!("    {line}"));
             }
         }
-        CaseOutcome::NotBuilt(what) => print(&format!("    not built yet: {what}")),
     }
 }
 

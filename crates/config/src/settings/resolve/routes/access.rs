@@ -98,7 +98,7 @@ fn advise(warnings: Vec<Warning>, tree: Option<&Node>, route: &Values, cx: &mut 
     }
 }
 
-/// Compiles; criteria that are not built yet become refusals, anything else is an error.
+/// Compiles. What cannot be judged is an error, and in its place stands a program that lets nobody in.
 fn compile(policy: &Policy, tree: Option<&Node>, route: &Values, cx: &mut Cx<'_>) -> Program {
     let errors = match Program::compile_all(policy) {
         Ok(program) => return program,
@@ -106,20 +106,11 @@ fn compile(policy: &Policy, tree: Option<&Node>, route: &Values, cx: &mut Cx<'_>
     };
     for error in errors {
         let (place, key) = position(error.place(), tree, route);
-        match error.not_built() {
-            Some(criterion) => {
-                let why = format!("the criterion `{criterion}` is not built yet");
-                let help = "remove it from the policy; the route would not be guarded as written";
-                cx.sink.refuse(place, key, why, help);
-            }
-            None => {
-                let text = error.to_string();
-                let message = text
-                    .strip_prefix(error.place())
-                    .map_or(text.as_str(), |rest| rest.trim_start_matches(": "));
-                cx.sink.error_at(Stage::ServiceStart, place, key, message, "");
-            }
-        }
+        let text = error.to_string();
+        let message = text
+            .strip_prefix(error.place())
+            .map_or(text.as_str(), |rest| rest.trim_start_matches(": "));
+        cx.sink.error_at(Stage::ServiceStart, place, key, message, "");
     }
     Program::deny_all()
 }

@@ -1,4 +1,5 @@
-//! Durations as deployed files write them: `1h30m`, `1.5s`, `-2m`, `0` (spec config.md 4.1).
+//! Durations as deployed files write them: `1h30m`, `1.5s`, `-2m`, `0` (spec config.md 4.1). Used by policies and by
+//! the rest of the configuration.
 
 const UNITS: [(&str, i128); 8] = [
     ("ns", 1),
