@@ -23,9 +23,17 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// What was asked so far, each question once.
+    /// What was asked so far, each question once. A question without a key tells how a record would have been asked
+    /// for; it is told only where none was.
     pub(super) fn take(&self) -> Vec<LookedUp> {
-        std::mem::take(&mut self.seen.lock())
+        let mut seen = std::mem::take(&mut *self.seen.lock());
+        let asked: Vec<String> = seen
+            .iter()
+            .filter(|one| !one.key.is_empty())
+            .map(|one| one.kind.clone())
+            .collect();
+        seen.retain(|one| !one.key.is_empty() || !asked.contains(&one.kind));
+        seen
     }
 
     fn note(&self, kind: &str, by: By, key: String, record: Option<&Arc<Value>>) {
@@ -49,9 +57,11 @@ impl RecordLookup for Seen<'_> {
         record
     }
 
-    /// Told again by how the record is then asked for.
     fn has_networks(&self, kind: &str) -> bool {
-        self.inner.has_networks(kind)
+        let networks = self.inner.has_networks(kind);
+        let by = if networks { By::Address } else { By::Id };
+        self.note(kind, by, String::new(), None);
+        networks
     }
 
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {

@@ -8,7 +8,7 @@
 //!
 //! Cases describe the original, which knows no groups but those of the directory: here no claim stands in for them
 //! (as with `groups_claim` empty). Ours beside the form: `input.records`, a list of `{type, id, data}`, is what the
-//! criterion `record` finds; `session.issued_at` is when the sign-in was; `expect.redirect` may be `step-up`.
+//! criterion `record` finds; `session.issued_at` is when the session began; `expect.redirect` may be `step-up`.
 
 mod case;
 mod judge;

@@ -63,9 +63,10 @@ group_ids := object.get(directory_user, "group_ids", []) if {
 
 groups_by(field) := [object.get(found("pomerium.io/DirectoryGroup", id), field, "") | some id in group_ids]
 
-credential(type) := found("type.googleapis.com/pomerium.device.Credential", ids[0]) if {
+credential(type) := found("type.googleapis.com/pomerium.device.Credential", first) if {
 	shown := [entry | some entry in object.get(session, "device_credentials", []); entry.type_id == type]
 	ids := [object.get(object.get(entry, "Credential", {}), "Id", "") | some entry in shown]
+	first := ids[0]
 } else := {}
 
 enrollment(credential) := found("type.googleapis.com/pomerium.device.Enrollment", object.get(credential, "enrollment_id", ""))
