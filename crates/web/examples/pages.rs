@@ -9,8 +9,8 @@ use pomerium_web::{
     Response,
     canonical::Refusal,
     pages::{
-        self, Branding, Claim, Frame, Group, Hidden, Message, Portal, PortalRoute, SessionFacts, SignIn,
-        SignOutConfirm, SignedOut, Site, UserInfo,
+        self, Branding, Claim, Device, DevicePage, Devices, Frame, Group, Hidden, Message, Portal,
+        PortalRoute, SessionFacts, SignIn, SignOutConfirm, SignedOut, Site, UserInfo,
     },
     problem::{Action, Detail, Outcome, Problem},
 };
@@ -186,6 +186,11 @@ fn our_pages(site: &Site) -> Vec<(&'static str, Response)> {
             ),
         ),
         ("message", pages::message(&note, &plain)),
+        ("device", pages::device(&asked(None), &known)),
+        (
+            "device-known",
+            pages::device(&asked(Some(&serde_json::Value::Null)), &known),
+        ),
     ]
 }
 
@@ -222,10 +227,35 @@ fn account(frame: &Frame<'_>) -> Response {
                 &["a-value-without-any-blank-that-is-longer-than-a-phone-is-wide-0123456789"],
             ),
         ],
+        devices: Some(Devices {
+            list: vec![device(true), device(false)],
+            remove_url: Some("/.pomerium/webauthn".into()),
+        }),
         sign_out_url: "/.pomerium/sign_out",
         ..UserInfo::default()
     };
     pages::user_info(&info, frame)
+}
+
+fn asked(request: Option<&serde_json::Value>) -> DevicePage<'_> {
+    DevicePage {
+        application: "Quarterly reports",
+        action: "/.pomerium/webauthn",
+        creation: &serde_json::Value::Null,
+        request,
+        own_device: request.is_some(),
+    }
+}
+
+fn device(approved: bool) -> Device {
+    Device {
+        id: "8Ds2nXzSgGtZpJ5CTBBZGkH1nJyrwqXy8Ds2nXzSgGtZpJ5CTBBZGkH1nJyrwqXy".into(),
+        kind: "Any".into(),
+        since: "2026-03-02T08:16:00Z".parse().ok(),
+        browser: "Mozilla/5.0 (X11; Linux x86_64) Example/1.0".into(),
+        approved,
+        here: approved,
+    }
 }
 
 fn applications(search: &str) -> Portal<'_> {
@@ -259,6 +289,7 @@ fn write_assets(folder: &Path, site: &Site) -> Result<(), Box<dyn Error>> {
         site.assets.style(),
         site.assets.theme(),
         site.assets.script(),
+        site.assets.device(),
         site.assets.icon(),
     ] {
         let file = site.assets.get(path).ok_or("asset without content")?;
