@@ -7,6 +7,7 @@ mod browser_local;
 mod browser_oidc;
 mod decision;
 mod demo;
+mod devices;
 mod error_pages;
 mod grpc;
 mod grpc_parts;

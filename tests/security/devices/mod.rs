@@ -1,11 +1,12 @@
 //! Device identity: links that nobody made, answers for another page, session or person, keys that would change
-//! hands (authelia CVE-2021-32637 and zitadel CVE-2026-55672 are about the first two; the Web Authentication
-//! specification, section 13.4, about the rest).
+//! hands. (Web Authentication, section 13.4; for where the page leads Pomerium CVE-2021-29651, for values that count
+//! only for whom and what they were made zitadel CVE-2026-55672, each with keys in place of tokens.)
 
 mod answers;
 mod invitations;
 mod links;
 mod owners;
+mod programs;
 
 use anyhow::{Context, Result};
 use pomerium_crypto::signed_url;
