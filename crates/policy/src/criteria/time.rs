@@ -56,7 +56,7 @@ impl Dates {
         }
         if let (Some(_), false) = (&zone, zone_used) {
             let text = keys.get("timezone").and_then(Value::as_str).unwrap_or_default();
-            let problem = "has no effect, because each date says its own zone: leave one of the two out";
+            let problem = "has no effect, because each date says its own zone (one without quotes is read as UTC): put the date in quotes, or leave the zone out";
             return Err(read::bad_value(criterion, "timezone", text, problem));
         }
         Ok(dates)
