@@ -26,6 +26,7 @@ mod routing_cases;
 mod server_certificates;
 mod sign_in_options;
 mod stapling;
+mod step_up;
 mod streaming;
 mod timeouts;
 mod tools;

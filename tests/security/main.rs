@@ -46,6 +46,7 @@ mod signed_urls;
 mod slow_clients;
 mod smuggling;
 mod state;
+mod step_up;
 mod tokens;
 mod trusted_peers;
 mod upstream_identity;
