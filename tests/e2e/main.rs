@@ -3,6 +3,7 @@
 mod acme;
 mod api_clients;
 mod assertion;
+mod audit;
 mod browser_local;
 mod browser_oidc;
 mod decision;
@@ -20,6 +21,7 @@ mod long_lived;
 mod metrics_tls;
 mod mutual_tls;
 mod outliers;
+mod policy_tools;
 mod records;
 mod rego;
 mod routing_cases;

@@ -1,5 +1,6 @@
 //! One file per class of advisory: what went wrong elsewhere must not go wrong here.
 
+mod audit;
 mod brute_force;
 mod claims;
 mod client_certificates;

@@ -122,6 +122,11 @@ impl EnvironmentBuilder {
         format!("https://auth.example.com:{}/oauth2/callback", self.port.number())
     }
 
+    /// The folder with `config.yaml`.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// The authority of the listener's certificate.
     pub fn authority(&self) -> &Authority {
         &self.authority

@@ -156,6 +156,14 @@ impl Environment {
         self.server.signal(signal).await
     }
 
+    /// Waits until the program has ended, for instance after a signal.
+    ///
+    /// # Errors
+    /// It goes on.
+    pub async fn ended(&mut self) -> Result<()> {
+        self.server.ended().await
+    }
+
     /// Starts again after [`Environment::kill`], with the same folder and ports.
     ///
     /// # Errors

@@ -87,6 +87,10 @@ impl Server {
         self.program.id()
     }
 
+    pub(crate) async fn ended(&mut self) -> Result<()> {
+        self.program.wait().await.map(|_| ())
+    }
+
     pub(crate) async fn kill(&mut self) -> Result<()> {
         self.program.kill().await
     }
