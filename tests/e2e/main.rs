@@ -10,6 +10,8 @@ mod decision;
 mod demo;
 mod devices;
 mod error_pages;
+mod geoip;
+mod groups;
 mod grpc;
 mod grpc_parts;
 mod health;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod brute_force;
+mod changed_records;
 mod claims;
 mod client_certificates;
 mod configuration;

@@ -14,6 +14,7 @@
 pub mod decision;
 pub mod devices;
 pub mod foreign;
+pub mod inside;
 pub mod records;
 
 use anyhow::{Result, ensure};

@@ -122,6 +122,15 @@ struct Owned {
     now: Timestamp,
 }
 
+impl Owned {
+    fn view(&self) -> View<'_> {
+        View {
+            synced: &self.records,
+            geoip: self.geoip.as_ref(),
+        }
+    }
+}
+
 impl RecordLookup for Owned {
     fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>> {
         self.records.json(kind, id, self.now)
@@ -133,8 +142,7 @@ impl RecordLookup for Owned {
     }
 
     fn by_address(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
-        let (synced, geoip) = (&self.records, self.geoip.as_ref());
-        View { synced, geoip }.json_at(kind, address)
+        self.view().json_at(kind, address)
     }
 
     fn owned(&self) -> Arc<dyn RecordLookup> {

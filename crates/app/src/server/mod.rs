@@ -31,6 +31,8 @@ use std::time::Duration;
 use anyhow::Context;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use parking_lot::Mutex;
+use pomerium_api::databroker::Databroker;
+use pomerium_api::synced::SyncedRecords;
 use pomerium_authenticate::State;
 use pomerium_authorize::{AssertionSigner, SessionResolver};
 use pomerium_config::settings::Settings;
@@ -197,6 +199,16 @@ impl Server {
             server.core.health.report_error(records::CHECK, why);
         }
         Ok(server)
+    }
+
+    /// The records, for whoever runs the program inside another one.
+    pub fn databroker(&self) -> &Arc<dyn Databroker> {
+        &self.core.broker.handle
+    }
+
+    /// The local copy of the records that requests are judged by.
+    pub fn records(&self) -> &Arc<SyncedRecords> {
+        &self.core.records
     }
 
     /// Addresses of the main listener.
