@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use maxminddb::{MaxMindDbError, Reader};
 use quick_cache::sync::Cache;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 /// Largest file, bytes.
 const LARGEST: u64 = 512 << 20;
@@ -112,7 +112,8 @@ impl GeoIp {
                     let path = self.stamp.path.display();
                     tracing::error!(
                         %error, %path,
-                        "geoip_database: the file is damaged; requests that depend on it are refused until it is replaced"
+                        "geoip_database: an entry is damaged, or not in the form of a GeoIP2 or GeoLite2 database; requests that depend \
+                         on one are refused until the file is replaced"
                     );
                 }
                 None
@@ -159,7 +160,8 @@ struct Place {
     city: Named,
     postal: Postal,
     location: Location,
-    autonomous_system_number: Option<u32>,
+    /// Writers of such files differ in the width of numbers.
+    autonomous_system_number: Option<Number>,
     autonomous_system_organization: Option<String>,
 }
 
@@ -205,7 +207,7 @@ impl Place {
             .filter_map(|(name, text)| Some((name.to_owned(), Value::from(text?))));
         let mut fields: Map<String, Value> = texts.collect();
         if let Some(number) = self.autonomous_system_number {
-            fields.insert("asn".to_owned(), number.into());
+            fields.insert("asn".to_owned(), Value::Number(number));
         }
         Value::Object(fields)
     }
