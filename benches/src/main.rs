@@ -138,42 +138,46 @@ fn main() -> Result<()> {
     })
 }
 
+/// The parts in the order of the report.
+const PARTS: [Part; 10] = [
+    Part::Comparison,
+    Part::Http3,
+    Part::Decisions,
+    Part::Policies,
+    Part::Bodies,
+    Part::Startup,
+    Part::Routes,
+    Part::Many,
+    Part::Sockets,
+    Part::Reloads,
+];
+
+/// Measures one part and tells what came of it.
+async fn section(part: Part, size: Size, cli: &Cli) -> Result<String> {
+    match part {
+        Part::Comparison => compare::run(size, &cli.only).await,
+        Part::Http3 => http3::run(size).await,
+        Part::Decisions => decisions::run(size).await,
+        Part::Policies => policies::run(size.runs),
+        Part::Bodies => bodies::run(size).await,
+        Part::Startup => startup::run(size).await,
+        Part::Routes => routes::run(size).await,
+        Part::Many => many::run(size.runs).await,
+        Part::Sockets => sockets::run(SOCKETS).await,
+        Part::Reloads => reloads::run(RELOADS).await,
+    }
+}
+
 async fn measure(cli: &Cli) -> Result<()> {
     let size = Size {
         requests: cli.requests,
         runs: cli.runs,
     };
-    let wanted = |part| cli.part.is_empty() || cli.part.contains(&part);
     let mut text = String::new();
-    if wanted(Part::Comparison) {
-        text.push_str(&Box::pin(compare::run(size, &cli.only)).await?);
-    }
-    if wanted(Part::Http3) {
-        text.push_str(&Box::pin(http3::run(size)).await?);
-    }
-    if wanted(Part::Decisions) {
-        text.push_str(&Box::pin(decisions::run(size)).await?);
-    }
-    if wanted(Part::Policies) {
-        text.push_str(&policies::run(size.runs)?);
-    }
-    if wanted(Part::Bodies) {
-        text.push_str(&Box::pin(bodies::run(size)).await?);
-    }
-    if wanted(Part::Startup) {
-        text.push_str(&Box::pin(startup::run(size)).await?);
-    }
-    if wanted(Part::Routes) {
-        text.push_str(&Box::pin(routes::run(size)).await?);
-    }
-    if wanted(Part::Many) {
-        text.push_str(&Box::pin(many::run(size.runs)).await?);
-    }
-    if wanted(Part::Sockets) {
-        text.push_str(&Box::pin(sockets::run(SOCKETS)).await?);
-    }
-    if wanted(Part::Reloads) {
-        text.push_str(&Box::pin(reloads::run(RELOADS)).await?);
+    for part in PARTS {
+        if cli.part.is_empty() || cli.part.contains(&part) {
+            text.push_str(&Box::pin(section(part, size, cli)).await?);
+        }
     }
     println!("{text}");
     if let Some(file) = &cli.write {

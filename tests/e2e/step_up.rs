@@ -11,7 +11,7 @@ struct Stage {
     idp: OidcProvider,
 }
 
-fn policy(authentication: Value) -> Value {
+fn policy(authentication: &Value) -> Value {
     json!([{ "allow": { "and": [
         { "domain": { "is": "example.com" } },
         { "authentication": authentication },
@@ -22,9 +22,9 @@ async fn stage() -> Result<Stage> {
     let upstream = Upstream::start().await?;
     let builder = Environment::builder()?
         .route(Route::new("app", &upstream.url()).any_user())
-        .route(Route::new("recent", &upstream.url()).policy(policy(json!({ "max_age": "5m" }))))
+        .route(Route::new("recent", &upstream.url()).policy(policy(&json!({ "max_age": "5m" }))))
         .route(
-            Route::new("strong", &upstream.url()).policy(policy(json!({ "amr": ["otp"], "acr": ["gold"] }))),
+            Route::new("strong", &upstream.url()).policy(policy(&json!({ "amr": ["otp"], "acr": ["gold"] }))),
         );
     let idp = OidcProvider::start(&[builder.callback_url()], &[developer()]).await?;
     let env = builder

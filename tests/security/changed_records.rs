@@ -11,7 +11,7 @@ use pomerium_api::records::{DIRECTORY_USER, struct_record, to_record};
 use pomerium_tests::inside::{Inside, directory_group, directory_user, session, user};
 use serde_json::{Value, json};
 
-fn when(criterion: Value) -> Value {
+fn when(criterion: &Value) -> Value {
     json!([{ "allow": { "and": [criterion] } }])
 }
 
@@ -55,11 +55,11 @@ fn directory_email(email: &str) -> Record {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_record_flips_the_decision_at_once() -> Result<()> {
     let routes = [
-        ("claim", when(json!({ "claim/role": "admin" }))),
-        ("email", when(json!({ "email": "good@example.com" }))),
-        ("group", when(json!({ "groups": "g2" }))),
-        ("named", when(json!({ "groups/name": "Second" }))),
-        ("device", when(json!({ "device": { "approved": true } }))),
+        ("claim", when(&json!({ "claim/role": "admin" }))),
+        ("email", when(&json!({ "email": "good@example.com" }))),
+        ("group", when(&json!({ "groups": "g2" }))),
+        ("named", when(&json!({ "groups/name": "Second" }))),
+        ("device", when(&json!({ "device": { "approved": true } }))),
     ];
     let inside = Inside::start(&routes, json!({})).await?;
     let first = [
@@ -117,7 +117,7 @@ async fn every_record_flips_the_decision_at_once() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_record_makes_another_assertion() -> Result<()> {
-    let routes = [("any", when(json!({ "authenticated_user": true })))];
+    let routes = [("any", when(&json!({ "authenticated_user": true })))];
     let inside = Inside::start(&routes, json!({})).await?;
     inside
         .put(vec![

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use pomerium::server::load::Source;
 use pomerium::server::{LogOutput, Options, Server, Start};
+use pomerium_api::clock::{Clock as _, SystemClock};
 use pomerium_api::databroker::Record;
 use pomerium_api::json::to_struct;
 use pomerium_api::pb::session::Session;
@@ -163,11 +164,11 @@ pub fn session(id: &str, user_id: &str, claims: &Value) -> Session {
         },
     };
     let claims = to_struct(claims).fields.into_iter();
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let soon = SystemClock.now() + jiff::SignedDuration::from_hours(1);
     Session {
         id: id.into(),
         user_id: user_id.into(),
-        issued_at: Some(to_proto_time(jiff::Timestamp::now())),
+        issued_at: Some(to_proto_time(SystemClock.now())),
         expires_at: Some(to_proto_time(soon)),
         claims: claims.map(|(name, value)| (name, list(value))).collect(),
         ..Session::default()
@@ -195,5 +196,5 @@ pub fn directory_group(id: &str, name: &str) -> Record {
 
 /// The record of a user of the directory, gone.
 pub fn gone_directory_user(id: &str) -> Record {
-    struct_tombstone(DIRECTORY_USER, id, jiff::Timestamp::now())
+    struct_tombstone(DIRECTORY_USER, id, SystemClock.now())
 }
