@@ -13,6 +13,7 @@ mod control;
 pub(crate) mod forward;
 pub(crate) mod judge;
 pub(crate) mod reply;
+mod tunnel;
 mod upgrade;
 
 use std::sync::Arc;

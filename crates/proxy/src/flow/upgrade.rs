@@ -4,8 +4,6 @@
 //! judged. Until then both sides speak HTTP: bytes a client sends early wait in its connection and reach
 //! the upstream inside the tunnel, or, if the upstream declines, are read as the next request.
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -18,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::forward::{Clues, Sending, balance_key, make_ready, send, stream};
 use super::judge::Allowed;
 use super::reply::{self, Problem};
+use super::tunnel::Tunnel;
 use super::{Flow, Reply};
 use crate::body::{RequestBody, ResponseBody, Tail, Watchdog};
 use crate::exchange::Exchange;
@@ -26,9 +25,6 @@ use crate::live::ENDED;
 use crate::route::Route;
 use crate::upstream::Lease;
 use crate::worker::Worker;
-
-/// What one direction of a tunnel holds in flight.
-const BUFFER: usize = 16 * 1024;
 
 /// Forwards an upgrade to `protocol`, which the route lets through.
 pub(super) async fn upgrade(
@@ -184,13 +180,8 @@ async fn carry(
         watched: watchdog.activity().clone(),
     };
     let mut upstream = TokioIo::new(upstream);
-    let mut copying = pin!(tokio::io::copy_bidirectional_with_sizes(
-        &mut client,
-        &mut upstream,
-        BUFFER,
-        BUFFER
-    ));
-    std::future::poll_fn(|cx| match copying.as_mut().poll(cx) {
+    let mut tunnel = Tunnel::default();
+    std::future::poll_fn(|cx| match tunnel.poll(cx, &mut client, &mut upstream) {
         // An abrupt end of either side is the ordinary end of a tunnel.
         Poll::Ready(copied) => Poll::Ready(Ok(copied.unwrap_or_default())),
         Poll::Pending => watchdog.poll_expired(cx).map(|expired| Err(expired.details())),
