@@ -163,12 +163,11 @@ mod tests {
 
     use super::*;
 
+    /// What became of a tunnel, and how much room it kept.
+    type Ended = tokio::task::JoinHandle<(io::Result<(u64, u64)>, usize)>;
+
     /// The far ends of a tunnel, and the tunnel.
-    fn tunnel() -> (
-        DuplexStream,
-        DuplexStream,
-        tokio::task::JoinHandle<(io::Result<(u64, u64)>, usize)>,
-    ) {
+    fn tunnel() -> (DuplexStream, DuplexStream, Ended) {
         let (client, mut a) = duplex(1000);
         let (upstream, mut b) = duplex(700);
         let task = tokio::spawn(async move {
