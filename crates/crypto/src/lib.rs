@@ -6,7 +6,7 @@
 //! What must not live here: HTTP, clocks (times come in as unix seconds), configuration, records.
 //!
 //! Start at [`jwt`] for tokens, [`signed_url`] for links between our own hosts, [`kdf`] for how one shared
-//! secret becomes many keys.
+//! secret becomes many keys, [`service_token`] for how our services know each other.
 
 pub mod aead;
 pub mod ct;
@@ -17,4 +17,5 @@ pub mod mac;
 pub mod password;
 pub mod query;
 pub mod random;
+pub mod service_token;
 pub mod signed_url;
