@@ -17,6 +17,8 @@ use super::socket_path;
 
 /// Callers at a time.
 const MOST: usize = 4;
+/// The pause after a caller could not be let in.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -68,7 +70,8 @@ async fn serve(listener: UnixListener, sessions: Arc<Sessions>, stop: Cancellati
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else {
-            tokio::task::yield_now().await;
+            // Most likely too many open files: trying at once would only burn a core.
+            tokio::time::sleep(PAUSE).await;
             continue;
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
