@@ -2,31 +2,35 @@
 
 use protox::prost::Message as _;
 
+/// What becomes Rust types, clients and servers.
+const TYPED: [&str; 8] = [
+    "session.proto",
+    "user.proto",
+    "databroker.proto",
+    "device.proto",
+    "ext_authz.proto",
+    "registry.proto",
+    "health.proto",
+    "internal.proto",
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Cargo tells at run time: a build folder shared by clones shares this program as well.
     let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo did not say where the package is")?;
     let root = std::path::Path::new(&package).join("../../proto");
-    println!("cargo:rerun-if-changed={}", root.display());
-    let typed = protox::compile(
-        [
-            "session.proto",
-            "user.proto",
-            "databroker.proto",
-            "device.proto",
-            "ext_authz.proto",
-        ],
-        [&root],
-    )?;
-    let typed = typed.encode_to_vec();
-    // Through bytes, because the two crates may use different versions of the descriptor type.
-    let set = prost_types::FileDescriptorSet::decode(typed.as_slice())?;
-    prost_build::Config::new().bytes(["."]).compile_fds(set)?;
-    // Configuration is read by description: its hundred fields are the options of a file, by name.
-    let described = protox::compile(["config.proto"], [&root])?.encode_to_vec();
     let out = std::env::var_os("OUT_DIR").ok_or("cargo did not say where output goes")?;
     let out = std::path::Path::new(&out);
-    std::fs::write(out.join("config.bin"), described)?;
-    // Policies see records as JSON, by description as well.
+    println!("cargo:rerun-if-changed={}", root.display());
+    let typed = protox::compile(TYPED, [&root])?.encode_to_vec();
+    // Through bytes, because the two crates may use different versions of the descriptor type.
+    let set = prost_types::FileDescriptorSet::decode(typed.as_slice())?;
+    let mut messages = prost_build::Config::new();
+    messages.bytes(["."]);
+    tonic_prost_build::configure().compile_fds_with_config(set, messages)?;
+    // Records are searched and patched by description, and clients may ask for it.
     std::fs::write(out.join("records.bin"), typed)?;
+    // Configuration is read by description: its hundred fields are the options of a file, by name.
+    let described = protox::compile(["config.proto"], [&root])?.encode_to_vec();
+    std::fs::write(out.join("config.bin"), described)?;
     Ok(())
 }

@@ -4,24 +4,17 @@
 //! `{seconds, nanos}`, claims are plain lists. The member of a `oneof` stands under the name of the `oneof`,
 //! both with a capital: deployed policies read it there.
 
-use std::sync::LazyLock;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, ReflectMessage};
+use prost_reflect::{DynamicMessage, MapKey, ReflectMessage};
 use prost_types::value::Kind;
 use serde_json::{Map, Number, Value};
 
+use crate::described::descriptors;
 use crate::records::RecordMessage;
 
 /// Deepest nesting that is read; deeper parts become null.
 const DEEPEST: usize = 32;
-
-/// The descriptions of the typed records, empty if they cannot be read (a test reads them).
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    let bytes: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/records.bin"));
-    DescriptorPool::decode(bytes).unwrap_or_default()
-});
 
 /// A value without a type of its own.
 pub fn from_value(value: &prost_types::Value) -> Value {
@@ -99,7 +92,7 @@ fn number(number: f64) -> Value {
 /// A typed record. None if there is no description of it, which is a mistake in this program.
 pub(crate) fn from_message<M: RecordMessage>(message: &M) -> Option<Value> {
     let name = M::TYPE.rsplit('/').next().unwrap_or_default();
-    let descriptor = POOL.get_message_by_name(name)?;
+    let descriptor = descriptors().get_message_by_name(name)?;
     let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).ok()?;
     Some(message_at(&message, DEEPEST))
 }

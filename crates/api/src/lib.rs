@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod config_records;
 pub mod databroker;
+pub mod described;
 pub mod json;
 pub mod records;
 pub mod synced;
@@ -26,6 +27,21 @@ pub mod pb {
     /// Package `envoy.service.auth.v3`.
     pub mod ext_authz {
         include!(concat!(env!("OUT_DIR"), "/envoy.service.auth.v3.rs"));
+    }
+    /// What lies under `pomerium`.
+    pub mod pomerium {
+        /// Package `pomerium.internal`.
+        pub mod internal {
+            include!(concat!(env!("OUT_DIR"), "/pomerium.internal.rs"));
+        }
+    }
+    /// Package `registry`.
+    pub mod registry {
+        include!(concat!(env!("OUT_DIR"), "/registry.rs"));
+    }
+    /// Package `health`.
+    pub mod health {
+        include!(concat!(env!("OUT_DIR"), "/health.rs"));
     }
     /// Package `databroker`.
     pub mod databroker {

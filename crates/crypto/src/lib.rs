@@ -6,7 +6,7 @@
 //! What must not live here: HTTP, clocks (times come in as unix seconds), configuration, records.
 //!
 //! Start at [`jwt`] for tokens, [`signed_url`] for links between our own hosts, [`kdf`] for how one shared
-//! secret becomes many keys.
+//! secret becomes many keys, [`service_token`] for how our services know each other.
 
 pub mod aead;
 pub mod ct;
@@ -18,4 +18,5 @@ pub mod password;
 pub mod query;
 pub mod random;
 pub mod secure_token;
+pub mod service_token;
 pub mod signed_url;

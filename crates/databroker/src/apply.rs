@@ -1,10 +1,12 @@
-//! What a write means, once for all stores (spec databroker.md 3, 4): versions, tombstones, the change log.
+//! What a write means, once for the stores of this program (spec databroker.md 3, 4, 7): versions, tombstones, the change
+//! log, patches, capacity, time to live, leases.
 
 use jiff::Timestamp;
-use pomerium_api::databroker::{Error, PutReply, Record};
-use pomerium_api::records::to_proto_time;
+use pomerium_api::databroker::{Cleared, Error, LeaseRequest, Options, PutReply, Record};
+use pomerium_api::described;
+use pomerium_api::records::{from_proto_time, to_proto_time};
 
-use crate::store::{Counters, Write, Written};
+use crate::store::{Counters, Write, Written, says_nothing, ttl};
 
 /// The tables of a store, inside one transaction.
 pub(crate) trait Tables {
@@ -15,7 +17,26 @@ pub(crate) trait Tables {
     /// Drops changes older than `before`, from the first on until one is not older; returns how many, and
     /// the last version dropped.
     fn trim_changes(&mut self, before: Timestamp) -> Result<(u64, Option<u64>), Error>;
+    /// How many live records a type has.
+    fn count(&mut self, record_type: &str) -> Result<u64, Error>;
+    /// The id of the live record of a type that was written longest ago.
+    fn oldest(&mut self, record_type: &str) -> Result<Option<String>, Error>;
+    fn options(&mut self, record_type: &str) -> Result<Option<Options>, Error>;
+    /// The types that have options.
+    fn types_with_options(&mut self) -> Result<Vec<String>, Error>;
+    /// `None` forgets them.
+    fn set_options(&mut self, record_type: &str, options: Option<&Options>) -> Result<(), Error>;
+    fn lease(&mut self, name: &str) -> Result<Option<Lease>, Error>;
+    fn set_lease(&mut self, name: &str, lease: &Lease) -> Result<(), Error>;
+    /// Records, changes and options; not the leases.
     fn clear(&mut self) -> Result<(), Error>;
+}
+
+/// Who holds a lease, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub(crate) id: String,
+    pub(crate) expires: Timestamp,
 }
 
 /// Carries out one write. On an error the transaction must be thrown away, with the counters.
@@ -31,10 +52,7 @@ pub(crate) fn apply(
             for record in records {
                 stored.push(put(tables, counters, record.clone(), now)?);
             }
-            Ok(Written::Put(PutReply {
-                server_version: counters.server_version,
-                records: stored,
-            }))
+            reply(tables, counters, stored, now)
         }
         Write::Replace(record) => {
             let live = tables.get(&record.r#type, &record.id)?;
@@ -43,17 +61,156 @@ pub(crate) fn apply(
             }
             put(tables, counters, record.clone(), now).map(|record| Written::Replaced(Some(record)))
         }
+        Write::Patch { records, mask } => {
+            let mut stored = Vec::with_capacity(records.len());
+            for record in patched(tables, records, mask)? {
+                stored.push(put(tables, counters, record, now)?);
+            }
+            reply(tables, counters, stored, now)
+        }
+        Write::SetOptions { record_type, options } => {
+            tables.set_options(record_type, (!says_nothing(options)).then_some(options))?;
+            Ok(Written::Done)
+        }
+        Write::Lease(request) => lease(tables, request, now).map(Written::Leased),
+        Write::ReleaseLease { name, id } => {
+            if let Some(held) = tables.lease(name)?
+                && held.id == *id
+            {
+                let expires = Timestamp::MIN;
+                tables.set_lease(name, &Lease { expires, ..held })?;
+            }
+            Ok(Written::Done)
+        }
         Write::Clear => {
             tables.clear()?;
+            let old = counters.server_version;
             *counters = Counters::fresh();
-            Ok(Written::Cleared(counters.server_version))
+            let new = counters.server_version;
+            Ok(Written::Cleared(Cleared { old, new }))
         }
         Write::Trim(before) => {
             let (count, last) = tables.trim_changes(*before)?;
             counters.trimmed = last.unwrap_or(counters.trimmed);
             Ok(Written::Trimmed(count))
         }
+        Write::Expire => expire(tables, counters, now).map(Written::Trimmed),
     }
+}
+
+/// The reply to a write of records, after the types it touched are back within their capacity.
+fn reply(
+    tables: &mut impl Tables,
+    counters: &mut Counters,
+    records: Vec<Record>,
+    now: Timestamp,
+) -> Result<Written, Error> {
+    let mut types: Vec<&str> = records.iter().map(|record| record.r#type.as_str()).collect();
+    types.sort_unstable();
+    types.dedup();
+    for record_type in types {
+        let capacity = tables.options(record_type)?.and_then(|options| options.capacity);
+        let Some(capacity) = capacity else { continue };
+        let surplus = tables.count(record_type)?.saturating_sub(capacity);
+        for _ in 0..surplus {
+            evict_oldest(tables, counters, record_type, now)?;
+        }
+    }
+    Ok(Written::Put(PutReply {
+        server_version: counters.server_version,
+        records,
+    }))
+}
+
+fn evict_oldest(
+    tables: &mut impl Tables,
+    counters: &mut Counters,
+    record_type: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(id) = tables.oldest(record_type)? else {
+        return Ok(());
+    };
+    let gone = Record {
+        r#type: record_type.to_owned(),
+        id,
+        ..Record::default()
+    };
+    delete(tables, counters, gone, now).map(drop)
+}
+
+/// Deletes records that were last written before their time to live began.
+fn expire(tables: &mut impl Tables, counters: &mut Counters, now: Timestamp) -> Result<u64, Error> {
+    let mut count = 0;
+    for record_type in tables.types_with_options()? {
+        let Some(ttl) = tables.options(&record_type)?.as_ref().and_then(ttl) else {
+            continue;
+        };
+        let Ok(before) = now.checked_sub(ttl) else {
+            continue;
+        };
+        while let Some(id) = tables.oldest(&record_type)? {
+            let record = tables.get(&record_type, &id)?;
+            let written = record.and_then(|record| record.modified_at.as_ref().and_then(from_proto_time));
+            if written.is_some_and(|written| written >= before) {
+                break;
+            }
+            evict_oldest(tables, counters, &record_type, now)?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+/// The records that a patch makes of the live ones, before any of them is written.
+fn patched(tables: &mut impl Tables, records: &[Record], mask: &[String]) -> Result<Vec<Record>, Error> {
+    let mut done: Vec<Record> = Vec::with_capacity(records.len());
+    for record in records {
+        // One call may patch one record twice.
+        let same = |earlier: &&Record| earlier.r#type == record.r#type && earlier.id == record.id;
+        let live = match done.iter().rev().find(same) {
+            Some(earlier) => Some(earlier.clone()),
+            None => tables.get(&record.r#type, &record.id)?,
+        };
+        let Some(live) = live.filter(|live| live.deleted_at.is_none()) else {
+            continue;
+        };
+        let data = match (&live.data, &record.data) {
+            // A deletion may come as a patch.
+            _ if mask.is_empty() || record.deleted_at.is_some() => live.data,
+            (Some(live), Some(new)) => Some(described::patched(live, new, mask)?),
+            _ => {
+                let what = format!("record {} cannot be patched: there is no data", record.id);
+                return Err(Error::Invalid(what));
+            }
+        };
+        done.push(Record {
+            data,
+            ..record.clone()
+        });
+    }
+    Ok(done)
+}
+
+/// Whoever names the id that holds it renews it; once its time is over anybody may have it.
+fn lease(tables: &mut impl Tables, request: &LeaseRequest, now: Timestamp) -> Result<Option<String>, Error> {
+    let expires = now.checked_add(request.ttl).unwrap_or(Timestamp::MAX);
+    let held = tables.lease(&request.name)?.filter(|held| held.expires >= now);
+    if held.is_some_and(|held| request.id.as_ref() != Some(&held.id)) {
+        return Ok(None);
+    }
+    let id = match &request.id {
+        Some(id) => id.clone(),
+        None => uuid::Builder::from_random_bytes(pomerium_crypto::random::bytes())
+            .into_uuid()
+            .to_string(),
+    };
+    let lease = Lease {
+        id: id.clone(),
+        expires,
+    };
+    tables.set_lease(&request.name, &lease)?;
+    Ok(Some(id))
 }
 
 fn put(

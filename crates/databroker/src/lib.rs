@@ -10,9 +10,11 @@ mod apply;
 #[cfg(test)]
 mod conformance;
 pub mod file;
+pub mod grpc;
 mod memory;
 #[cfg(test)]
 mod model;
+mod query;
 mod server;
 pub mod store;
 mod stream;

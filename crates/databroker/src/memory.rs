@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
+use futures_util::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use parking_lot::RwLock;
-use pomerium_api::databroker::{Error, Page, Record, Versions};
+use pomerium_api::databroker::{Error, Options, Page, Query, Record, Versions};
 use pomerium_api::records::from_proto_time;
 use tokio::sync::watch;
 
-use crate::apply::{Tables, apply};
+use crate::apply::{Lease, Tables, apply};
+use crate::query;
 use crate::store::{Changes, Counters, Records, Store, Write, Written};
 
 /// A [`Store`] in memory.
@@ -28,7 +30,11 @@ struct State {
 struct Rows {
     /// By type, then by id.
     live: BTreeMap<String, BTreeMap<String, Arc<Record>>>,
+    /// By type, then by version: the id.
+    by_version: BTreeMap<String, BTreeMap<u64, String>>,
     log: BTreeMap<u64, Arc<Record>>,
+    options: BTreeMap<String, Options>,
+    leases: BTreeMap<String, Lease>,
 }
 
 impl MemoryStore {
@@ -71,13 +77,25 @@ impl Tables for Rows {
 
     fn insert(&mut self, record: &Record) -> Result<(), Error> {
         let records = self.live.entry(record.r#type.clone()).or_default();
-        records.insert(record.id.clone(), Arc::new(record.clone()));
+        let before = records.insert(record.id.clone(), Arc::new(record.clone()));
+        let order = self.by_version.entry(record.r#type.clone()).or_default();
+        if let Some(before) = before {
+            order.remove(&before.version);
+        }
+        order.insert(record.version, record.id.clone());
         Ok(())
     }
 
     fn remove(&mut self, record_type: &str, id: &str) -> Result<(), Error> {
-        if let Some(records) = self.live.get_mut(record_type) {
-            records.remove(id);
+        let Some(records) = self.live.get_mut(record_type) else {
+            return Ok(());
+        };
+        let gone = records.remove(id);
+        if records.is_empty() {
+            self.live.remove(record_type);
+        }
+        if let (Some(gone), Some(order)) = (gone, self.by_version.get_mut(record_type)) {
+            order.remove(&gone.version);
         }
         Ok(())
     }
@@ -101,63 +119,59 @@ impl Tables for Rows {
         Ok((count, last))
     }
 
+    fn count(&mut self, record_type: &str) -> Result<u64, Error> {
+        Ok(self.live.get(record_type).map_or(0, BTreeMap::len) as u64)
+    }
+
+    fn oldest(&mut self, record_type: &str) -> Result<Option<String>, Error> {
+        let order = self.by_version.get(record_type);
+        Ok(order
+            .and_then(|order| order.first_key_value())
+            .map(|(_, id)| id.clone()))
+    }
+
+    fn options(&mut self, record_type: &str) -> Result<Option<Options>, Error> {
+        Ok(self.options.get(record_type).cloned())
+    }
+
+    fn types_with_options(&mut self) -> Result<Vec<String>, Error> {
+        Ok(self.options.keys().cloned().collect())
+    }
+
+    fn set_options(&mut self, record_type: &str, options: Option<&Options>) -> Result<(), Error> {
+        match options {
+            Some(options) => self.options.insert(record_type.to_owned(), options.clone()),
+            None => self.options.remove(record_type),
+        };
+        Ok(())
+    }
+
+    fn lease(&mut self, name: &str) -> Result<Option<Lease>, Error> {
+        Ok(self.leases.get(name).cloned())
+    }
+
+    fn set_lease(&mut self, name: &str, lease: &Lease) -> Result<(), Error> {
+        self.leases.insert(name.to_owned(), lease.clone());
+        Ok(())
+    }
+
     fn clear(&mut self) -> Result<(), Error> {
-        *self = Self::default();
+        *self = Self {
+            leases: std::mem::take(&mut self.leases),
+            ..Self::default()
+        };
         Ok(())
     }
 }
 
-impl Store for MemoryStore {
-    fn counters(&self) -> Result<Counters, Error> {
-        Ok(self.state.read().counters)
-    }
-
-    fn get(&self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
-        let state = self.state.read();
-        let found = state
-            .rows
-            .live
-            .get(record_type)
-            .and_then(|records| records.get(id))
-            .cloned();
-        drop(state);
-        Ok(found.map(Arc::unwrap_or_clone))
-    }
-
-    fn list(&self, record_type: &str, offset: u64, limit: u64) -> Result<Page, Error> {
-        let (offset, limit) = (clamp(offset), clamp(limit));
-        let state = self.state.read();
-        let found = state.rows.of_type(record_type);
-        Ok(Page {
-            records: found
-                .skip(offset)
-                .take(limit)
-                .map(|record| (**record).clone())
-                .collect(),
-            total: state.rows.of_type(record_type).count() as u64,
-            versions: state.counters.versions(),
-        })
-    }
-
-    fn latest(&self, record_type: &str) -> Result<(Versions, Records), Error> {
-        let state = self.state.read();
-        let records: Vec<_> = state.rows.of_type(record_type).cloned().collect();
-        let versions = state.counters.versions();
-        drop(state);
-        Ok((
-            versions,
-            Box::new(records.into_iter().map(|record| Ok(Arc::unwrap_or_clone(record)))),
-        ))
-    }
-
+impl State {
     fn changes(&self, record_type: &str, from: Versions, limit: usize) -> Result<Changes, Error> {
-        let state = self.state.read();
-        state.counters.check(from)?;
+        self.counters.check(from)?;
         let mut changes = Changes {
             records: Vec::new(),
             seen: from.latest_record_version,
         };
-        for (version, record) in state.rows.log.range(from.latest_record_version + 1..).take(limit) {
+        for (version, record) in self.rows.log.range(from.latest_record_version + 1..).take(limit) {
             changes.seen = *version;
             if record_type.is_empty() || record.r#type == record_type {
                 changes.records.push((**record).clone());
@@ -165,11 +179,54 @@ impl Store for MemoryStore {
         }
         Ok(changes)
     }
+}
+
+impl Store for MemoryStore {
+    fn counters(&self) -> BoxFuture<'_, Result<Counters, Error>> {
+        ready(Ok(self.state.read().counters)).boxed()
+    }
+
+    fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, Error>> {
+        let state = self.state.read();
+        let records = state.rows.live.get(record_type);
+        let found = records.and_then(|records| records.get(id)).cloned();
+        ready(Ok(found.map(Arc::unwrap_or_clone))).boxed()
+    }
+
+    fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>> {
+        query::scan(self, query).boxed()
+    }
+
+    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
+        ready(Ok(self.state.read().rows.live.keys().cloned().collect())).boxed()
+    }
+
+    fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
+        ready(Ok(self.state.read().rows.options.get(record_type).cloned())).boxed()
+    }
+
+    fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>> {
+        let state = self.state.read();
+        let records: Vec<_> = state.rows.of_type(record_type).cloned().collect();
+        let versions = state.counters.versions();
+        drop(state);
+        let records = stream::iter(records.into_iter().map(|record| Ok(Arc::unwrap_or_clone(record))));
+        ready(Ok((versions, records.boxed()))).boxed()
+    }
+
+    fn changes<'a>(
+        &'a self,
+        record_type: &'a str,
+        from: Versions,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Changes, Error>> {
+        ready(self.state.read().changes(record_type, from, limit)).boxed()
+    }
 
     fn write(&self, write: Write, now: Timestamp) -> BoxFuture<'_, Result<Written, Error>> {
         let mut state = self.state.write();
         let State { counters, rows } = &mut *state;
-        // Cannot fail half-way: nothing here fails.
+        // Cannot fail half-way: what can fail does so before the first change.
         let written = apply(rows, counters, &write, now);
         drop(state);
         self.changed.send_replace(());
@@ -179,10 +236,6 @@ impl Store for MemoryStore {
     fn watch(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
-}
-
-fn clamp(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

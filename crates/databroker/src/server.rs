@@ -4,9 +4,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::BoxFuture;
 use pomerium_api::clock::Clock;
-use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
+use pomerium_api::databroker::{
+    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
+    ServerInfo, Versions,
+};
 use prost::Message;
 use tokio::sync::watch;
 
@@ -15,7 +18,7 @@ use crate::stream;
 
 /// How long the change log reaches back. A client away for longer reads everything anew.
 pub const RETENTION: Duration = Duration::from_secs(60 * 60);
-/// How often the change log is trimmed.
+/// How often old changes and records are looked for.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
 /// The largest record: what one gRPC message can carry.
 const MAX_RECORD: usize = 4 * 1024 * 1024;
@@ -37,7 +40,7 @@ impl<S: Store> Server<S> {
         }
     }
 
-    /// A databroker that also trims its change log each minute, on the runtime this is called in, until it
+    /// A databroker that also cleans up each minute, on the runtime this is called in, until it
     /// is closed or dropped.
     pub fn start(store: S, clock: Arc<dyn Clock>) -> Arc<Self> {
         let server = Arc::new(Self::new(store, clock));
@@ -62,6 +65,15 @@ impl<S: Store> Server<S> {
         }
     }
 
+    /// Deletes records whose time to live is over, and trims the change log; returns how many entries went.
+    pub async fn clean(&self) -> Result<u64, Error> {
+        let expired = match self.write(Write::Expire).await? {
+            Written::Trimmed(count) => count,
+            _ => return Err(unexpected()),
+        };
+        Ok(expired + self.trim().await?)
+    }
+
     fn open(&self) -> Result<&S, Error> {
         if *self.closed.borrow() {
             return Err(Error::Unavailable("the databroker is closed".into()));
@@ -73,51 +85,87 @@ impl<S: Store> Server<S> {
         self.open()?.write(write, self.clock.now()).await
     }
 
-    fn start_sync(&self, record_type: &str, from: Versions) -> Result<RecordStream<Record>, Error> {
-        self.open()?;
-        stream::changes(&self.store, self.closed.subscribe(), record_type, from)
-    }
-
-    fn start_latest(&self, record_type: &str) -> Result<RecordStream<Latest>, Error> {
-        let (versions, records) = self.open()?.latest(record_type)?;
-        Ok(stream::latest(versions, records))
+    /// What a write of records answered.
+    async fn write_records(&self, write: Write) -> Result<PutReply, Error> {
+        match self.write(write).await? {
+            Written::Put(reply) => Ok(reply),
+            _ => Err(unexpected()),
+        }
     }
 }
 
 impl<S: Store> Databroker for Server<S> {
     fn versions(&self) -> BoxFuture<'_, Result<Versions, Error>> {
-        let answer = self
-            .open()
-            .and_then(|store| store.counters())
-            .map(|counters| counters.versions());
-        ready(answer).boxed()
+        async { Ok(self.open()?.counters().await?.versions()) }.boxed()
+    }
+
+    fn info(&self) -> BoxFuture<'_, Result<ServerInfo, Error>> {
+        async { Ok(self.open()?.counters().await?.info()) }.boxed()
     }
 
     fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
-        let answer = self.open().and_then(|store| store.get(record_type, id));
-        ready(answer.and_then(|found| found.ok_or(Error::NotFound))).boxed()
+        async move { self.open()?.get(record_type, id).await?.ok_or(Error::NotFound) }.boxed()
     }
 
-    fn list<'a>(
-        &'a self,
-        record_type: &'a str,
-        offset: u64,
-        limit: u64,
-    ) -> BoxFuture<'a, Result<Page, Error>> {
-        ready(
-            self.open()
-                .and_then(|store| store.list(record_type, offset, limit)),
-        )
+    fn query(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
+        async move { self.open()?.select(&query).await }.boxed()
+    }
+
+    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
+        async { self.open()?.types().await }.boxed()
+    }
+
+    fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
+        async move {
+            named(record_type)?;
+            self.open()?.options(record_type).await
+        }
+        .boxed()
+    }
+
+    fn set_options(&self, record_type: String, options: Options) -> BoxFuture<'_, Result<(), Error>> {
+        async move {
+            named(&record_type)?;
+            match self.write(Write::SetOptions { record_type, options }).await? {
+                Written::Done => Ok(()),
+                _ => Err(unexpected()),
+            }
+        }
+        .boxed()
+    }
+
+    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Option<String>, Error>> {
+        async move {
+            match self.write(Write::Lease(request)).await? {
+                Written::Leased(id) => Ok(id),
+                _ => Err(unexpected()),
+            }
+        }
+        .boxed()
+    }
+
+    fn release_lease(&self, name: String, id: String) -> BoxFuture<'_, Result<(), Error>> {
+        async move {
+            match self.write(Write::ReleaseLease { name, id }).await? {
+                Written::Done => Ok(()),
+                _ => Err(unexpected()),
+            }
+        }
+        .boxed()
+    }
+
+    fn patch(&self, records: Vec<Record>, mask: Vec<String>) -> BoxFuture<'_, Result<PutReply, Error>> {
+        async move {
+            records.iter().try_for_each(check)?;
+            self.write_records(Write::Patch { records, mask }).await
+        }
         .boxed()
     }
 
     fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
         async move {
             records.iter().try_for_each(check)?;
-            match self.write(Write::Put(records)).await? {
-                Written::Put(reply) => Ok(reply),
-                _ => Err(unexpected()),
-            }
+            self.write_records(Write::Put(records)).await
         }
         .boxed()
     }
@@ -134,7 +182,11 @@ impl<S: Store> Databroker for Server<S> {
     }
 
     fn sync_latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {
-        ready(self.start_latest(record_type)).boxed()
+        async move {
+            let (versions, records) = self.open()?.latest(record_type).await?;
+            Ok(stream::latest(versions, records))
+        }
+        .boxed()
     }
 
     fn sync<'a>(
@@ -142,13 +194,29 @@ impl<S: Store> Databroker for Server<S> {
         record_type: &'a str,
         from: Versions,
     ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
-        ready(self.start_sync(record_type, from)).boxed()
+        async move {
+            self.open()?;
+            stream::changes(&self.store, self.closed.subscribe(), record_type, from, true).await
+        }
+        .boxed()
     }
 
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn sync_until_now<'a>(
+        &'a self,
+        record_type: &'a str,
+        from: Versions,
+    ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
+        async move {
+            self.open()?;
+            stream::changes(&self.store, self.closed.subscribe(), record_type, from, false).await
+        }
+        .boxed()
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         async move {
             match self.write(Write::Clear).await? {
-                Written::Cleared(server_version) => Ok(server_version),
+                Written::Cleared(versions) => Ok(versions),
                 _ => Err(unexpected()),
             }
         }
@@ -170,12 +238,19 @@ async fn trim_regularly<S: Store>(server: Weak<Server<S>>, mut closed: watch::Re
             _ = closed.wait_for(|closed| *closed) => return,
         }
         let Some(server) = server.upgrade() else { return };
-        match server.trim().await {
+        match server.clean().await {
             Ok(0) => {}
-            Ok(count) => tracing::debug!(count, "trimmed the change log"),
-            Err(error) => tracing::warn!(%error, "cannot trim the change log; will try again"),
+            Ok(count) => tracing::debug!(count, "cleaned up: old changes and records whose time is over"),
+            Err(error) => tracing::warn!(%error, "cannot clean up; will try again"),
         }
     }
+}
+
+fn named(record_type: &str) -> Result<(), Error> {
+    if record_type.is_empty() {
+        return Err(Error::Invalid("options need a record type".into()));
+    }
+    Ok(())
 }
 
 fn check(record: &Record) -> Result<(), Error> {

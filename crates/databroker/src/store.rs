@@ -1,12 +1,16 @@
 //! What a place to keep records must offer. The server does the rest.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use pomerium_api::databroker::{Error, Page, PutReply, Record, Versions};
+use pomerium_api::databroker::{
+    Cleared, Error, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream, ServerInfo, Versions,
+};
 use tokio::sync::watch;
 
-/// Live records in order of type and id, read from one moment in time.
-pub type Records = Box<dyn Iterator<Item = Result<Record, Error>> + Send>;
+/// Live records in order of type and id.
+pub type Records = RecordStream<Record>;
 
 /// Where a store stands. A position in the change log is good when it is neither before `trimmed` nor
 /// after `latest`.
@@ -44,6 +48,18 @@ impl Counters {
         }
     }
 
+    /// As clients see it, with how far back the log reaches.
+    pub fn info(&self) -> ServerInfo {
+        ServerInfo {
+            server_version: self.server_version,
+            earliest: match self.trimmed {
+                0 => 0,
+                trimmed => trimmed + 1,
+            },
+            latest: self.latest,
+        }
+    }
+
     /// Errors with [`Error::Resync`] unless the change log can be read on from `from`.
     pub fn check(&self, from: Versions) -> Result<(), Error> {
         let held = (self.trimmed..=self.latest).contains(&from.latest_record_version);
@@ -62,10 +78,35 @@ pub enum Write {
     Put(Vec<Record>),
     /// A record in place of the live one of that same version.
     Replace(Record),
+    /// Fields of live records; those that are not there are left out.
+    Patch {
+        /// What holds the new values.
+        records: Vec<Record>,
+        /// Dotted names of the fields.
+        mask: Vec<String>,
+    },
+    /// How records of a type are kept; options without a value forget it.
+    SetOptions {
+        /// Record type.
+        record_type: String,
+        /// How.
+        options: Options,
+    },
+    /// Acquires or renews a lease.
+    Lease(LeaseRequest),
+    /// Gives a lease back.
+    ReleaseLease {
+        /// Name.
+        name: String,
+        /// Who gives it back.
+        id: String,
+    },
     /// Everything goes.
     Clear,
     /// The change log up to and without the first entry not older than this.
     Trim(Timestamp),
+    /// Records whose time, by the options of their type, is over.
+    Expire,
 }
 
 /// What became of a [`Write`].
@@ -75,9 +116,13 @@ pub enum Written {
     Put(PutReply),
     /// Of [`Write::Replace`]: the record as stored, if the live one was as expected.
     Replaced(Option<Record>),
-    /// Of [`Write::Clear`]: the new server version.
-    Cleared(u64),
-    /// Of [`Write::Trim`]: how many entries went.
+    /// Of [`Write::Clear`].
+    Cleared(Cleared),
+    /// Of [`Write::SetOptions`] and [`Write::ReleaseLease`].
+    Done,
+    /// Of [`Write::Lease`]: its id, unless somebody else holds it.
+    Leased(Option<String>),
+    /// Of [`Write::Trim`] and [`Write::Expire`]: how many entries or records went.
     Trimmed(u64),
 }
 
@@ -93,24 +138,47 @@ pub struct Changes {
 /// A place to keep records. Reads may block for a moment on a disk, never on a writer.
 pub trait Store: Send + Sync + 'static {
     /// Where it stands.
-    fn counters(&self) -> Result<Counters, Error>;
+    fn counters(&self) -> BoxFuture<'_, Result<Counters, Error>>;
 
     /// The live record, if there is one.
-    fn get(&self, record_type: &str, id: &str) -> Result<Option<Record>, Error>;
+    fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, Error>>;
 
-    /// One page of live records, ordered by (type and) id; an empty type means every type.
-    fn list(&self, record_type: &str, offset: u64, limit: u64) -> Result<Page, Error>;
+    /// Live records that match, ordered by type and id.
+    fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>>;
 
-    /// All live records (of every type, if it is empty) as of the versions returned with them.
-    fn latest(&self, record_type: &str) -> Result<(Versions, Records), Error>;
+    /// Types that have live records, sorted.
+    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>>;
+
+    /// How records of a type are kept, if that was ever said.
+    fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>>;
+
+    /// All live records (of every type, if it is empty). What was written after the versions returned with them may or
+    /// may not be among them.
+    fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>>;
 
     /// Changes after `from`, at most `limit` entries looked at.
     /// Errors with [`Error::Resync`] as [`Counters::check`] says.
-    fn changes(&self, record_type: &str, from: Versions, limit: usize) -> Result<Changes, Error>;
+    fn changes<'a>(
+        &'a self,
+        record_type: &'a str,
+        from: Versions,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Changes, Error>>;
 
     /// Writes; done when it is as durable as the store gets.
     fn write(&self, write: Write, now: Timestamp) -> BoxFuture<'_, Result<Written, Error>>;
 
     /// Changes whenever something was written.
     fn watch(&self) -> watch::Receiver<()>;
+}
+
+/// How long a record is kept after its last change; `None` is for ever.
+pub(crate) fn ttl(options: &Options) -> Option<Duration> {
+    let ttl = options.ttl.as_ref()?;
+    Duration::try_from(*ttl).ok().filter(|ttl| !ttl.is_zero())
+}
+
+/// Whether options say nothing.
+pub(crate) fn says_nothing(options: &Options) -> bool {
+    options.capacity.is_none() && options.indexable_fields.is_empty() && options.ttl.is_none()
 }

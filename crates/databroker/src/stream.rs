@@ -4,8 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use pomerium_api::databroker::{Error, Latest, Record, RecordStream, Versions};
 use tokio::sync::watch;
 
@@ -16,22 +15,24 @@ const BATCH: usize = 64;
 
 /// The records, then the versions.
 pub(crate) fn latest(versions: Versions, records: Records) -> RecordStream<Latest> {
-    let records = stream::iter(records.map(|record| record.map(Latest::Record)));
     records
+        .map(|record| record.map(Latest::Record))
         .chain(stream::iter([Ok(Latest::Versions(versions))]))
         .boxed()
 }
 
-/// Changes after `from`, without end. Ends after the first error.
-pub(crate) fn changes<S: Store>(
+/// Changes after `from`; without end if it is to `wait`, else until there is no more for now. Ends after the first
+/// error.
+pub(crate) async fn changes<S: Store>(
     store: &Arc<S>,
     closed: watch::Receiver<bool>,
     record_type: &str,
     from: Versions,
+    wait: bool,
 ) -> Result<RecordStream<Record>, Error> {
     // Before the first read, so that no change is missed in between.
     let changed = store.watch();
-    store.counters()?.check(from)?;
+    store.counters().await?.check(from)?;
     let follower = Follower {
         store: Arc::downgrade(store),
         changed,
@@ -39,11 +40,13 @@ pub(crate) fn changes<S: Store>(
         record_type: record_type.to_owned(),
         position: from,
         pending: VecDeque::new(),
+        wait,
     };
     Ok(stream::unfold(Some(follower), |follower| async {
         let mut follower = follower?;
         match follower.next().await {
-            Ok(record) => Some((Ok(record), Some(follower))),
+            Ok(Some(record)) => Some((Ok(record), Some(follower))),
+            Ok(None) => None,
             Err(error) => Some((Err(error), None)),
         }
     })
@@ -57,20 +60,25 @@ struct Follower<S> {
     record_type: String,
     position: Versions,
     pending: VecDeque<Record>,
+    wait: bool,
 }
 
 impl<S: Store> Follower<S> {
-    async fn next(&mut self) -> Result<Record, Error> {
+    /// The next change; `None` when there is no more and it is not to wait.
+    async fn next(&mut self) -> Result<Option<Record>, Error> {
         loop {
             if *self.closed.borrow() {
                 return Err(closed());
             }
             if let Some(record) = self.pending.pop_front() {
-                return Ok(record);
+                return Ok(Some(record));
             }
             self.changed.mark_unchanged();
-            if self.read_more()? {
+            if self.read_more().await? {
                 continue;
+            }
+            if !self.wait {
+                return Ok(None);
             }
             tokio::select! {
                 changed = self.changed.changed() => changed.map_err(|_| closed())?,
@@ -80,9 +88,9 @@ impl<S: Store> Follower<S> {
     }
 
     /// Reads the next part of the change log; false when there is no more for now.
-    fn read_more(&mut self) -> Result<bool, Error> {
+    async fn read_more(&mut self) -> Result<bool, Error> {
         let store = self.store.upgrade().ok_or_else(closed)?;
-        let changes = store.changes(&self.record_type, self.position, BATCH)?;
+        let changes = store.changes(&self.record_type, self.position, BATCH).await?;
         let moved = changes.seen > self.position.latest_record_version;
         self.position.latest_record_version = changes.seen;
         self.pending = changes.records.into();
@@ -101,7 +109,7 @@ mod tests {
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
     use jiff::Timestamp;
-    use pomerium_api::databroker::Page;
+    use pomerium_api::databroker::{Options, Page, Query};
 
     use super::*;
     use crate::MemoryStore;
@@ -115,26 +123,41 @@ mod tests {
     }
 
     impl Store for Racing {
-        fn counters(&self) -> Result<Counters, Error> {
+        fn counters(&self) -> BoxFuture<'_, Result<Counters, Error>> {
             self.inner.counters()
         }
-        fn get(&self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
+        fn get<'a>(
+            &'a self,
+            record_type: &'a str,
+            id: &'a str,
+        ) -> BoxFuture<'a, Result<Option<Record>, Error>> {
             self.inner.get(record_type, id)
         }
-        fn list(&self, record_type: &str, offset: u64, limit: u64) -> Result<Page, Error> {
-            self.inner.list(record_type, offset, limit)
+        fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>> {
+            self.inner.select(query)
         }
-        fn latest(&self, record_type: &str) -> Result<(Versions, Records), Error> {
+        fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
+            self.inner.types()
+        }
+        fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
+            self.inner.options(record_type)
+        }
+        fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>> {
             self.inner.latest(record_type)
         }
-        fn changes(&self, record_type: &str, from: Versions, limit: usize) -> Result<Changes, Error> {
-            let changes = self.inner.changes(record_type, from, limit)?;
+        fn changes<'a>(
+            &'a self,
+            record_type: &'a str,
+            from: Versions,
+            limit: usize,
+        ) -> BoxFuture<'a, Result<Changes, Error>> {
+            let changes = self.inner.changes(record_type, from, limit);
             if !self.raced.swap(true, Ordering::SeqCst) {
                 let write = Write::Put(vec![record(CATS, "tom", "x")]);
                 let written = self.inner.write(write, Timestamp::UNIX_EPOCH).now_or_never();
                 assert!(matches!(written, Some(Ok(_))));
             }
-            Ok(changes)
+            changes
         }
         fn write(&self, write: Write, now: Timestamp) -> BoxFuture<'_, Result<Written, Error>> {
             self.inner.write(write, now)
@@ -151,8 +174,8 @@ mod tests {
             raced: AtomicBool::new(false),
         });
         let (_open, closed) = watch::channel(false);
-        let here = store.counters().unwrap().versions();
-        let mut stream = changes(&store, closed, "", here).unwrap();
+        let here = store.counters().await.unwrap().versions();
+        let mut stream = changes(&store, closed, "", here, true).await.unwrap();
         let next = stream.next().now_or_never().expect("it sleeps over a change");
         assert_eq!(next.unwrap().unwrap().id, "tom");
     }

@@ -10,7 +10,9 @@ use futures_util::future::{BoxFuture, ready};
 use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use pomerium_api::clock::ManualClock;
-use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
+use pomerium_api::databroker::{
+    Cleared, Databroker, Error, Latest, PutReply, Record, RecordStream, Versions,
+};
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::{ServiceAccount, User};
 use pomerium_api::records::{RecordMessage, to_record, to_tombstone};
@@ -76,15 +78,6 @@ impl Databroker for Link {
         .boxed()
     }
 
-    fn list<'a>(
-        &'a self,
-        record_type: &'a str,
-        offset: u64,
-        limit: u64,
-    ) -> BoxFuture<'a, Result<Page, Error>> {
-        self.server.list(record_type, offset, limit)
-    }
-
     fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
         self.server.put(records)
     }
@@ -108,7 +101,7 @@ impl Databroker for Link {
         .boxed()
     }
 
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         ready(Err(Error::Invalid("not by this".into()))).boxed()
     }
 }
@@ -235,7 +228,7 @@ async fn a_deleted_session_is_gone_at_once() {
 #[tokio::test]
 async fn a_cleared_database_leaves_nothing_behind() {
     let world = running().await;
-    let server_version = world.link.server.clear().await.unwrap();
+    let server_version = world.link.server.clear().await.unwrap().new;
     until(&world.records, |records| {
         records.session("a").is_none() && records.session("b").is_none()
     })

@@ -15,9 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
-use pomerium_api::databroker::{Error, Page, Record, Versions};
+use pomerium_api::databroker::{Error, Options, Page, Query, Record, Versions};
 use redb::{Database, ReadableDatabase};
 use tokio::sync::watch;
 
@@ -25,6 +25,7 @@ pub use self::open::OpenError;
 use self::seal::Sealer;
 use self::tables::Snapshot;
 use self::writer::Writer;
+use crate::query;
 use crate::store::{Changes, Counters, Records, Store, Write, Written};
 
 /// A [`Store`] in a file. Survives the death of the process at any moment: what was answered is there.
@@ -67,29 +68,56 @@ impl FileStore {
     }
 }
 
+impl FileStore {
+    /// Answers from one moment in time.
+    fn read<T: Send>(
+        &self,
+        read: impl FnOnce(Snapshot) -> Result<T, Error>,
+    ) -> BoxFuture<'_, Result<T, Error>>
+    where
+        T: 'static,
+    {
+        ready(self.snapshot().and_then(read)).boxed()
+    }
+}
+
 impl Store for FileStore {
-    fn counters(&self) -> Result<Counters, Error> {
-        self.snapshot()?.counters()
+    fn counters(&self) -> BoxFuture<'_, Result<Counters, Error>> {
+        self.read(|snapshot| snapshot.counters())
     }
 
-    fn get(&self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
-        self.snapshot()?.get(record_type, id)
+    fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, Error>> {
+        self.read(|snapshot| snapshot.get(record_type, id))
     }
 
-    fn list(&self, record_type: &str, offset: u64, limit: u64) -> Result<Page, Error> {
-        self.snapshot()?.list(record_type, offset, limit)
+    fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>> {
+        query::scan(self, query).boxed()
     }
 
-    fn latest(&self, record_type: &str) -> Result<(Versions, Records), Error> {
-        let snapshot = self.snapshot()?;
-        Ok((
-            snapshot.counters()?.versions(),
-            snapshot.into_records(record_type)?,
-        ))
+    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
+        self.read(|snapshot| snapshot.types())
     }
 
-    fn changes(&self, record_type: &str, from: Versions, limit: usize) -> Result<Changes, Error> {
-        self.snapshot()?.changes(record_type, from, limit)
+    fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
+        self.read(|snapshot| snapshot.options(record_type))
+    }
+
+    fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>> {
+        self.read(|snapshot| {
+            Ok((
+                snapshot.counters()?.versions(),
+                snapshot.into_records(record_type)?,
+            ))
+        })
+    }
+
+    fn changes<'a>(
+        &'a self,
+        record_type: &'a str,
+        from: Versions,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Changes, Error>> {
+        self.read(|snapshot| snapshot.changes(record_type, from, limit))
     }
 
     fn write(&self, write: Write, now: Timestamp) -> BoxFuture<'_, Result<Written, Error>> {

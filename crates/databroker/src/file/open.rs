@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableError};
 
 use super::seal::{KeyFit, Sealer};
-use super::tables::{ABOUT, LIVE, LOG, NUMBERS, write_counters};
+use super::tables::{ABOUT, LEASES, LIVE, LOG, NUMBERS, OPTIONS, ORDER, OpenTables, write_counters};
 use crate::store::Counters;
 
 const DATABASE: &str = "databroker.redb";
@@ -15,7 +15,9 @@ const LOCK: &str = "databroker.lock";
 /// Memory for pages of the file; the records in use are held decoded by their readers.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// The layout of [`super::tables`].
-const FORMAT: &[u8] = b"1";
+const FORMAT: &[u8] = b"2";
+/// The layout before there were options, leases and an order of writing.
+const FIRST_FORMAT: &[u8] = b"1";
 
 const FORMAT_NAME: &str = "format";
 const KEY_CHECK_NAME: &str = "key_check";
@@ -67,7 +69,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// It was written by a version of this program that is too new or too old.
-    #[error("the databroker files at {} have format {found}; this program knows format 1", path.display())]
+    #[error("the databroker files at {} have format {found}; this program knows format 2", path.display())]
     Format {
         /// The folder.
         path: PathBuf,
@@ -107,7 +109,12 @@ pub(super) fn open(folder: &Path, sealer: &Sealer) -> Result<(File, Database), O
     })?;
     match read_about(&database).map_err(|error| damaged(folder, error))? {
         None => initialise(&database, sealer).map_err(|error| damaged(folder, error))?,
-        Some(about) => about.check(folder, sealer)?,
+        Some(about) => {
+            about.check(folder, sealer)?;
+            if about.format == FIRST_FORMAT {
+                upgrade(&database, sealer).map_err(|error| damaged(folder, error))?;
+            }
+        }
     }
     Ok((lock, database))
 }
@@ -151,7 +158,7 @@ struct About {
 impl About {
     fn check(&self, folder: &Path, sealer: &Sealer) -> Result<(), OpenError> {
         let path = folder.to_owned();
-        if self.format != FORMAT {
+        if self.format != FORMAT && self.format != FIRST_FORMAT {
             let found = String::from_utf8_lossy(&self.format).into_owned();
             return Err(OpenError::Format { path, found });
         }
@@ -192,8 +199,21 @@ fn initialise(database: &Database, sealer: &Sealer) -> Result<(), redb::Error> {
         write_counters(&mut transaction.open_table(NUMBERS)?, Counters::fresh())?;
         transaction.open_table(LIVE)?;
         transaction.open_table(LOG)?;
+        transaction.open_table(ORDER)?;
+        transaction.open_table(OPTIONS)?;
+        transaction.open_table(LEASES)?;
     }
     transaction.commit()?;
+    Ok(())
+}
+
+/// Brings a file of the first format up to date, whole or not at all.
+fn upgrade(database: &Database, sealer: &Sealer) -> Result<(), Box<dyn std::error::Error>> {
+    let transaction = database.begin_write()?;
+    OpenTables::new(&transaction, sealer)?.order_all()?;
+    transaction.open_table(ABOUT)?.insert(FORMAT_NAME, FORMAT)?;
+    transaction.commit()?;
+    tracing::info!("the databroker file was brought to format 2");
     Ok(())
 }
 

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
-use pomerium_api::databroker::{Error, Page, Record, Versions};
+use pomerium_api::databroker::{Error, Options, Record, Versions};
 use pomerium_api::records::from_proto_time;
+use prost::Message;
 use redb::{
     AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, StorageError, Table, TableDefinition,
     WriteTransaction,
@@ -12,7 +14,7 @@ use redb::{
 
 use super::seal::{Place, Sealer};
 use super::unavailable;
-use crate::apply::Tables;
+use crate::apply::{Lease, Tables};
 use crate::store::{Changes, Counters, Records};
 
 type LiveKey = (&'static str, &'static str);
@@ -22,6 +24,12 @@ type Change = (i64, &'static str, &'static [u8]);
 pub(super) const LIVE: TableDefinition<'_, LiveKey, &[u8]> = TableDefinition::new("live");
 /// Version → time (µs since 1970), type, sealed record or tombstone.
 pub(super) const LOG: TableDefinition<'_, u64, Change> = TableDefinition::new("log");
+/// Type and version → id, of live records.
+pub(super) const ORDER: TableDefinition<'_, (&str, u64), &str> = TableDefinition::new("order");
+/// Type → options.
+pub(super) const OPTIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("options");
+/// Name → id and end (µs since 1970).
+pub(super) const LEASES: TableDefinition<'_, &str, (&str, i64)> = TableDefinition::new("leases");
 /// The counters, by name.
 pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// Whatever else the file says of itself, by name.
@@ -59,6 +67,7 @@ pub(super) fn write_counters(
 pub(super) struct Snapshot {
     live: ReadOnlyTable<LiveKey, &'static [u8]>,
     log: ReadOnlyTable<u64, Change>,
+    options: ReadOnlyTable<&'static str, &'static [u8]>,
     numbers: ReadOnlyTable<&'static str, u64>,
     sealer: Arc<Sealer>,
 }
@@ -68,6 +77,7 @@ impl Snapshot {
         Ok(Self {
             live: transaction.open_table(LIVE).map_err(unavailable)?,
             log: transaction.open_table(LOG).map_err(unavailable)?,
+            options: transaction.open_table(OPTIONS).map_err(unavailable)?,
             numbers: transaction.open_table(NUMBERS).map_err(unavailable)?,
             sealer,
         })
@@ -84,29 +94,31 @@ impl Snapshot {
             .transpose()
     }
 
-    pub(super) fn list(&self, record_type: &str, offset: u64, limit: u64) -> Result<Page, Error> {
-        let (mut records, mut total) = (Vec::new(), 0);
-        for row in self.rows(record_type)? {
-            let (key, value) = row?;
-            if total >= offset && (records.len() as u64) < limit {
-                records.extend(open_or_skip(&self.sealer, &key, &value));
+    pub(super) fn options(&self, record_type: &str) -> Result<Option<Options>, Error> {
+        read_options(&self.options, record_type)
+    }
+
+    /// Types that have live records: from one to the next, without reading what is between.
+    pub(super) fn types(&self) -> Result<Vec<String>, Error> {
+        let mut types: Vec<String> = Vec::new();
+        loop {
+            let from = types.last().map_or(String::new(), |last| format!("{last}\0"));
+            let mut rows = self.live.range((from.as_str(), "")..).map_err(unavailable)?;
+            match rows.next() {
+                Some(row) => types.push(row.map_err(unavailable)?.0.value().0.to_owned()),
+                None => return Ok(types),
             }
-            total += 1;
         }
-        Ok(Page {
-            records,
-            total,
-            versions: self.counters()?.versions(),
-        })
     }
 
     pub(super) fn into_records(self, record_type: &str) -> Result<Records, Error> {
         let rows = self.rows(record_type)?;
         let sealer = self.sealer;
-        Ok(Box::new(rows.filter_map(move |row| match row {
+        let records = rows.filter_map(move |row| match row {
             Ok((key, value)) => open_or_skip(&sealer, &key, &value).map(Ok),
             Err(error) => Some(Err(error)),
-        })))
+        });
+        Ok(stream::iter(records).boxed())
     }
 
     pub(super) fn changes(&self, record_type: &str, from: Versions, limit: usize) -> Result<Changes, Error> {
@@ -167,6 +179,9 @@ fn open_or_skip(
 pub(super) struct OpenTables<'t> {
     live: Table<'t, LiveKey, &'static [u8]>,
     log: Table<'t, u64, Change>,
+    order: Table<'t, (&'static str, u64), &'static str>,
+    options: Table<'t, &'static str, &'static [u8]>,
+    leases: Table<'t, &'static str, (&'static str, i64)>,
     pub(super) numbers: Table<'t, &'static str, u64>,
     sealer: &'t Sealer,
 }
@@ -176,9 +191,39 @@ impl<'t> OpenTables<'t> {
         Ok(Self {
             live: transaction.open_table(LIVE).map_err(unavailable)?,
             log: transaction.open_table(LOG).map_err(unavailable)?,
+            order: transaction.open_table(ORDER).map_err(unavailable)?,
+            options: transaction.open_table(OPTIONS).map_err(unavailable)?,
+            leases: transaction.open_table(LEASES).map_err(unavailable)?,
             numbers: transaction.open_table(NUMBERS).map_err(unavailable)?,
             sealer,
         })
+    }
+
+    /// Puts every live record where its version belongs; for files from before there was an order.
+    pub(super) fn order_all(&mut self) -> Result<(), Error> {
+        let mut places = Vec::new();
+        for row in self.live.iter().map_err(unavailable)? {
+            let (key, value) = row.map_err(unavailable)?;
+            if let Some(record) = open_or_skip(self.sealer, &key, &value) {
+                places.push((record.r#type, record.version, record.id));
+            }
+        }
+        for (record_type, version, id) in places {
+            self.order
+                .insert((record_type.as_str(), version), id.as_str())
+                .map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a record that is about to be replaced or removed out of the order.
+    fn forget_order(&mut self, record_type: &str, id: &str) -> Result<(), Error> {
+        if let Some(before) = self.get(record_type, id)? {
+            self.order
+                .remove((record_type, before.version))
+                .map_err(unavailable)?;
+        }
+        Ok(())
     }
 }
 
@@ -192,6 +237,10 @@ impl Tables for OpenTables<'_> {
 
     fn insert(&mut self, record: &Record) -> Result<(), Error> {
         let (record_type, id) = (record.r#type.as_str(), record.id.as_str());
+        self.forget_order(record_type, id)?;
+        self.order
+            .insert((record_type, record.version), id)
+            .map_err(unavailable)?;
         let value = self.sealer.seal(record, &Place::Live { record_type, id });
         self.live
             .insert((record_type, id), value.as_slice())
@@ -200,6 +249,7 @@ impl Tables for OpenTables<'_> {
     }
 
     fn remove(&mut self, record_type: &str, id: &str) -> Result<(), Error> {
+        self.forget_order(record_type, id)?;
         self.live.remove((record_type, id)).map_err(unavailable)?;
         Ok(())
     }
@@ -226,10 +276,76 @@ impl Tables for OpenTables<'_> {
         Ok((count, last))
     }
 
+    fn count(&mut self, record_type: &str) -> Result<u64, Error> {
+        let all = (record_type, 0)..=(record_type, u64::MAX);
+        Ok(self.order.range(all).map_err(unavailable)?.count() as u64)
+    }
+
+    fn oldest(&mut self, record_type: &str) -> Result<Option<String>, Error> {
+        let all = (record_type, 0)..=(record_type, u64::MAX);
+        let mut rows = self.order.range(all).map_err(unavailable)?;
+        let first = rows.next().transpose().map_err(unavailable)?;
+        Ok(first.map(|(_, id)| id.value().to_owned()))
+    }
+
+    fn options(&mut self, record_type: &str) -> Result<Option<Options>, Error> {
+        read_options(&self.options, record_type)
+    }
+
+    fn types_with_options(&mut self) -> Result<Vec<String>, Error> {
+        let rows = self.options.iter().map_err(unavailable)?;
+        rows.map(|row| Ok(row.map_err(unavailable)?.0.value().to_owned()))
+            .collect()
+    }
+
+    fn set_options(&mut self, record_type: &str, options: Option<&Options>) -> Result<(), Error> {
+        match options {
+            Some(options) => self
+                .options
+                .insert(record_type, options.encode_to_vec().as_slice()),
+            None => self.options.remove(record_type),
+        }
+        .map_err(unavailable)?;
+        Ok(())
+    }
+
+    fn lease(&mut self, name: &str) -> Result<Option<Lease>, Error> {
+        let held = self.leases.get(name).map_err(unavailable)?;
+        Ok(held.map(|held| {
+            let (id, micros) = held.value();
+            Lease {
+                id: id.to_owned(),
+                expires: Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MIN),
+            }
+        }))
+    }
+
+    fn set_lease(&mut self, name: &str, lease: &Lease) -> Result<(), Error> {
+        let value = (lease.id.as_str(), lease.expires.as_microsecond());
+        self.leases.insert(name, value).map_err(unavailable)?;
+        Ok(())
+    }
+
     fn clear(&mut self) -> Result<(), Error> {
         self.live.retain(|_, _| false).map_err(unavailable)?;
+        self.order.retain(|_, _| false).map_err(unavailable)?;
+        self.options.retain(|_, _| false).map_err(unavailable)?;
         self.log.retain(|_, _| false).map_err(unavailable)
     }
+}
+
+fn read_options(
+    options: &impl ReadableTable<&'static str, &'static [u8]>,
+    record_type: &str,
+) -> Result<Option<Options>, Error> {
+    let value = options.get(record_type).map_err(unavailable)?;
+    value
+        .map(|value| {
+            Options::decode(value.value()).map_err(|error| {
+                unavailable(format_args!("the options of {record_type} are damaged: {error}"))
+            })
+        })
+        .transpose()
 }
 
 impl Snapshot {

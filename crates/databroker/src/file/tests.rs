@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use futures_util::future;
+use futures_util::{FutureExt, StreamExt, future};
 use jiff::Timestamp;
 use pomerium_api::clock::SystemClock;
 use pomerium_api::databroker::Databroker;
@@ -135,20 +135,20 @@ async fn a_swapped_value_is_refused() {
         drop(live);
         transaction.commit().unwrap();
     }
-    let error = store.get(CATS, "guest").unwrap_err();
+    let error = store.get(CATS, "guest").await.unwrap_err();
     assert!(
         matches!(&error, Error::Unavailable(text) if text.contains("damaged or was altered")),
         "{error}"
     );
-    let (_, records) = store.latest("").unwrap();
-    let ids: Vec<_> = records.map(|record| record.unwrap().id).collect();
+    let (_, records) = store.latest("").await.unwrap();
+    let ids: Vec<_> = records.map(|record| record.unwrap().id).collect().await;
     assert_eq!(ids, ["admin"], "the others can still be read");
     // One bad write in a shared commit must not spoil the others.
     let edit = |id: &str| store.write(Write::Put(vec![deletion(CATS, id)]), Timestamp::UNIX_EPOCH);
     let (bad, good) = future::join(edit("guest"), edit("admin")).await;
     assert!(bad.is_err());
     assert!(good.is_ok());
-    assert_eq!(store.get(CATS, "admin").unwrap(), None);
+    assert_eq!(store.get(CATS, "admin").await.unwrap(), None);
 }
 
 #[cfg(unix)]
@@ -188,7 +188,7 @@ async fn concurrent_puts_share_commits() {
     future::join_all(ids.iter().map(|id| put(&store, id, "x"))).await;
     let commits = store.commits();
     assert!(commits < 50, "{commits} commits for 500 puts");
-    assert_eq!(store.counters().unwrap().latest, 500);
+    assert_eq!(store.counters().await.unwrap().latest, 500);
     store
         .write(Write::Trim(Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH)
         .await
@@ -237,6 +237,8 @@ fn survives_a_kill() {
             let (written_in, id) = key.split_once('-').unwrap();
             let found = store
                 .get(CATS, id)
+                .now_or_never()
+                .unwrap()
                 .unwrap()
                 .unwrap_or_else(|| panic!("{key} is lost"));
             assert!(

@@ -1,0 +1,250 @@
+//! Records by their description: what can be done with a message without knowing its Rust type. Patching by field
+//! mask, looking for a text, reading a field by name (spec databroker.md 3.1, 3.2, 6.4).
+
+use std::sync::LazyLock;
+
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, Value};
+use prost_types::Any;
+
+use crate::databroker::Error;
+
+/// Every message of the services, as a `FileDescriptorSet`.
+pub static FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/records.bin"));
+
+/// How deep messages are looked into.
+const DEEPEST: usize = 32;
+
+/// The descriptions of [`FILE_DESCRIPTOR_SET`]; none if they cannot be read, which the tests would show.
+pub fn descriptors() -> &'static DescriptorPool {
+    static POOL: LazyLock<DescriptorPool> =
+        LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap_or_default());
+    &POOL
+}
+
+/// The message inside `any`; `None` when its type is not known, or its bytes are not of it.
+pub fn decode(any: &Any) -> Option<DynamicMessage> {
+    let name = any.type_url.rsplit('/').next()?;
+    let message = descriptors().get_message_by_name(name)?;
+    DynamicMessage::decode(message, any.value.as_slice()).ok()
+}
+
+/// `live` with the fields that `mask` names taken from `new`: one that is absent there is cleared. A name swallows
+/// those inside it.
+///
+/// Errors with [`Error::Invalid`] when the types differ or are not known, or a name is none of the message.
+pub fn patched(live: &Any, new: &Any, mask: &[String]) -> Result<Any, Error> {
+    if live.type_url != new.type_url {
+        let (live, new) = (&live.type_url, &new.type_url);
+        return Err(Error::Invalid(format!(
+            "the record holds a {live}, the patch a {new}"
+        )));
+    }
+    let unreadable = || Error::Invalid(format!("a {} cannot be patched here", live.type_url));
+    let mut into = decode(live).ok_or_else(unreadable)?;
+    let from = decode(new).ok_or_else(unreadable)?;
+    for name in outermost(mask) {
+        let path: Vec<&str> = name.split('.').collect();
+        copy(&mut into, Some(&from), &path)
+            .map_err(|what| Error::Invalid(format!("field mask {name}: {what}")))?;
+    }
+    Ok(Any {
+        type_url: live.type_url.clone(),
+        value: into.encode_to_vec(),
+    })
+}
+
+fn outermost(mask: &[String]) -> impl Iterator<Item = &String> {
+    let inside = |name: &str, other: &str| name.strip_prefix(other).is_some_and(|rest| rest.starts_with('.'));
+    mask.iter()
+        .filter(move |name| !mask.iter().any(|other| inside(name, other)))
+}
+
+fn copy(into: &mut DynamicMessage, from: Option<&DynamicMessage>, path: &[&str]) -> Result<(), &'static str> {
+    let Some((name, inner)) = path.split_first() else {
+        return Err("it is empty");
+    };
+    let field = into
+        .descriptor()
+        .get_field_by_name(name)
+        .ok_or("there is no such field")?;
+    let given = from.filter(|from| from.has_field(&field));
+    if inner.is_empty() {
+        match given {
+            Some(from) => into.set_field(&field, from.get_field(&field).into_owned()),
+            None => into.clear_field(&field),
+        }
+        return Ok(());
+    }
+    if field.is_list() || field.is_map() || field.kind().as_message().is_none() {
+        return Err("it leads through a field that is no single message");
+    }
+    if given.is_none() && !into.has_field(&field) {
+        return known(&field, inner);
+    }
+    let given = given.map(|from| from.get_field(&field).into_owned());
+    let given = given.as_ref().and_then(Value::as_message);
+    let target = into.get_field_mut(&field).as_message_mut();
+    copy(
+        target.ok_or("it leads through a field that is no single message")?,
+        given,
+        inner,
+    )
+}
+
+/// Whether a path names a field, where there is nothing to copy.
+fn known(field: &prost_reflect::FieldDescriptor, path: &[&str]) -> Result<(), &'static str> {
+    let mut message = field.kind();
+    for name in path {
+        let inner = message
+            .as_message()
+            .and_then(|message| message.get_field_by_name(name))
+            .ok_or("there is no such field")?;
+        message = inner.kind();
+    }
+    Ok(())
+}
+
+/// Whether some text inside `any` contains `wanted`, which is in lower case. Names of fields and keys of maps do
+/// not count; a type that is not known contains nothing.
+pub fn contains_text(any: &Any, wanted: &str) -> bool {
+    decode(any).is_some_and(|message| message_contains(&message, wanted, DEEPEST))
+}
+
+fn message_contains(message: &DynamicMessage, wanted: &str, depth: usize) -> bool {
+    message
+        .fields()
+        .any(|(_, value)| value_contains(value, wanted, depth))
+}
+
+fn value_contains(value: &Value, wanted: &str, depth: usize) -> bool {
+    let Some(depth) = depth.checked_sub(1) else {
+        return false;
+    };
+    match value {
+        Value::String(text) => text.to_lowercase().contains(wanted),
+        Value::Message(message) => message_contains(message, wanted, depth),
+        Value::List(values) => values.iter().any(|value| value_contains(value, wanted, depth)),
+        Value::Map(values) => values.values().any(|value| value_contains(value, wanted, depth)),
+        _ => false,
+    }
+}
+
+/// The text of a field by its dotted name; empty when it is unset. `None` when it is no text, or none of the message.
+pub fn text_field(message: &DynamicMessage, name: &str) -> Option<String> {
+    let (first, rest) = match name.split_once('.') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (name, None),
+    };
+    let field = message.descriptor().get_field_by_name(first)?;
+    let value = message.get_field(&field);
+    match (rest, &*value) {
+        (None, Value::String(text)) => Some(text.clone()),
+        (Some(rest), Value::Message(inner)) => text_field(inner, rest),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::session::{IdToken, OAuthToken, Session};
+    use crate::records::{from_record, to_record};
+
+    fn session() -> Session {
+        Session {
+            id: "s1".into(),
+            user_id: "u1".into(),
+            id_token: Some(IdToken {
+                issuer: "https://idp.example.com".into(),
+                subject: "u1".into(),
+                ..IdToken::default()
+            }),
+            ..Session::default()
+        }
+    }
+
+    fn patch(live: &Session, new: &Session, mask: &[&str]) -> Result<Session, Error> {
+        let any = |session| to_record(session).data.unwrap();
+        let mask: Vec<String> = mask.iter().map(|name| (*name).to_owned()).collect();
+        let data = patched(&any(live), &any(new), &mask)?;
+        let record = crate::databroker::Record {
+            data: Some(data),
+            ..to_record(live)
+        };
+        from_record(&record)
+    }
+
+    #[test]
+    fn named_fields_are_taken_and_what_is_absent_is_cleared() {
+        let new = Session {
+            user_id: "u2".into(),
+            oauth_token: Some(OAuthToken {
+                access_token: "a".into(),
+                ..OAuthToken::default()
+            }),
+            ..Session::default()
+        };
+        let done = patch(&session(), &new, &["oauth_token", "id_token.subject"]).unwrap();
+        assert_eq!(done.user_id, "u1", "not named");
+        assert_eq!(done.oauth_token, new.oauth_token);
+        let id_token = done.id_token.unwrap();
+        assert_eq!(
+            (id_token.issuer.as_str(), id_token.subject.as_str()),
+            ("https://idp.example.com", "")
+        );
+        assert_eq!(
+            patch(&session(), &new, &["id_token", "id_token.issuer"])
+                .unwrap()
+                .id_token,
+            None
+        );
+        assert_eq!(patch(&session(), &new, &[]).unwrap(), session());
+        let bare = Session::default();
+        assert_eq!(
+            patch(&bare, &bare, &["id_token.subject"]).unwrap(),
+            bare,
+            "no empty message comes to be"
+        );
+    }
+
+    #[test]
+    fn wrong_names_and_types_are_refused() {
+        for mask in [
+            "nope",
+            "id_token.nope",
+            "user_id.x",
+            "device_credentials.type_id",
+            "claims.x",
+            "",
+        ] {
+            let error = patch(&session(), &session(), &[mask]);
+            assert!(matches!(error, Err(Error::Invalid(_))), "{mask}: {error:?}");
+        }
+        let user = to_record(&crate::pb::user::User::default()).data.unwrap();
+        let session = to_record(&session()).data.unwrap();
+        assert!(matches!(patched(&session, &user, &[]), Err(Error::Invalid(_))));
+        let strange = Any {
+            type_url: "type.googleapis.com/example.Unknown".into(),
+            value: Vec::new(),
+        };
+        assert!(matches!(patched(&strange, &strange, &[]), Err(Error::Invalid(_))));
+    }
+
+    #[test]
+    fn texts_are_found_in_any_case_and_depth() {
+        let any = to_record(&session()).data.unwrap();
+        assert!(contains_text(&any, "idp.example"));
+        assert!(contains_text(&any, "u1"));
+        assert!(!contains_text(&any, "issuer"), "names do not count");
+        let message = decode(&any).unwrap();
+        assert_eq!(text_field(&message, "user_id").as_deref(), Some("u1"));
+        assert_eq!(text_field(&message, "id_token.subject").as_deref(), Some("u1"));
+        assert_eq!(
+            text_field(&message, "oauth_token.access_token").as_deref(),
+            Some("")
+        );
+        assert_eq!(text_field(&message, "claims"), None);
+        assert_eq!(text_field(&message, "nope"), None);
+    }
+}

@@ -1,0 +1,134 @@
+//! Options, capacity, time to live, leases.
+
+use super::*;
+
+pub(crate) async fn one_holds_a_lease<S: Store>(subject: Subject<S>) {
+    let first = lease(&subject, None).await.expect("nobody holds it");
+    assert_eq!(lease(&subject, None).await, None);
+    assert_eq!(lease(&subject, Some("somebody")).await, None);
+    subject.clock.advance(Duration::from_secs(20));
+    assert_eq!(
+        lease(&subject, Some(&first)).await.as_ref(),
+        Some(&first),
+        "renewed"
+    );
+    subject.clock.advance(Duration::from_secs(20));
+    assert_eq!(lease(&subject, None).await, None, "the time began anew");
+    subject
+        .server
+        .release_lease("job".into(), "somebody".into())
+        .await
+        .unwrap();
+    assert_eq!(lease(&subject, None).await, None, "only the holder gives it back");
+    subject
+        .server
+        .release_lease("job".into(), first.clone())
+        .await
+        .unwrap();
+    let second = lease(&subject, None).await.expect("it was given back");
+    assert_ne!(first, second);
+    subject.clock.advance(Duration::from_secs(31));
+    assert_eq!(
+        lease(&subject, Some(&first)).await,
+        Some(first.clone()),
+        "its time is over"
+    );
+    assert_eq!(lease(&subject, Some(&second)).await, None);
+}
+
+pub(crate) async fn options_are_kept_and_forgotten<S: Store>(subject: Subject<S>) {
+    let ttl = prost_types::Duration {
+        seconds: 60,
+        nanos: 0,
+    };
+    let capacity = Options {
+        capacity: Some(3),
+        ..Options::default()
+    };
+    let fields = Options {
+        indexable_fields: vec!["user_id".into()],
+        ttl: Some(ttl),
+        ..Options::default()
+    };
+    assert_eq!(subject.broker.options(CATS).await, Ok(None));
+    for options in [&capacity, &fields, &capacity] {
+        subject
+            .server
+            .set_options(CATS.into(), options.clone())
+            .await
+            .unwrap();
+        assert_eq!(
+            subject.broker.options(CATS).await.as_ref(),
+            Ok(&Some(options.clone()))
+        );
+    }
+    subject
+        .server
+        .set_options(CATS.into(), Options::default())
+        .await
+        .unwrap();
+    assert_eq!(subject.broker.options(CATS).await, Ok(None));
+    assert!(matches!(subject.broker.options("").await, Err(Error::Invalid(_))));
+}
+
+pub(crate) async fn the_oldest_make_room<S: Store>(subject: Subject<S>) {
+    let options = Options {
+        capacity: Some(3),
+        ..Options::default()
+    };
+    subject.put(record(CATS, "a", "x")).await;
+    subject.put(record(DOGS, "rex", "x")).await;
+    subject.broker.set_options(CATS.into(), options).await.unwrap();
+    for id in ["b", "c"] {
+        subject.put(record(CATS, id, "x")).await;
+    }
+    subject.put(record(CATS, "a", "written again")).await;
+    subject.put(record(CATS, "d", "x")).await;
+    let ids = |records: Vec<Record>| records.into_iter().map(|record| record.id).collect::<Vec<_>>();
+    assert_eq!(ids(all_latest(&*subject.broker, CATS).await.0), ["a", "c", "d"]);
+    assert_eq!(ids(all_latest(&*subject.broker, DOGS).await.0), ["rex"]);
+    let gone: Vec<_> = subject
+        .sync_from(CATS, 0)
+        .await
+        .take(6)
+        .map(Result::unwrap)
+        .filter(|change| future::ready(change.deleted_at.is_some()))
+        .collect()
+        .await;
+    assert_eq!(ids(gone), ["b"], "whoever follows is told");
+}
+
+pub(crate) async fn records_expire<S: Store>(subject: Subject<S>) {
+    let options = Options {
+        ttl: Some(prost_types::Duration {
+            seconds: 60,
+            nanos: 0,
+        }),
+        ..Options::default()
+    };
+    subject.broker.set_options(CATS.into(), options).await.unwrap();
+    for id in ["a", "b"] {
+        subject.put(record(CATS, id, "x")).await;
+    }
+    subject.put(record(DOGS, "rex", "x")).await;
+    subject.clock.advance(Duration::from_secs(40));
+    subject.put(record(CATS, "a", "written again")).await;
+    subject.clock.advance(Duration::from_secs(30));
+    let here = subject.broker.versions().await.unwrap();
+    let mut following = subject.broker.sync(CATS, here).await.unwrap();
+    subject.server.clean().await.unwrap();
+    let change = following.next().await.unwrap().unwrap();
+    assert_eq!((change.id.as_str(), change.deleted_at.is_some()), ("b", true));
+    assert!(subject.broker.get(CATS, "a").await.is_ok());
+    assert!(subject.broker.get(DOGS, "rex").await.is_ok());
+}
+
+pub(crate) async fn types_are_those_with_records<S: Store>(subject: Subject<S>) {
+    assert_eq!(subject.broker.types().await.unwrap(), Vec::<String>::new());
+    subject.put(record(DOGS, "rex", "x")).await;
+    subject.put(record(CATS, "tom", "x")).await;
+    subject.put(record(CATS, "kit", "x")).await;
+    assert_eq!(subject.broker.types().await.unwrap(), [CATS, DOGS]);
+    subject.put(deletion(DOGS, "rex")).await;
+    assert_eq!(subject.broker.types().await.unwrap(), [CATS]);
+}

@@ -1,0 +1,200 @@
+//! What every store must do under the server (spec databroker.md 18). Each store's tests name the suite
+//! with [`conformance!`]; a new store gets all of it by one line.
+
+mod following;
+mod keeping;
+mod queries;
+mod records;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, future};
+use jiff::Timestamp;
+use pomerium_api::clock::ManualClock;
+use pomerium_api::databroker::{
+    Databroker, Error, Filter, Latest, LeaseRequest, Options, Query, Record, RecordStream, Versions,
+};
+use pomerium_api::pb::session::Session;
+use pomerium_api::records::{RecordMessage, from_record, to_record};
+use prost::Message;
+use prost_types::value::Kind;
+use prost_types::{Any, Struct};
+
+pub(crate) use self::following::*;
+pub(crate) use self::keeping::*;
+pub(crate) use self::queries::*;
+pub(crate) use self::records::*;
+use crate::{RETENTION, Server, Store};
+
+pub(crate) const CATS: &str = "example.com/cat";
+pub(crate) const DOGS: &str = "example.com/dog";
+
+/// The server under test, the way to it, and the clock it goes by.
+pub(crate) struct Subject<S> {
+    pub(crate) server: Arc<Server<S>>,
+    pub(crate) broker: Arc<dyn Databroker>,
+    pub(crate) clock: ManualClock,
+}
+
+impl<S: Store> Subject<S> {
+    pub(crate) fn new(store: S) -> Self {
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH + RETENTION * 10);
+        let server = Arc::new(Server::new(store, Arc::new(clock.clone())));
+        Self {
+            broker: Arc::clone(&server) as Arc<dyn Databroker>,
+            server,
+            clock,
+        }
+    }
+
+    async fn put(&self, record: Record) -> Record {
+        self.broker.put(vec![record]).await.unwrap().records.remove(0)
+    }
+
+    async fn sync_from(&self, record_type: &str, version: u64) -> RecordStream<Record> {
+        let server_version = self.broker.versions().await.unwrap().server_version;
+        let from = Versions {
+            server_version,
+            latest_record_version: version,
+        };
+        self.broker.sync(record_type, from).await.unwrap()
+    }
+
+    async fn resync(&self, from: Versions) -> bool {
+        matches!(self.broker.sync("", from).await, Err(Error::Resync))
+    }
+}
+
+pub(crate) fn record(record_type: &str, id: &str, data: &str) -> Record {
+    Record {
+        r#type: record_type.into(),
+        id: id.into(),
+        data: Some(Any {
+            type_url: record_type.into(),
+            value: data.as_bytes().to_vec(),
+        }),
+        ..Record::default()
+    }
+}
+
+pub(crate) fn deletion(record_type: &str, id: &str) -> Record {
+    let deleted_at = Some(prost_types::Timestamp::default());
+    Record {
+        r#type: record_type.into(),
+        id: id.into(),
+        deleted_at,
+        ..Record::default()
+    }
+}
+
+/// A page of a type.
+fn of(record_type: &str, offset: u64, limit: u64) -> Query {
+    Query {
+        record_type: record_type.into(),
+        offset,
+        limit,
+        ..Query::default()
+    }
+}
+
+pub(crate) async fn all_latest(server: &dyn Databroker, record_type: &str) -> (Vec<Record>, Versions) {
+    let (mut records, mut versions) = (Vec::new(), Vec::new());
+    let mut stream = server.sync_latest(record_type).await.unwrap();
+    while let Some(item) = stream.next().await {
+        match item.unwrap() {
+            Latest::Record(record) => {
+                assert!(versions.is_empty(), "a record came after the versions");
+                records.push(record);
+            }
+            Latest::Versions(at) => versions.push(at),
+        }
+    }
+    assert_eq!(versions.len(), 1);
+    (records, versions.remove(0))
+}
+
+fn data(record: &Record) -> &str {
+    std::str::from_utf8(&record.data.as_ref().unwrap().value).unwrap()
+}
+
+pub(crate) fn session(id: &str, user_id: &str) -> Record {
+    to_record(&Session {
+        id: id.into(),
+        user_id: user_id.into(),
+        ..Session::default()
+    })
+}
+
+pub(crate) async fn lease<S: Store>(subject: &Subject<S>, id: Option<&str>) -> Option<String> {
+    let request = LeaseRequest {
+        name: "job".into(),
+        ttl: Duration::from_secs(30),
+        id: id.map(str::to_owned),
+    };
+    subject.broker.lease(request).await.unwrap()
+}
+
+/// Runs the whole suite over the store that `$make` gives, with a guard kept while it is in use; with `subject:`, over a
+/// [`Subject`] with its guard.
+macro_rules! conformance {
+    (subject: $subject:expr) => {
+        $crate::conformance::conformance! { $subject =>
+            unknown_record_is_not_found
+            put_assigns_versions_and_times
+            odd_records_are_kept
+            a_put_is_all_or_nothing
+            a_deletion_leaves_a_tombstone
+            deleting_what_is_not_there_changes_nothing
+            latest_gives_each_record_once_in_order
+            list_pages_literally
+            sync_goes_on_with_what_comes
+            sync_of_one_type_skips_the_others
+            every_change_of_one_record_is_told
+            slow_readers_miss_nothing
+            latest_and_sync_leave_no_gap
+            replace_needs_the_version_read
+            replace_loses_no_update
+            a_place_in_the_log_must_be_known
+            only_history_is_forgotten
+            clear_starts_a_new_database
+            one_holds_a_lease
+            a_patch_changes_what_it_names
+            patches_lose_no_update
+            options_are_kept_and_forgotten
+            the_oldest_make_room
+            records_expire
+            types_are_those_with_records
+            filters_find_what_they_name
+            declared_fields_can_be_filtered
+            texts_can_be_looked_for
+            reads_and_writes_run_side_by_side
+        }
+    };
+    ($subject:expr => $($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let (subject, _guard) = $subject;
+                $crate::conformance::$name(subject).await;
+            }
+        )*
+    };
+    ($make:expr) => {
+        $crate::conformance::conformance! { subject: {
+            let (store, guard) = $make;
+            ($crate::conformance::Subject::new(store), guard)
+        } }
+        // These need streams that nothing is read from ahead.
+        $crate::conformance::conformance! { {
+            let (store, guard) = $make;
+            ($crate::conformance::Subject::new(store), guard)
+        } =>
+            old_changes_are_forgotten
+            closing_ends_the_streams
+            dropping_the_server_ends_the_streams
+        }
+    };
+}
+pub(crate) use conformance;

@@ -1,0 +1,235 @@
+//! The calls of `databroker.DataBrokerService` (spec databroker.md 3, 5, 7).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use pomerium_api::databroker::{Databroker, Error, Filter, Latest, LeaseRequest, Query, Record, Versions};
+use pomerium_api::pb::databroker as pb;
+use pomerium_api::pb::databroker::data_broker_service_server::DataBrokerService;
+use tonic::{Request, Response, Status};
+
+/// The service.
+pub struct Records(Arc<dyn Databroker>);
+
+type Answer<T> = Result<Response<T>, Status>;
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Records {
+    pub(super) fn new(broker: Arc<dyn Databroker>) -> Self {
+        Self(broker)
+    }
+
+    /// What was set for a type, or for every type that has records.
+    async fn typed_options(&self, record_type: &str) -> Result<Vec<pb::TypedOptions>, Error> {
+        let types = match record_type {
+            "" => self.0.types().await?,
+            one => vec![one.to_owned()],
+        };
+        let mut all = Vec::new();
+        // A record may have no type; options need one.
+        for record_type in types.into_iter().filter(|name| !name.is_empty()) {
+            if let Some(options) = self.0.options(&record_type).await? {
+                all.push(pb::TypedOptions {
+                    type_url: record_type,
+                    options: Some(options),
+                });
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A time of a request, in seconds above none.
+fn duration(given: Option<prost_types::Duration>) -> Result<Duration, Status> {
+    given
+        .and_then(|given| Duration::try_from(given).ok())
+        .filter(|given| !given.is_zero())
+        .ok_or_else(|| Status::invalid_argument("the lease needs a duration above zero"))
+}
+
+fn number(given: i64, name: &str) -> Result<u64, Status> {
+    u64::try_from(given).map_err(|_| Status::invalid_argument(format!("{name} is below zero")))
+}
+
+#[tonic::async_trait]
+impl DataBrokerService for Records {
+    async fn get(&self, request: Request<pb::GetRequest>) -> Answer<pb::GetResponse> {
+        let pb::GetRequest { r#type, id } = request.into_inner();
+        let record = Some(self.0.get(&r#type, &id).await?);
+        Ok(Response::new(pb::GetResponse { record }))
+    }
+
+    async fn put(&self, request: Request<pb::PutRequest>) -> Answer<pb::PutResponse> {
+        let written = self.0.put(request.into_inner().records).await?;
+        Ok(Response::new(pb::PutResponse {
+            server_version: written.server_version,
+            records: written.records,
+        }))
+    }
+
+    async fn patch(&self, request: Request<pb::PatchRequest>) -> Answer<pb::PatchResponse> {
+        let pb::PatchRequest { records, field_mask } = request.into_inner();
+        let mask = field_mask.unwrap_or_default().paths;
+        let written = self.0.patch(records, mask).await?;
+        Ok(Response::new(pb::PatchResponse {
+            server_version: written.server_version,
+            records: written.records,
+        }))
+    }
+
+    async fn query(&self, request: Request<pb::QueryRequest>) -> Answer<pb::QueryResponse> {
+        let request = request.into_inner();
+        let filter = request.filter.as_ref().map(Filter::from_struct).transpose()?;
+        let query = Query {
+            record_type: request.r#type,
+            filter: filter.unwrap_or_default(),
+            text: request.query,
+            offset: number(request.offset, "offset")?,
+            limit: number(request.limit, "limit")?,
+        };
+        let page = self.0.query(query).await?;
+        Ok(Response::new(pb::QueryResponse {
+            records: page.records,
+            total_count: i64::try_from(page.total).unwrap_or(i64::MAX),
+            server_version: page.versions.server_version,
+            record_version: page.versions.latest_record_version,
+        }))
+    }
+
+    async fn list_types(&self, _: Request<()>) -> Answer<pb::ListTypesResponse> {
+        let types = self.0.types().await?;
+        Ok(Response::new(pb::ListTypesResponse { types }))
+    }
+
+    async fn clear(&self, _: Request<()>) -> Answer<pb::ClearResponse> {
+        let cleared = self.0.clear().await?;
+        Ok(Response::new(pb::ClearResponse {
+            old_server_version: cleared.old,
+            new_server_version: cleared.new,
+        }))
+    }
+
+    async fn server_info(&self, _: Request<()>) -> Answer<pb::ServerInfoResponse> {
+        let info = self.0.info().await?;
+        Ok(Response::new(pb::ServerInfoResponse {
+            server_version: info.server_version,
+            earliest_record_version: info.earliest,
+            latest_record_version: info.latest,
+        }))
+    }
+
+    async fn get_options(&self, request: Request<pb::GetOptionsRequest>) -> Answer<pb::GetOptionsResponse> {
+        let options = self.0.options(&request.into_inner().r#type).await?;
+        let options = Some(options.ok_or(Error::NotFound)?);
+        Ok(Response::new(pb::GetOptionsResponse { options }))
+    }
+
+    /// Options that say nothing are forgotten, and then there is nothing to answer with: clients know that as
+    /// "not found" (spec databroker.md 3).
+    async fn set_options(&self, request: Request<pb::SetOptionsRequest>) -> Answer<pb::SetOptionsResponse> {
+        let pb::SetOptionsRequest { r#type, options } = request.into_inner();
+        self.0
+            .set_options(r#type.clone(), options.unwrap_or_default())
+            .await?;
+        let options = Some(self.0.options(&r#type).await?.ok_or(Error::NotFound)?);
+        Ok(Response::new(pb::SetOptionsResponse { options }))
+    }
+
+    async fn acquire_lease(
+        &self,
+        request: Request<pb::AcquireLeaseRequest>,
+    ) -> Answer<pb::AcquireLeaseResponse> {
+        let pb::AcquireLeaseRequest { name, duration } = request.into_inner();
+        let request = LeaseRequest {
+            name,
+            ttl: self::duration(duration)?,
+            id: None,
+        };
+        match self.0.lease(request).await? {
+            Some(id) => Ok(Response::new(pb::AcquireLeaseResponse { id })),
+            None => Err(Status::already_exists("lease is already taken")),
+        }
+    }
+
+    async fn renew_lease(&self, request: Request<pb::RenewLeaseRequest>) -> Answer<()> {
+        let pb::RenewLeaseRequest { name, id, duration } = request.into_inner();
+        if id.is_empty() {
+            return Err(Status::invalid_argument("the lease to renew needs its id"));
+        }
+        let request = LeaseRequest {
+            name,
+            ttl: self::duration(duration)?,
+            id: Some(id),
+        };
+        match self.0.lease(request).await? {
+            Some(_) => Ok(Response::new(())),
+            None => Err(Status::already_exists("lease no longer held")),
+        }
+    }
+
+    async fn release_lease(&self, request: Request<pb::ReleaseLeaseRequest>) -> Answer<()> {
+        let pb::ReleaseLeaseRequest { name, id } = request.into_inner();
+        self.0.release_lease(name, id).await?;
+        Ok(Response::new(()))
+    }
+
+    type SyncStream = Answers<pb::SyncResponse>;
+
+    async fn sync(&self, request: Request<pb::SyncRequest>) -> Answer<Self::SyncStream> {
+        use pb::sync_response::Response as Message;
+        let request = request.into_inner();
+        let from = Versions {
+            server_version: request.server_version,
+            latest_record_version: request.record_version,
+        };
+        let records = match request.wait {
+            Some(false) => self.0.sync_until_now(&request.r#type, from).await?,
+            _ => self.0.sync(&request.r#type, from).await?,
+        };
+        let options = self.typed_options(&request.r#type).await?;
+        let message = |response| pb::SyncResponse {
+            response: Some(response),
+        };
+        let options = options
+            .into_iter()
+            .map(move |options| Ok(message(Message::Options(options))));
+        let records = records.map(move |record: Result<Record, Error>| {
+            record
+                .map(|record| message(Message::Record(record)))
+                .map_err(Status::from)
+        });
+        Ok(Response::new(stream::iter(options).chain(records).boxed()))
+    }
+
+    type SyncLatestStream = Answers<pb::SyncLatestResponse>;
+
+    async fn sync_latest(&self, request: Request<pb::SyncLatestRequest>) -> Answer<Self::SyncLatestStream> {
+        use pb::sync_latest_response::Response as Message;
+        let record_type = request.into_inner().r#type;
+        let latest = self.0.sync_latest(&record_type).await?;
+        let options = self.typed_options(&record_type).await?;
+        let message = |response| {
+            Ok(pb::SyncLatestResponse {
+                response: Some(response),
+            })
+        };
+        // Options come before the versions, which come last.
+        let mut options = Some(options);
+        let messages = latest.flat_map(move |item| {
+            stream::iter(match item {
+                Ok(Latest::Record(record)) => vec![message(Message::Record(record))],
+                Ok(Latest::Versions(versions)) => {
+                    let options = options.take().unwrap_or_default().into_iter();
+                    options
+                        .map(|options| message(Message::Options(options)))
+                        .chain([message(Message::Versions(versions))])
+                        .collect()
+                }
+                Err(error) => vec![Err(Status::from(error))],
+            })
+        });
+        Ok(Response::new(messages.boxed()))
+    }
+}

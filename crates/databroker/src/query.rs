@@ -1,0 +1,204 @@
+//! Answering queries by looking at every record of the type (spec databroker.md 3.2, 6), for stores that cannot do it
+//! themselves. A question for one id is answered by that record.
+
+use std::net::IpAddr;
+
+use futures_util::StreamExt;
+use ipnet::IpNet;
+use pomerium_api::databroker::{Error, Filter, Page, Query, Record};
+use pomerium_api::described;
+use prost_reflect::DynamicMessage;
+use prost_types::value::Kind;
+use prost_types::{Any, Struct, Value};
+
+use crate::store::Store;
+
+/// Fields that need no declaration.
+const ALWAYS: [&str; 3] = ["id", "type", INDEX];
+/// The pseudo field of the networks a record stands for.
+const INDEX: &str = "$index";
+
+/// The matching records of `store`.
+pub(crate) async fn scan(store: &impl Store, query: &Query) -> Result<Page, Error> {
+    let (versions, mut records) = store.latest(&query.record_type).await?;
+    let mut found = Vec::new();
+    let judge = Judge::new(store, query).await?;
+    if let Some(id) = only_id(query) {
+        found.extend(store.get(&query.record_type, id).await?);
+    } else {
+        while let Some(record) = records.next().await {
+            found.push(record?);
+        }
+    }
+    found.retain(|record| judge.matches(record));
+    judge.keep_most_specific(&mut found);
+    let total = found.len() as u64;
+    let [offset, limit] =
+        [query.offset, query.limit].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+    Ok(Page {
+        records: found.into_iter().skip(offset).take(limit).collect(),
+        total,
+        versions,
+    })
+}
+
+/// The only id that can match.
+fn only_id(query: &Query) -> Option<&str> {
+    if query.record_type.is_empty() {
+        return None;
+    }
+    let id = |filter: &Filter| matches!(filter, Filter::Equals { field, .. } if field == "id");
+    let filter = match &query.filter {
+        Filter::And(all) => all.iter().find(|filter| id(filter))?,
+        filter => filter,
+    };
+    match filter {
+        Filter::Equals { field, value } if field == "id" => Some(value),
+        _ => None,
+    }
+}
+
+/// A query made ready.
+struct Judge<'q> {
+    query: &'q Query,
+    text: String,
+    declared: Vec<String>,
+}
+
+impl<'q> Judge<'q> {
+    async fn new(store: &impl Store, query: &'q Query) -> Result<Self, Error> {
+        let declared = match query.record_type.is_empty() {
+            true => Vec::new(),
+            false => {
+                let options = store.options(&query.record_type).await?;
+                options
+                    .map(|options| options.indexable_fields)
+                    .unwrap_or_default()
+            }
+        };
+        Ok(Self {
+            query,
+            text: query.text.to_lowercase(),
+            declared,
+        })
+    }
+
+    fn matches(&self, record: &Record) -> bool {
+        let has_text = || {
+            let data = record.data.as_ref();
+            self.text.is_empty() || data.is_some_and(|data| described::contains_text(data, &self.text))
+        };
+        self.holds(&self.query.filter, record) && has_text()
+    }
+
+    fn holds(&self, filter: &Filter, record: &Record) -> bool {
+        match filter {
+            Filter::And(all) => all.iter().all(|filter| self.holds(filter, record)),
+            Filter::Or(any) => any.iter().any(|filter| self.holds(filter, record)),
+            Filter::Not(inner) => !self.holds(inner, record),
+            Filter::Equals { field, value } => self.equals(field, value, record),
+        }
+    }
+
+    /// A field that nobody declared equals nothing.
+    fn equals(&self, field: &str, value: &str, record: &Record) -> bool {
+        match field {
+            "id" => record.id == value,
+            "type" => record.r#type == value,
+            INDEX => network(record)
+                .is_some_and(|network| wanted(value).is_some_and(|wanted| network.contains(&wanted))),
+            _ if !self.declared.iter().any(|declared| declared == field) => false,
+            _ => self
+                .declared_texts(record)
+                .is_some_and(|message| described::text_field(&message, field).as_deref() == Some(value)),
+        }
+    }
+
+    /// The message, if every declared field of it is a text: one that is not takes the record out of the index.
+    fn declared_texts(&self, record: &Record) -> Option<DynamicMessage> {
+        let message = described::decode(record.data.as_ref()?)?;
+        let all = self
+            .declared
+            .iter()
+            .filter(|field| !ALWAYS.contains(&field.as_str()));
+        all.into_iter()
+            .all(|field| described::text_field(&message, field).is_some())
+            .then_some(message)
+    }
+
+    /// Of records that match by their network alone, those with the longest prefix stay.
+    fn keep_most_specific(&self, found: &mut Vec<Record>) {
+        if !mentions_index(&self.query.filter) {
+            return;
+        }
+        let without = Without(self);
+        let by_network = |record: &Record| !without.holds(&self.query.filter, record);
+        let longest = found
+            .iter()
+            .filter(|record| by_network(record))
+            .filter_map(network)
+            .map(|network| network.prefix_len())
+            .max();
+        found.retain(|record| {
+            !by_network(record) || network(record).map(|network| network.prefix_len()) == longest
+        });
+    }
+}
+
+/// Judges as if no record stood for a network.
+struct Without<'j, 'q>(&'j Judge<'q>);
+
+impl Without<'_, '_> {
+    fn holds(&self, filter: &Filter, record: &Record) -> bool {
+        match filter {
+            Filter::And(all) => all.iter().all(|filter| self.holds(filter, record)),
+            Filter::Or(any) => any.iter().any(|filter| self.holds(filter, record)),
+            Filter::Not(inner) => !self.holds(inner, record),
+            Filter::Equals { field, .. } if field == INDEX => false,
+            Filter::Equals { field, value } => self.0.equals(field, value, record),
+        }
+    }
+}
+
+fn mentions_index(filter: &Filter) -> bool {
+    match filter {
+        Filter::And(several) | Filter::Or(several) => several.iter().any(mentions_index),
+        Filter::Not(inner) => mentions_index(inner),
+        Filter::Equals { field, .. } => field == INDEX,
+    }
+}
+
+/// The network asked for: an address, or a prefix.
+pub(crate) fn wanted(text: &str) -> Option<IpNet> {
+    text.parse::<IpAddr>()
+        .map(|address| IpNet::from(address.to_canonical()))
+        .or_else(|_| text.parse::<IpNet>())
+        .ok()
+}
+
+/// The network a record stands for: `{"$index": {"cidr": …}}` in its data.
+pub(crate) fn network(record: &Record) -> Option<IpNet> {
+    let fields = structure(record.data.as_ref()?, 4)?;
+    let Some(Kind::StructValue(index)) = fields.fields.get(INDEX)?.kind.as_ref() else {
+        return None;
+    };
+    match index.fields.get("cidr")?.kind.as_ref()? {
+        Kind::StringValue(cidr) => cidr.parse::<IpNet>().ok().map(|network| network.trunc()),
+        _ => None,
+    }
+}
+
+/// The map in a record's data, where it is one, in whatever wrapping.
+fn structure(any: &Any, depth: usize) -> Option<Struct> {
+    use prost::Message;
+    let depth = depth.checked_sub(1)?;
+    match any.type_url.rsplit('/').next()? {
+        "google.protobuf.Struct" => Struct::decode(any.value.as_slice()).ok(),
+        "google.protobuf.Value" => match Value::decode(any.value.as_slice()).ok()?.kind? {
+            Kind::StructValue(inner) => Some(inner),
+            _ => None,
+        },
+        "google.protobuf.Any" => structure(&Any::decode(any.value.as_slice()).ok()?, depth),
+        _ => None,
+    }
+}
