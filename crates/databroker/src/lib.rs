@@ -1,8 +1,9 @@
 //! The databroker: versioned records, a change log, and streams that follow it.
 //!
 //! [`Server`] is the databroker; it runs over any [`Store`]: [`MemoryStore`] forgets at exit, [`FileStore`]
-//! keeps records in one sealed file. What a write means is said once, in `apply`, for all stores. What
-//! must not be here: what records mean (sessions, users), and HTTP or gRPC.
+//! keeps records in one sealed file, [`PostgresStore`] in a database that several databrokers share. What a write
+//! means is said once, in `apply`, for all stores. [`grpc`] is the databroker for clients in other processes.
+//! What must not be here: what records mean (sessions, users).
 //!
 //! Start at [`Server`], then [`store`].
 
@@ -14,13 +15,16 @@ pub mod grpc;
 mod memory;
 #[cfg(test)]
 mod model;
+pub mod postgres;
 mod query;
+mod seal;
 mod server;
 pub mod store;
 mod stream;
 
 pub use file::{FileStore, OpenError};
 pub use memory::MemoryStore;
+pub use postgres::PostgresStore;
 pub use server::{RETENTION, Server};
 pub use store::Store;
 

@@ -231,6 +231,6 @@ proptest! {
     #[test]
     fn file_follows_the_model(steps in proptest::collection::vec(step(), 0..40)) {
         let folder = tempfile::tempdir().unwrap();
-        block_on(run(|| FileStore::open(folder.path(), Some([7; 32])).unwrap(), steps, true));
+        block_on(run(|| FileStore::open(folder.path(), &[[7; 32]]).unwrap(), steps, true));
     }
 }

@@ -59,13 +59,19 @@ pub(crate) async fn odd_records_are_kept<S: Store>(subject: Subject<S>) {
         empty,
         nameless,
         record("", "", "both empty"),
-        record(CATS, "ä\0/\u{1F408}", "odd id"),
+        record(CATS, "ä/\u{1F408}", "odd id"),
     ] {
         let stored = subject.put(odd.clone()).await;
         assert_eq!(stored.data, odd.data);
         assert_eq!(subject.broker.get(&odd.r#type, &odd.id).await.unwrap(), stored);
     }
     assert_eq!(all_latest(&*subject.broker, "").await.0.len(), 4);
+}
+
+pub(crate) async fn a_zero_in_a_name_is_kept<S: Store>(subject: Subject<S>) {
+    let stored = subject.put(record("a\0", "b\0c", "x")).await;
+    assert_eq!(subject.broker.get("a\0", "b\0c").await, Ok(stored));
+    assert_eq!(subject.broker.types().await.unwrap(), ["a\0"]);
 }
 
 pub(crate) async fn a_put_is_all_or_nothing<S: Store>(subject: Subject<S>) {

@@ -1,10 +1,8 @@
 //! Records in one file: durable before a write is answered, sealed, for one process at a time.
 //!
-//! `open` makes or opens the file, `tables` says what is in it, `seal` how values are protected,
-//! `writer` is the one thread that writes.
+//! `open` makes or opens the file, `tables` says what is in it, `writer` is the one thread that writes.
 
 mod open;
-mod seal;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -22,10 +20,10 @@ use redb::{Database, ReadableDatabase};
 use tokio::sync::watch;
 
 pub use self::open::OpenError;
-use self::seal::Sealer;
 use self::tables::Snapshot;
 use self::writer::Writer;
 use crate::query;
+use crate::seal::Sealer;
 use crate::store::{Changes, Counters, Records, Store, Write, Written};
 
 /// A [`Store`] in a file. Survives the death of the process at any moment: what was answered is there.
@@ -39,10 +37,10 @@ pub struct FileStore {
 
 impl FileStore {
     /// Opens the store in `folder`, or makes it: the folder for its owner only (an existing one is left as
-    /// it is), files readable by their owner only. With a key all record contents are sealed
-    /// (XChaCha20-Poly1305); types, ids and times are not.
-    pub fn open(folder: &Path, key: Option<[u8; 32]>) -> Result<Self, OpenError> {
-        let sealer = Arc::new(Sealer::new(key));
+    /// it is), files readable by their owner only. With keys all record contents are sealed
+    /// (XChaCha20-Poly1305) by the first and opened by any of them; types, ids and times are not.
+    pub fn open(folder: &Path, keys: &[[u8; 32]]) -> Result<Self, OpenError> {
+        let sealer = Arc::new(Sealer::new(keys));
         let (lock, database) = open::open(folder, &sealer)?;
         let database = Arc::new(database);
         let writer = Writer::start(database.clone(), sealer.clone()).map_err(|source| OpenError::Io {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableError};
 
-use super::seal::{KeyFit, Sealer};
 use super::tables::{ABOUT, LEASES, LIVE, LOG, NUMBERS, OPTIONS, ORDER, OpenTables, write_counters};
+use crate::seal::{KeyFit, Sealer};
 use crate::store::Counters;
 
 const DATABASE: &str = "databroker.redb";

@@ -12,9 +12,9 @@ use redb::{
     WriteTransaction,
 };
 
-use super::seal::{Place, Sealer};
 use super::unavailable;
 use crate::apply::{Lease, Tables};
+use crate::seal::{Place, Sealer};
 use crate::store::{Changes, Counters, Records};
 
 type LiveKey = (&'static str, &'static str);

@@ -19,7 +19,7 @@ use redb::ReadableTable;
 const KEY: [u8; 32] = [7; 32];
 
 fn open(folder: &Path) -> FileStore {
-    FileStore::open(folder, Some(KEY)).unwrap()
+    FileStore::open(folder, &[KEY]).unwrap()
 }
 
 mod sealed {
@@ -30,11 +30,16 @@ mod sealed {
     });
 }
 
+conformance! { {
+    let folder = tempfile::tempdir().unwrap();
+    (Subject::new(open(folder.path())), folder)
+} => a_zero_in_a_name_is_kept }
+
 mod unsealed {
     use super::*;
     conformance!({
         let folder = tempfile::tempdir().unwrap();
-        (FileStore::open(folder.path(), None).unwrap(), folder)
+        (FileStore::open(folder.path(), &[]).unwrap(), folder)
     });
 }
 
@@ -76,16 +81,16 @@ async fn everything_is_there_after_a_restart() {
 async fn keys_must_fit() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
-    let refusal = |key| FileStore::open(folder.path(), key).err().unwrap();
-    let wrong = refusal(Some([8; 32]));
+    let refusal = |keys: &[[u8; 32]]| FileStore::open(folder.path(), keys).err().unwrap();
+    let wrong = refusal(&[[8; 32]]);
     assert!(matches!(wrong, OpenError::WrongKey { .. }), "{wrong}");
     assert!(wrong.to_string().contains("another shared secret"));
-    assert!(matches!(refusal(None), OpenError::MissingKey { .. }));
+    assert!(matches!(refusal(&[]), OpenError::MissingKey { .. }));
     drop(open(folder.path()));
 
     let plain = tempfile::tempdir().unwrap();
-    drop(FileStore::open(plain.path(), None).unwrap());
-    let refused = FileStore::open(plain.path(), Some(KEY)).err().unwrap();
+    drop(FileStore::open(plain.path(), &[]).unwrap());
+    let refused = FileStore::open(plain.path(), &[KEY]).err().unwrap();
     assert!(matches!(refused, OpenError::NotSealed { .. }), "{refused}");
 }
 
@@ -93,7 +98,7 @@ async fn keys_must_fit() {
 async fn one_process_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let first = open(folder.path());
-    let second = FileStore::open(folder.path(), Some(KEY)).err().unwrap();
+    let second = FileStore::open(folder.path(), &[KEY]).err().unwrap();
     assert!(matches!(second, OpenError::InUse { .. }), "{second}");
     assert!(second.to_string().contains(&folder.path().display().to_string()));
     drop(first);
@@ -114,7 +119,7 @@ async fn contents_are_not_readable_in_the_file() {
 
     // The search finds it when it is there.
     let plain = tempfile::tempdir().unwrap();
-    let store = FileStore::open(plain.path(), None).unwrap();
+    let store = FileStore::open(plain.path(), &[]).unwrap();
     put(&store, "tom", "refresh-token-of-a-user").await;
     drop(store);
     assert!(contains(plain.path(), "refresh-token-of-a-user"));
@@ -171,7 +176,7 @@ fn an_unfinished_file_is_made_anew_and_a_foreign_one_is_refused() {
     std::fs::write(&path, [0; 4096]).unwrap();
     drop(open(folder.path()));
     std::fs::write(&path, "someone's letters").unwrap();
-    let refused = FileStore::open(folder.path(), Some(KEY)).err().unwrap();
+    let refused = FileStore::open(folder.path(), &[KEY]).err().unwrap();
     assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
     assert_eq!(
         std::fs::read(&path).unwrap(),

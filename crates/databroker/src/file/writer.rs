@@ -10,10 +10,10 @@ use pomerium_api::databroker::Error;
 use redb::{Database, ReadableDatabase};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::seal::Sealer;
 use super::tables::{OpenTables, Snapshot, read_counters, write_counters};
 use super::unavailable;
 use crate::apply::apply;
+use crate::seal::Sealer;
 use crate::store::{Write, Written};
 
 /// Writes that may wait; more wait for a place.

@@ -1,0 +1,129 @@
+//! What a write may touch, read before it, and what came of it: [`Tables`] in memory over what the database holds.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use jiff::Timestamp;
+use pomerium_api::databroker::{Error, Options, Record};
+
+use crate::apply::{Lease, Tables};
+
+/// Type and id.
+pub(super) type Key = (String, String);
+
+/// The live records of a type by age, as far as a write can need them.
+#[derive(Default)]
+pub(super) struct Ages {
+    /// How many live records there are.
+    pub(super) count: u64,
+    /// The ids of those written longest ago, the oldest first.
+    pub(super) oldest: VecDeque<String>,
+}
+
+/// The part of the database that a write works on.
+#[derive(Default)]
+pub(super) struct Overlay {
+    /// Live records as they are now; `None` is known not to be there.
+    pub(super) live: HashMap<Key, Option<Record>>,
+    pub(super) ages: HashMap<String, Ages>,
+    pub(super) options: BTreeMap<String, Options>,
+    pub(super) leases: HashMap<String, Lease>,
+    /// How many changes are older than what is trimmed, and the last of them.
+    pub(super) old_changes: (u64, Option<u64>),
+    /// Changes made, in order.
+    pub(super) changes: Vec<Record>,
+    /// Records to be written in the end; `None` is to be deleted.
+    pub(super) written: BTreeMap<Key, Option<Record>>,
+    pub(super) options_written: bool,
+    pub(super) lease_written: bool,
+    pub(super) cleared: bool,
+}
+
+impl Overlay {
+    fn write(&mut self, key: Key, record: Option<Record>) {
+        self.live.insert(key.clone(), record.clone());
+        self.written.insert(key, record);
+    }
+}
+
+impl Tables for Overlay {
+    fn get(&mut self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
+        let key = (record_type.to_owned(), id.to_owned());
+        match self.live.get(&key) {
+            Some(known) => Ok(known.clone()),
+            None => Err(Error::Unavailable(format!(
+                "record {id} was not read before the write"
+            ))),
+        }
+    }
+
+    fn insert(&mut self, record: &Record) -> Result<(), Error> {
+        let key = (record.r#type.clone(), record.id.clone());
+        let was_there = self.live.get(&key).is_some_and(Option::is_some);
+        if let Some(ages) = self.ages.get_mut(&record.r#type) {
+            ages.oldest.retain(|id| *id != record.id);
+            ages.oldest.push_back(record.id.clone());
+            ages.count += u64::from(!was_there);
+        }
+        self.write(key, Some(record.clone()));
+        Ok(())
+    }
+
+    fn remove(&mut self, record_type: &str, id: &str) -> Result<(), Error> {
+        if let Some(ages) = self.ages.get_mut(record_type) {
+            ages.oldest.retain(|known| known != id);
+            ages.count = ages.count.saturating_sub(1);
+        }
+        self.write((record_type.to_owned(), id.to_owned()), None);
+        Ok(())
+    }
+
+    fn append_change(&mut self, record: &Record) -> Result<(), Error> {
+        self.changes.push(record.clone());
+        Ok(())
+    }
+
+    fn trim_changes(&mut self, _: Timestamp) -> Result<(u64, Option<u64>), Error> {
+        Ok(self.old_changes)
+    }
+
+    fn count(&mut self, record_type: &str) -> Result<u64, Error> {
+        Ok(self.ages.get(record_type).map_or(0, |ages| ages.count))
+    }
+
+    fn oldest(&mut self, record_type: &str) -> Result<Option<String>, Error> {
+        let ages = self.ages.get(record_type);
+        Ok(ages.and_then(|ages| ages.oldest.front()).cloned())
+    }
+
+    fn options(&mut self, record_type: &str) -> Result<Option<Options>, Error> {
+        Ok(self.options.get(record_type).cloned())
+    }
+
+    fn types_with_options(&mut self) -> Result<Vec<String>, Error> {
+        Ok(self.options.keys().cloned().collect())
+    }
+
+    fn set_options(&mut self, record_type: &str, options: Option<&Options>) -> Result<(), Error> {
+        match options {
+            Some(options) => self.options.insert(record_type.to_owned(), options.clone()),
+            None => self.options.remove(record_type),
+        };
+        self.options_written = true;
+        Ok(())
+    }
+
+    fn lease(&mut self, name: &str) -> Result<Option<Lease>, Error> {
+        Ok(self.leases.get(name).cloned())
+    }
+
+    fn set_lease(&mut self, name: &str, lease: &Lease) -> Result<(), Error> {
+        self.leases.insert(name.to_owned(), lease.clone());
+        self.lease_written = true;
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<(), Error> {
+        self.cleared = true;
+        Ok(())
+    }
+}

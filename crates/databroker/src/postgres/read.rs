@@ -1,0 +1,212 @@
+//! Reading: single records, pages of all records, the change log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use deadpool_postgres::{Object, Pool};
+use futures_util::{StreamExt, stream};
+use pomerium_api::databroker::{Error, Options, Record, Versions};
+use prost::Message;
+use tokio_postgres::{GenericClient, IsolationLevel, Row};
+
+use super::migrate::{signed, unsigned};
+use super::unavailable;
+use crate::seal::{Place, Sealer};
+use crate::store::{Changes, Counters, Records};
+
+/// How many records are read in one go.
+const PAGE: i64 = 512;
+
+pub(super) const COUNTERS: &str = "SELECT server_version, latest, trimmed FROM pomerium_rs.about";
+
+pub(super) async fn counters(client: &impl GenericClient) -> Result<Counters, Error> {
+    let row = client
+        .query_one(COUNTERS, &[])
+        .await
+        .map_err(|error| unavailable(&error))?;
+    Ok(counters_of(&row))
+}
+
+pub(super) fn counters_of(row: &Row) -> Counters {
+    Counters {
+        server_version: unsigned(row.get(0)),
+        latest: unsigned(row.get(1)),
+        trimmed: unsigned(row.get(2)),
+    }
+}
+
+pub(super) async fn get(
+    connection: &Object,
+    sealer: &Sealer,
+    record_type: &str,
+    id: &str,
+) -> Result<Option<Record>, Error> {
+    // PostgreSQL has no text with a zero in it, so there is no such record.
+    if record_type.contains('\0') || id.contains('\0') {
+        return Ok(None);
+    }
+    let statement = connection
+        .prepare_cached("SELECT value FROM pomerium_rs.records WHERE type = $1 AND id = $2")
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let row = connection
+        .query_opt(&statement, &[&record_type, &id])
+        .await
+        .map_err(|error| unavailable(&error))?;
+    row.map(|row| sealer.open(row.get(0), &Place::Live { record_type, id }))
+        .transpose()
+}
+
+pub(super) async fn types(connection: &Object) -> Result<Vec<String>, Error> {
+    // From one type to the next by the index, however many records each has.
+    let rows = connection
+        .query(
+            "WITH RECURSIVE kinds(type) AS (
+                 (SELECT type FROM pomerium_rs.records ORDER BY type LIMIT 1)
+                 UNION ALL
+                 SELECT (SELECT r.type FROM pomerium_rs.records r WHERE r.type > kinds.type ORDER BY r.type LIMIT 1)
+                 FROM kinds WHERE kinds.type IS NOT NULL)
+             SELECT type FROM kinds WHERE type IS NOT NULL",
+            &[],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+pub(super) async fn options(
+    client: &impl GenericClient,
+    record_type: &str,
+) -> Result<Option<Options>, Error> {
+    let row = client
+        .query_opt(
+            "SELECT value FROM pomerium_rs.options WHERE type = $1",
+            &[&record_type],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    row.map(|row| decode_options(record_type, row.get(0))).transpose()
+}
+
+pub(super) fn decode_options(record_type: &str, value: &[u8]) -> Result<Options, Error> {
+    Options::decode(value).map_err(|error| {
+        Error::Unavailable(format!(
+            "PostgreSQL: the options of {record_type} are damaged: {error}"
+        ))
+    })
+}
+
+/// Where a reading of all records stands.
+struct Reading {
+    pool: Pool,
+    sealer: Arc<Sealer>,
+    record_type: String,
+    after: Option<(String, String)>,
+    pending: VecDeque<Record>,
+    done: bool,
+}
+
+/// All live records, a page at a time: no connection is held while nobody reads.
+pub(super) fn latest(pool: Pool, sealer: Arc<Sealer>, record_type: String) -> Records {
+    let reading = Reading {
+        pool,
+        sealer,
+        record_type,
+        after: None,
+        pending: VecDeque::new(),
+        done: false,
+    };
+    stream::unfold(Some(reading), |reading| async {
+        let mut reading = reading?;
+        match reading.next().await {
+            Ok(Some(record)) => Some((Ok(record), Some(reading))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<Record>, Error> {
+        while self.pending.is_empty() && !self.done {
+            self.read_page().await?;
+        }
+        Ok(self.pending.pop_front())
+    }
+
+    async fn read_page(&mut self) -> Result<(), Error> {
+        let connection = self.pool.get().await.map_err(|error| unavailable(&error))?;
+        let statement = connection
+            .prepare_cached(
+                "SELECT type, id, value FROM pomerium_rs.records
+                 WHERE ($1 = '' OR type = $1) AND ($2::text IS NULL OR (type, id) > ($2, $3))
+                 ORDER BY type, id LIMIT $4",
+            )
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let (after_type, after_id) = match &self.after {
+            Some((record_type, id)) => (Some(record_type), Some(id)),
+            None => (None, None),
+        };
+        let rows = connection
+            .query(&statement, &[&self.record_type, &after_type, &after_id, &PAGE])
+            .await
+            .map_err(|error| unavailable(&error))?;
+        self.done = rows.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+        for row in rows {
+            let (record_type, id): (String, String) = (row.get(0), row.get(1));
+            let place = Place::Live {
+                record_type: &record_type,
+                id: &id,
+            };
+            match self.sealer.open(row.get(2), &place) {
+                Ok(record) => self.pending.push_back(record),
+                Err(error) => tracing::error!(%error, "a record that cannot be read is left out"),
+            }
+            self.after = Some((record_type, id));
+        }
+        Ok(())
+    }
+}
+
+/// Part of the change log, with the place in it from one moment in time.
+pub(super) async fn changes(
+    connection: &mut Object,
+    sealer: &Sealer,
+    record_type: &str,
+    from: Versions,
+    limit: usize,
+) -> Result<Changes, Error> {
+    let transaction = connection
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await
+        .map_err(|error| unavailable(&error))?;
+    counters(&*transaction).await?.check(from)?;
+    let rows = transaction
+        .query(
+            "SELECT version, type, value FROM pomerium_rs.changes WHERE version > $1 ORDER BY version LIMIT $2",
+            &[
+                &signed(from.latest_record_version),
+                &i64::try_from(limit).unwrap_or(i64::MAX),
+            ],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let mut changes = Changes {
+        records: Vec::new(),
+        seen: from.latest_record_version,
+    };
+    for row in rows {
+        changes.seen = unsigned(row.get(0));
+        if record_type.is_empty() || row.get::<_, &str>(1) == record_type {
+            // Not to be skipped: a reader that misses a change is wrong for good.
+            let record = sealer.open(row.get(2), &Place::Change(changes.seen))?;
+            changes.records.push(record);
+        }
+    }
+    Ok(changes)
+}

@@ -1,0 +1,104 @@
+//! Sealing of record contents at rest. The place of a value is bound to it, so that values cannot be swapped. The first
+//! key seals; the others still open what was sealed before they were replaced.
+
+use pomerium_api::databroker::{Error, Record};
+use pomerium_crypto::aead;
+use prost::Message;
+use zeroize::Zeroizing;
+
+/// What the key check value holds when it is opened.
+const CHECK: &[u8] = b"pomerium databroker file";
+
+/// Seals with a key, or passes values through when there is none.
+pub(crate) struct Sealer(Vec<Zeroizing<[u8; 32]>>);
+
+impl Sealer {
+    /// The first key seals, each of them opens.
+    pub(crate) fn new(keys: &[[u8; 32]]) -> Self {
+        Self(keys.iter().copied().map(Zeroizing::new).collect())
+    }
+
+    /// A value that only these keys open; `None` without a key.
+    pub(crate) fn key_check(&self) -> Option<Vec<u8>> {
+        self.0.first().map(|key| aead::seal(key, CHECK, b"key check"))
+    }
+
+    /// Whether `check` was made with one of these keys, or by nobody when there is none.
+    pub(crate) fn fits(&self, check: Option<&[u8]>) -> KeyFit {
+        match (self.0.is_empty(), check) {
+            (true, None) => KeyFit::Fits,
+            (false, None) => KeyFit::NotSealed,
+            (true, Some(_)) => KeyFit::Missing,
+            (false, Some(check)) => match self.open_bytes(check, b"key check") {
+                Some(plain) if plain == CHECK => KeyFit::Fits,
+                _ => KeyFit::Wrong,
+            },
+        }
+    }
+
+    pub(crate) fn seal(&self, record: &Record, place: &Place<'_>) -> Vec<u8> {
+        let plain = record.encode_to_vec();
+        match self.0.first() {
+            Some(key) => aead::seal(key, &plain, &place.bytes()),
+            None => plain,
+        }
+    }
+
+    pub(crate) fn open(&self, value: &[u8], place: &Place<'_>) -> Result<Record, Error> {
+        let damaged =
+            |what: &dyn std::fmt::Display| Error::Unavailable(format!("store: {place} is damaged{what}"));
+        let decoded = if self.0.is_empty() {
+            Record::decode(value)
+        } else {
+            let plain = self
+                .open_bytes(value, &place.bytes())
+                .ok_or_else(|| damaged(&" or was altered"))?;
+            Record::decode(plain.as_slice())
+        };
+        decoded.map_err(|error| damaged(&format_args!(": {error}")))
+    }
+
+    fn open_bytes(&self, value: &[u8], place: &[u8]) -> Option<Vec<u8>> {
+        self.0.iter().find_map(|key| aead::open(key, value, place).ok())
+    }
+}
+
+/// How a key and a store go together.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum KeyFit {
+    Fits,
+    Wrong,
+    Missing,
+    NotSealed,
+}
+
+/// Where a value stands in the file.
+pub(crate) enum Place<'a> {
+    Live { record_type: &'a str, id: &'a str },
+    Change(u64),
+}
+
+impl Place<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            // The length keeps (ab, c) and (a, bc) apart.
+            Self::Live { record_type, id } => [
+                b"live",
+                &(record_type.len() as u64).to_be_bytes()[..],
+                record_type.as_bytes(),
+                id.as_bytes(),
+            ]
+            .concat(),
+            Self::Change(version) => [b"change", &version.to_be_bytes()[..]].concat(),
+        }
+    }
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Live { record_type, id } => write!(f, "record {id} of {record_type}"),
+            Self::Change(version) => write!(f, "change {version}"),
+        }
+    }
+}
