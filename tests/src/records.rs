@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pomerium_api::clock::SystemClock;
 use pomerium_api::config_records;
-use pomerium_api::databroker::{Databroker, Record};
+use pomerium_api::databroker::{Databroker, Query, Record};
 use pomerium_api::records::{RecordMessage, from_record, to_record};
 use pomerium_crypto::{encoding, kdf};
 use pomerium_databroker::{AT_REST, FileStore, Server};
@@ -35,7 +35,7 @@ pub async fn write(data: &Path, records: Vec<Record>) -> Result<()> {
 pub async fn edit<M: RecordMessage>(data: &Path, change: impl Fn(&mut M)) -> Result<usize> {
     let server = open(data)?;
     let mut changed = Vec::new();
-    for record in server.list(M::TYPE, 0, 1_000).await?.records {
+    for record in server.query(Query::page(M::TYPE, 0, 1_000)).await?.records {
         let mut message: M = from_record(&record)?;
         change(&mut message);
         changed.push(to_record(&message));
@@ -53,7 +53,7 @@ fn open(data: &Path) -> Result<Server<FileStore>> {
         .context("the shared secret has 32 bytes")?;
     let folder = data.join("databroker");
     std::fs::create_dir_all(&folder)?;
-    let store = FileStore::open(&folder, Some(kdf::derive(&secret, AT_REST)))?;
+    let store = FileStore::open(&folder, &[kdf::derive(&secret, AT_REST)])?;
     Ok(Server::new(store, Arc::new(SystemClock)))
 }
 

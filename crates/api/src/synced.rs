@@ -8,6 +8,7 @@
 //! only writer besides [`SyncedRecords::fetch_session`], which covers the moment between the write of a
 //! session and its arrival here. What the records mean (expiry, rights) is not judged here.
 
+mod contact;
 mod documents;
 mod flight;
 mod networks;
@@ -25,7 +26,9 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::databroker::{Databroker, Error, Latest, Record, RecordStream, Versions};
+use contact::Contact;
 use flight::Flights;
 pub use structs::StructEntry;
 pub use table::{
@@ -48,11 +51,26 @@ pub struct SyncedRecords {
     ready: watch::Sender<bool>,
     generation: watch::Sender<u64>,
     flights: Flights,
+    contact: Option<Contact>,
 }
 
 impl SyncedRecords {
     /// Empty tables over `broker`; they fill once [`Self::run`] is polled.
     pub fn new(broker: Arc<dyn Databroker>) -> Arc<Self> {
+        Self::build(broker, None)
+    }
+
+    /// As [`Self::new`], over a databroker of another process: what is known here counts until it could not be reached
+    /// for `limit`.
+    pub fn of_another_process(
+        broker: Arc<dyn Databroker>,
+        clock: Arc<dyn Clock>,
+        limit: Duration,
+    ) -> Arc<Self> {
+        Self::build(broker, Some(Contact::new(clock, limit)))
+    }
+
+    fn build(broker: Arc<dyn Databroker>, contact: Option<Contact>) -> Arc<Self> {
         Arc::new(Self {
             broker,
             tables: Tables::new(),
@@ -60,6 +78,7 @@ impl SyncedRecords {
             ready: watch::Sender::new(false),
             generation: watch::Sender::new(0),
             flights: Flights::default(),
+            contact,
         })
     }
 
@@ -159,6 +178,16 @@ impl SyncedRecords {
         self.tables.documents.changes()
     }
 
+    /// Whether the databroker could not be reached for so long that what is known here does not count any more.
+    pub fn out_of_touch(&self, now: Timestamp) -> bool {
+        self.contact.as_ref().is_some_and(|contact| contact.is_over(now))
+    }
+
+    /// Since when the databroker cannot be reached; `None` while it can, and where it is in this process.
+    pub fn lost_since(&self) -> Option<Timestamp> {
+        self.contact.as_ref().and_then(Contact::lost_since)
+    }
+
     /// How far the change log has been followed; `None` before the first complete read.
     pub fn position(&self) -> Option<Versions> {
         *self.position.lock()
@@ -249,6 +278,9 @@ impl SyncedRecords {
         let mut pause = FIRST_PAUSE;
         loop {
             let error = self.follow(&mut pause).await;
+            if let Some(contact) = &self.contact {
+                contact.lost();
+            }
             let restart = error == Error::Resync;
             if restart {
                 tracing::info!("the databroker was cleared or replaced; reading all records again");
@@ -259,9 +291,17 @@ impl SyncedRecords {
             // Until the records are read again, those of a replaced database are still believed: at once,
             // unless this goes round in circles.
             if !(restart && pause == FIRST_PAUSE) {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(self.spread(pause)).await;
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Many processes lose the same databroker at the same moment; they do not come back all at once.
+    fn spread(&self, pause: Duration) -> Duration {
+        match self.contact {
+            Some(_) => pause.mul_f64(rand::random_range(0.5..1.5)),
+            None => pause,
         }
     }
 
@@ -277,7 +317,12 @@ impl SyncedRecords {
             Err(error) => return error,
         };
         match self.broker.sync("", from).await {
-            Ok(stream) => self.follow_stream(from.server_version, stream, pause).await,
+            Ok(stream) => {
+                if let Some(contact) = &self.contact {
+                    contact.kept();
+                }
+                self.follow_stream(from.server_version, stream, pause).await
+            }
             Err(error) => error,
         }
     }

@@ -23,6 +23,8 @@ pub struct Options {
     pub cookie_secret: [u8; 32],
     /// Cookie settings.
     pub cookie: CookieSettings,
+    /// This process signs people in and knows no routes: where they go then is what other processes signed.
+    pub goes_by_signatures: bool,
     /// Where people go after signing out.
     pub signout_redirect_url: Option<String>,
     /// `programmatic_redirect_domain_whitelist`.
@@ -56,6 +58,9 @@ impl Options {
             shared: key(settings.secrets.shared.expose(), "shared_secret")?,
             cookie_secret: key(settings.secrets.cookie.expose(), "cookie_secret")?,
             cookie: settings.cookie.clone(),
+            goes_by_signatures: settings.services.authenticate
+                && !settings.services.proxy
+                && settings.routes.is_empty(),
             signout_redirect_url: settings.authenticate.signout_redirect_url.clone(),
             programmatic_domains: settings.authenticate.programmatic_domains.clone(),
             groups_claim: settings.groups_claim.as_str().into(),

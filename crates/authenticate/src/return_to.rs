@@ -25,6 +25,23 @@ impl Authenticate {
         }
     }
 
+    /// As [`Self::own_url`], for an address that is in a link signed by a service of ours. A process that knows no routes
+    /// goes by the signature alone: proxies sign only addresses of their own routes.
+    pub(crate) fn signed_url(&self, url: &str) -> Result<String, Error> {
+        if !self.options.goes_by_signatures {
+            return self.own_url(url);
+        }
+        match pomerium_web::return_url::check(url, &|_: &str| true) {
+            Ok(safe) if safe.scheme() == Scheme::Https => Ok(safe.as_str().to_owned()),
+            _ => Err(FOREIGN),
+        }
+    }
+
+    /// Whether a host that is named in a link signed by a service of ours may be one of ours.
+    pub(crate) fn is_signed_host(&self, authority: &str) -> bool {
+        self.options.goes_by_signatures || self.is_own(authority)
+    }
+
     /// The target of a programmatic login: a host that the administrator listed.
     pub(crate) fn programmatic_url(&self, url: &str) -> Result<String, Error> {
         let listed = |authority: &str| is_listed(&self.options.programmatic_domains, host_of(authority));

@@ -53,7 +53,8 @@ impl<'a> Lookup<'a> {
 
     /// Passes on what was found, and notes what was not found and may be there.
     fn doubt(&self, found: bool) -> bool {
-        if !found && self.records.incomplete() {
+        // What was last seen too long ago may be otherwise by now.
+        if (!found && self.records.incomplete()) || self.records.synced.out_of_touch(self.now) {
             self.doubtful.store(true, Ordering::Release);
         }
         found

@@ -162,7 +162,8 @@ impl LocalAuthority {
         now_unix: i64,
     ) -> Result<(String, Zeroizing<String>), AuthorityError> {
         let period = self.leaf_period(hosts, now_unix)?;
-        Ok(make::issue_pem(&self.issuer, hosts, period)?)
+        let usage = rcgen::ExtendedKeyUsagePurpose::ServerAuth;
+        Ok(make::issue_pem(&self.issuer, hosts, period, usage)?)
     }
 
     fn leaf_period(&self, hosts: &[String], now_unix: i64) -> Result<Period, AuthorityError> {

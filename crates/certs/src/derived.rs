@@ -2,7 +2,8 @@
 //! and services of one cluster can trust each other without files (spec proxy.md 1.3, config.md 8.4).
 
 use pomerium_crypto::kdf;
-use rcgen::{Certificate, Issuer, KeyPair};
+use rcgen::{Certificate, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+use zeroize::Zeroizing;
 
 use crate::load::LoadedCertificate;
 use crate::make::{self, MakeError, Period, authority_params, key_from_pkcs8};
@@ -49,6 +50,14 @@ impl DerivedAuthority {
     /// [`MakeError`] when a name does not fit a certificate.
     pub fn issue(&self, origin: &str, names: &[String]) -> Result<LoadedCertificate, MakeError> {
         make::issue(&self.issuer, names, PERIOD, origin)
+    }
+
+    /// A certificate, with a fresh key, by which a service of this installation shows another one that it belongs to it.
+    ///
+    /// # Errors
+    /// [`MakeError`]; not expected.
+    pub(crate) fn client_pem(&self) -> Result<(String, Zeroizing<String>), MakeError> {
+        make::issue_pem(&self.issuer, &[], PERIOD, ExtendedKeyUsagePurpose::ClientAuth)
     }
 }
 

@@ -5,6 +5,8 @@
 //! [`LocalAuthority`] for a demo on one machine), and installing the latter where browsers look
 //! ([`trust`]).
 //!
+//! TLS between the services of an installation is set up by [`services`].
+//!
 //! Certificates by ACME are kept by [`acme`] in a [`storage`], with their status from [`ocsp`].
 //!
 //! What must not live here: listeners, configuration keys, the clock of the machine (times come in).
@@ -22,6 +24,7 @@ mod load;
 mod make;
 pub mod ocsp;
 mod server;
+pub mod services;
 pub mod storage;
 mod store;
 pub mod trust;

@@ -66,7 +66,7 @@ pub(crate) fn issue(
     period: Period,
     origin: &str,
 ) -> Result<LoadedCertificate, MakeError> {
-    let (chain, key) = issue_pem(issuer, names, period)?;
+    let (chain, key) = issue_pem(issuer, names, period, ExtendedKeyUsagePurpose::ServerAuth)?;
     Ok(load_pair(origin, chain.as_bytes(), key.as_bytes())?)
 }
 
@@ -75,6 +75,7 @@ pub(crate) fn issue_pem(
     issuer: &Issuer<'_, KeyPair>,
     names: &[String],
     period: Period,
+    usage: ExtendedKeyUsagePurpose,
 ) -> Result<(String, Zeroizing<String>), MakeError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = subject(None);
@@ -86,7 +87,7 @@ pub(crate) fn issue_pem(
         .collect::<Result<_, _>>()?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages = vec![usage];
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
@@ -66,6 +67,15 @@ pub fn server_config_asking(
     alpn: Alpn,
     demand: Option<&Arc<Demand>>,
 ) -> Result<ServerConfig, rustls::Error> {
+    server_config_with(store, alpn, demand.map(|demand| demand.verifier()))
+}
+
+/// As [`server_config`], with whatever judges the certificates of clients.
+pub(crate) fn server_config_with(
+    store: Arc<CertStore>,
+    alpn: Alpn,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig, rustls::Error> {
     let provider = CryptoProvider {
         cipher_suites: SUITES.to_vec(),
         ..aws_lc_rs::default_provider()
@@ -75,8 +85,8 @@ pub fn server_config_asking(
         _ => &[&TLS13, &TLS12],
     };
     let builder = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions)?;
-    let mut config = match demand {
-        Some(demand) => builder.with_client_cert_verifier(demand.verifier()),
+    let mut config = match clients {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     }
     .with_cert_resolver(store);

@@ -11,7 +11,9 @@ use http::{Request, Response};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use pomerium_api::clock::{Clock, ManualClock};
-use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
+use pomerium_api::databroker::{
+    Cleared, Databroker, Error, Latest, PutReply, Record, RecordStream, Versions,
+};
 use pomerium_crypto::jwt::SigningKey;
 use pomerium_crypto::query::Query;
 use serde_json::{Map, Value, json};
@@ -357,10 +359,6 @@ impl Databroker for FakeBroker {
         ready(self.check().and_then(|()| found.ok_or(Error::NotFound))).boxed()
     }
 
-    fn list<'a>(&'a self, _: &'a str, _: u64, _: u64) -> BoxFuture<'a, Result<Page, Error>> {
-        ready(Err(Error::Invalid("not used here".into()))).boxed()
-    }
-
     fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
         let put = self.check().map(|()| {
             self.interfere();
@@ -415,7 +413,7 @@ impl Databroker for FakeBroker {
         .boxed()
     }
 
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         ready(Err(Error::Invalid("not used here".into()))).boxed()
     }
 }
@@ -429,14 +427,6 @@ impl Databroker for Following {
     }
     fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
         self.0.get(record_type, id)
-    }
-    fn list<'a>(
-        &'a self,
-        record_type: &'a str,
-        offset: u64,
-        limit: u64,
-    ) -> BoxFuture<'a, Result<Page, Error>> {
-        self.0.list(record_type, offset, limit)
     }
     fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
         self.0.put(records)
@@ -469,7 +459,7 @@ impl Databroker for Following {
         });
         ready(self.0.check().map(|()| changes.boxed())).boxed()
     }
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         self.0.clear()
     }
 }

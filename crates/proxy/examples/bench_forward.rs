@@ -17,7 +17,9 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use http::Request;
 use pomerium_api::clock::SystemClock;
-use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
+use pomerium_api::databroker::{
+    Cleared, Databroker, Error, Latest, PutReply, Record, RecordStream, Versions,
+};
 use pomerium_api::pb;
 use pomerium_api::records::to_record;
 use pomerium_api::synced::SyncedRecords;
@@ -69,7 +71,7 @@ fn main() -> Result<(), Failure> {
         });
         let snapshot = Arc::new(Snapshot::build(&settings, None)?);
         let options = Options {
-            address: settings.listener.address.clone(),
+            address: Some(settings.listener.address.clone()),
             redirect_address: settings.listener.redirect_address.clone(),
             decision_address: settings
                 .decision
@@ -138,9 +140,6 @@ impl Databroker for One {
             .cloned();
         async move { found.ok_or(Error::NotFound) }.boxed()
     }
-    fn list<'a>(&'a self, _: &'a str, _: u64, _: u64) -> BoxFuture<'a, Result<Page, Error>> {
-        async { unsupported() }.boxed()
-    }
     fn put(&self, _: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
         async { unsupported() }.boxed()
     }
@@ -159,7 +158,7 @@ impl Databroker for One {
     fn sync<'a>(&'a self, _: &'a str, _: Versions) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
         async { Ok(futures_util::stream::pending().boxed()) }.boxed()
     }
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         async { unsupported() }.boxed()
     }
 }

@@ -119,10 +119,23 @@ pub struct Snapshot {
     pub(crate) geoip: Option<Arc<GeoIp>>,
     /// The claim that names groups where the directory does not know somebody.
     pub(crate) groups_claim: String,
+    /// Routes that name no provider take sessions of any: this process does not sign people in and does not know
+    /// how that is done.
+    pub(crate) any_provider: bool,
     claim_headers: ClaimHeaders,
     rate_limit: Option<RateLimit>,
     roots: Arc<Roots>,
     throttles: Arc<Throttles>,
+}
+
+/// The routes that this process answers for. One that only signs people in knows routes for their names alone.
+fn routes(settings: &Settings) -> &[Arc<RouteSettings>] {
+    let judges = settings.services.authorize && settings.decision.is_some();
+    if settings.services.proxy || judges {
+        &settings.routes
+    } else {
+        &[]
+    }
 }
 
 impl Snapshot {
@@ -141,7 +154,7 @@ impl Snapshot {
         };
         let any_port = settings.runtime_flags.match_any_incoming_port;
         let running = previous.map(|previous| &previous.table);
-        let table = RouteTable::rebuild(running, &settings.routes, &authenticate, any_port)?;
+        let table = RouteTable::rebuild(running, routes(settings), &authenticate, any_port)?;
         let known_clients = previous.and_then(|previous| previous.clients.as_ref());
         let clients = ClientTrusts::build(settings, known_clients)?;
         let known_geoip = previous.and_then(|previous| previous.geoip.as_ref());
@@ -203,6 +216,7 @@ impl Snapshot {
             },
             geoip,
             groups_claim: settings.groups_claim.clone(),
+            any_provider: !settings.services.authenticate && settings.authenticate.idp.is_none(),
             claim_headers,
             rate_limit: settings.rate_limit,
             roots,

@@ -4,6 +4,7 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 
 use super::Error;
+use crate::pb::databroker as pb;
 
 /// How deep filters may be nested.
 const DEEPEST: usize = 32;
@@ -21,6 +22,51 @@ pub struct Query {
     pub offset: u64,
     /// How many records to return at most; 0 returns none, with the count.
     pub limit: u64,
+}
+
+impl Query {
+    /// Any records of a type, a page of them.
+    pub fn page(record_type: impl Into<String>, offset: u64, limit: u64) -> Self {
+        Self {
+            record_type: record_type.into(),
+            offset,
+            limit,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Query> for pb::QueryRequest {
+    fn from(query: Query) -> Self {
+        Self {
+            r#type: query.record_type,
+            query: query.text,
+            offset: i64::try_from(query.offset).unwrap_or(i64::MAX),
+            limit: i64::try_from(query.limit).unwrap_or(i64::MAX),
+            filter: Some(query.filter.to_struct()),
+            minimum_record_version_hint: None,
+        }
+    }
+}
+
+/// Errors with [`Error::Invalid`] or [`Error::Unsupported`] for filters as [`Filter::from_struct`] does, and for negative numbers.
+impl TryFrom<pb::QueryRequest> for Query {
+    type Error = Error;
+
+    fn try_from(request: pb::QueryRequest) -> Result<Self, Error> {
+        let filter = request.filter.as_ref().map(Filter::from_struct).transpose()?;
+        Ok(Self {
+            record_type: request.r#type,
+            filter: filter.unwrap_or_default(),
+            text: request.query,
+            offset: number(request.offset, "offset")?,
+            limit: number(request.limit, "limit")?,
+        })
+    }
+}
+
+fn number(number: i64, what: &str) -> Result<u64, Error> {
+    u64::try_from(number).map_err(|_| Error::Invalid(format!("the {what} is negative")))
 }
 
 /// A condition on a record.

@@ -1,7 +1,7 @@
 //! The databroker of another process, over gRPC.
 //!
-//! [`Remote`] speaks the calls of spec databroker.md 2.1 on a channel it is given: who is at its other end, and how
-//! that is made sure of, is decided by whoever made the channel. Each call brings a new token.
+//! [`Remote`] speaks the calls of spec databroker.md 2.1 over the [`Transport`] it is given. Each call brings a new
+//! token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use prost::Message;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
+use tower::util::BoxCloneSyncService;
 
 use super::{
     Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
@@ -29,14 +29,19 @@ const PART: usize = 1024 * 1024;
 /// The largest message that is read: one record of the largest size, and what is around it.
 const LARGEST: usize = 8 * 1024 * 1024;
 
+/// Carries requests to a databroker, and its answers back. Who is at its other end, and how that is made sure of, is
+/// decided by whoever made it.
+pub type Transport =
+    BoxCloneSyncService<http::Request<tonic::body::Body>, http::Response<tonic::body::Body>, Status>;
+
 /// Makes the token of one call.
 pub type Token = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// A databroker at the other end of a channel.
+/// A databroker at the other end of a transport.
 #[derive(Clone)]
 pub struct Remote {
-    records: DataBrokerServiceClient<InterceptedService<Channel, Signed>>,
-    writes: ConditionalWritesClient<InterceptedService<Channel, Signed>>,
+    records: DataBrokerServiceClient<InterceptedService<Transport, Signed>>,
+    writes: ConditionalWritesClient<InterceptedService<Transport, Signed>>,
     timeout: Duration,
 }
 
@@ -54,13 +59,13 @@ impl Interceptor for Signed {
 }
 
 impl Remote {
-    /// A client on `channel`. A call other than a stream ends with an error after `timeout`.
-    pub fn new(channel: Channel, token: Token, timeout: Duration) -> Self {
+    /// A client over `transport`. A call other than a stream ends with an error after `timeout`.
+    pub fn new(transport: Transport, token: Token, timeout: Duration) -> Self {
         let signed = Signed(token);
         Self {
-            records: DataBrokerServiceClient::with_interceptor(channel.clone(), signed.clone())
+            records: DataBrokerServiceClient::with_interceptor(transport.clone(), signed.clone())
                 .max_decoding_message_size(LARGEST),
-            writes: ConditionalWritesClient::with_interceptor(channel, signed)
+            writes: ConditionalWritesClient::with_interceptor(transport, signed)
                 .max_decoding_message_size(LARGEST),
             timeout,
         }
@@ -188,14 +193,7 @@ impl Databroker for Remote {
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
         let mut client = self.records.clone();
-        let request = pb::QueryRequest {
-            r#type: query.record_type,
-            query: query.text,
-            offset: i64::try_from(query.offset).unwrap_or(i64::MAX),
-            limit: i64::try_from(query.limit).unwrap_or(i64::MAX),
-            filter: Some(query.filter.to_struct()),
-            minimum_record_version_hint: None,
-        };
+        let request = pb::QueryRequest::from(query);
         async move {
             let page = self.call(async move { client.query(request).await }).await?;
             Ok(Page {

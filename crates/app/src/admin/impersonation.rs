@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use pomerium_api::clock::Clock;
-use pomerium_api::databroker::{Databroker, Error, Record};
+use pomerium_api::databroker::{Databroker, Error, Query, Record};
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::User;
 use pomerium_api::records::{RecordMessage, from_proto_time, from_record, to_record};
@@ -207,7 +207,10 @@ impl Sessions {
         let mut found = Vec::new();
         let mut offset = 0;
         while offset < MOST {
-            let page = self.broker.list(Session::TYPE, offset, PAGE).await?;
+            let page = self
+                .broker
+                .query(Query::page(Session::TYPE, offset, PAGE))
+                .await?;
             let read = page.records.len() as u64;
             for record in page.records {
                 let session: Session = from_record(&record)?;

@@ -67,18 +67,26 @@ fn by_name(name: &str) -> Option<Use> {
         "decision" | "decision_listener" => Some(Use::Decision),
         "health" | "health_check_addr" => Some(Use::Health),
         "metrics" | "metrics_address" => Some(Use::Metrics),
+        "grpc" | "grpc_address" => Some(Use::Grpc),
         _ => None,
     }
 }
 
 fn by_port(port: u16, settings: &Settings) -> Option<Use> {
-    [Use::Main, Use::Redirect, Use::Decision, Use::Health, Use::Metrics]
-        .into_iter()
-        .find(|what| {
-            let setting = setting(*what, settings);
-            let wanted = setting.and_then(|setting| setting.rsplit_once(':'));
-            wanted.is_some_and(|(_, wanted)| wanted.parse() == Ok(port))
-        })
+    [
+        Use::Main,
+        Use::Redirect,
+        Use::Decision,
+        Use::Health,
+        Use::Metrics,
+        Use::Grpc,
+    ]
+    .into_iter()
+    .find(|what| {
+        let setting = setting(*what, settings);
+        let wanted = setting.and_then(|setting| setting.rsplit_once(':'));
+        wanted.is_some_and(|(_, wanted)| wanted.parse() == Ok(port))
+    })
 }
 
 /// The address a use has in the settings.
@@ -92,5 +100,10 @@ pub(super) fn setting(what: Use, settings: &Settings) -> Option<&str> {
             .map(|decision| decision.address.as_str()),
         Use::Health => Some(&settings.health_address),
         Use::Metrics => settings.metrics.as_ref().map(|metrics| metrics.address.as_str()),
+        Use::Grpc => settings
+            .internal
+            .listener
+            .as_ref()
+            .map(|listener| listener.address.as_str()),
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use pomerium_api::databroker::Record;
+use pomerium_api::pb::databroker::{PatchRequest, QueryRequest};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,7 +18,7 @@ pub struct Frame {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What it says.
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 20, 21")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21")]
     pub body: Option<Body>,
 }
 
@@ -47,10 +48,13 @@ pub enum Body {
     Replace(Record),
     /// A page is asked for.
     #[prost(message, tag = "13")]
-    List(Key),
+    Query(QueryRequest),
     /// The versions are asked for.
     #[prost(bool, tag = "14")]
     Versions(bool),
+    /// Fields of records are to be written.
+    #[prost(message, tag = "15")]
+    Patch(PatchRequest),
     /// The answer of all these.
     #[prost(message, tag = "20")]
     Answer(Records),
@@ -59,7 +63,7 @@ pub enum Body {
     Failed(Failed),
 }
 
-/// Names a record or a page of them.
+/// Names a record.
 #[derive(Clone, PartialEq, Message)]
 pub struct Key {
     /// Type of the record.
@@ -68,12 +72,6 @@ pub struct Key {
     /// Its id.
     #[prost(string, tag = "2")]
     pub id: String,
-    /// Where a page begins.
-    #[prost(uint64, tag = "3")]
-    pub offset: u64,
-    /// How long it may be.
-    #[prost(uint64, tag = "4")]
-    pub limit: u64,
 }
 
 /// Records with where the database stands.

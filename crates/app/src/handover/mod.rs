@@ -32,6 +32,8 @@ pub struct Sockets {
     pub health: Vec<TcpListener>,
     /// `metrics_address`.
     pub metrics: Vec<TcpListener>,
+    /// `grpc_address`.
+    pub grpc: Vec<TcpListener>,
 }
 
 /// What a socket is for.
@@ -48,6 +50,8 @@ pub enum Use {
     Health,
     /// `metrics_address`.
     Metrics,
+    /// `grpc_address`.
+    Grpc,
 }
 
 impl Sockets {
@@ -59,6 +63,7 @@ impl Sockets {
             Use::Decision => &mut self.decision,
             Use::Health => &mut self.health,
             Use::Metrics => &mut self.metrics,
+            Use::Grpc => &mut self.grpc,
         }
     }
 }

@@ -8,7 +8,11 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
-use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
+use pomerium_api::databroker::{
+    Cleared, Databroker, Error, Latest, Page, PutReply, Query, Record, RecordStream, Versions,
+};
+use pomerium_api::pb::databroker::PatchRequest;
+use prost_types::FieldMask;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
@@ -88,7 +92,6 @@ impl Databroker for Relay {
             let key = Key {
                 record_type: record_type.to_owned(),
                 id: id.to_owned(),
-                ..Key::default()
             };
             let mut answer = self.ask(Body::Get(key)).await?;
             answer.records.pop().ok_or(Error::NotFound)
@@ -96,23 +99,28 @@ impl Databroker for Relay {
         .boxed()
     }
 
-    fn list<'a>(
-        &'a self,
-        record_type: &'a str,
-        offset: u64,
-        limit: u64,
-    ) -> BoxFuture<'a, Result<Page, Error>> {
+    fn query(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
         async move {
-            let key = Key {
-                record_type: record_type.to_owned(),
-                offset,
-                limit,
-                ..Key::default()
-            };
-            let answer = self.ask(Body::List(key)).await?;
+            let answer = self.ask(Body::Query(query.into())).await?;
             Ok(Page {
                 versions: answer.versions(),
                 total: answer.total,
+                records: answer.records,
+            })
+        }
+        .boxed()
+    }
+
+    fn patch(&self, records: Vec<Record>, mask: Vec<String>) -> BoxFuture<'_, Result<PutReply, Error>> {
+        async move {
+            let mask = FieldMask { paths: mask };
+            let request = PatchRequest {
+                records,
+                field_mask: Some(mask),
+            };
+            let answer = self.ask(Body::Patch(request)).await?;
+            Ok(PutReply {
+                server_version: answer.server_version,
                 records: answer.records,
             })
         }
@@ -146,7 +154,7 @@ impl Databroker for Relay {
         async { Ok(futures_util::stream::pending().boxed()) }.boxed()
     }
 
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         async { Err(Error::Unavailable("this process has been replaced".into())) }.boxed()
     }
 }
@@ -195,8 +203,17 @@ async fn answer(broker: &dyn Databroker, question: Body) -> Result<Records, Erro
             records: broker.replace(record).await?.into_iter().collect(),
             ..Records::default()
         },
-        Body::List(key) => {
-            let page = broker.list(&key.record_type, key.offset, key.limit).await?;
+        Body::Patch(request) => {
+            let mask = request.field_mask.unwrap_or_default().paths;
+            let reply = broker.patch(request.records, mask).await?;
+            Records {
+                records: reply.records,
+                server_version: reply.server_version,
+                ..Records::default()
+            }
+        }
+        Body::Query(query) => {
+            let page = broker.query(query.try_into()?).await?;
             Records {
                 records: page.records,
                 server_version: page.versions.server_version,

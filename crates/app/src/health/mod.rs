@@ -7,24 +7,39 @@ pub mod systemd;
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
+use pomerium_config::settings::Services;
 use serde::Serialize;
 use tokio::sync::watch;
 
-/// The checks this process is expected to report. The names are those of the original, its proxy's
+/// The checks a process with `services` is expected to report. The names are those of the original, its proxy's
 /// included, so that existing probes and dashboards keep working.
-pub const REQUIRED: &[&str] = &[
-    "authenticate.service",
-    "authorize.service",
-    "config.databroker.build",
-    "databroker.cluster",
-    "databroker.sync.initial",
-    "envoy.server",
-    "proxy.service",
-    "storage.backend",
-    "xds.cluster",
-    "xds.listener",
-    "xds.route-configuration",
-];
+///
+/// That the databroker of another process cannot be reached is not among them: people who are signed in are served
+/// meanwhile, so nobody must take this process out of service for it.
+pub fn expected(services: Services) -> Vec<&'static str> {
+    let parts: [(bool, &[&str]); 5] = [
+        (services.authenticate, &["authenticate.service"]),
+        (services.authorize, &["authorize.service"]),
+        (
+            services.databroker,
+            &[
+                "config.databroker.build",
+                "databroker.cluster",
+                "databroker.sync.initial",
+                "storage.backend",
+            ],
+        ),
+        (services.proxy, &["proxy.service", "xds.route-configuration"]),
+        (true, &["envoy.server", "xds.cluster", "xds.listener"]),
+    ];
+    let mut names: Vec<_> = parts
+        .into_iter()
+        .filter(|(runs, _)| *runs)
+        .flat_map(|(_, names)| names.iter().copied())
+        .collect();
+    names.sort_unstable();
+    names
+}
 
 /// State of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -53,6 +68,7 @@ pub struct Check {
 /// The state of every check.
 #[derive(Debug)]
 pub struct Health {
+    expected: Vec<&'static str>,
     checks: Mutex<BTreeMap<&'static str, Check>>,
     changed: watch::Sender<u64>,
 }
@@ -68,16 +84,21 @@ pub enum Probe {
     Live,
 }
 
-impl Default for Health {
-    fn default() -> Self {
+impl Health {
+    /// For a process with `services`; nothing is reported yet.
+    pub fn new(services: Services) -> Self {
         Self {
+            expected: expected(services),
             checks: Mutex::default(),
             changed: watch::channel(0).0,
         }
     }
-}
 
-impl Health {
+    /// The checks that must be reported.
+    pub fn expected(&self) -> &[&'static str] {
+        &self.expected
+    }
+
     /// A part reports its state; an earlier error of it is gone.
     pub fn report(&self, name: &'static str, status: Status) {
         self.set(name, Check { status, error: None });
@@ -110,7 +131,7 @@ impl Health {
 
     /// Every part is going away.
     pub fn terminate(&self) {
-        for name in REQUIRED {
+        for name in &self.expected {
             self.report(name, Status::Terminating);
         }
     }
@@ -123,7 +144,7 @@ impl Health {
     /// Whether a probe succeeds.
     pub fn passes(&self, probe: Probe) -> bool {
         let checks = self.checks.lock();
-        REQUIRED
+        self.expected
             .iter()
             .all(|name| checks.get(name).is_some_and(|check| probe.accepts(check)))
     }
@@ -131,7 +152,7 @@ impl Health {
     /// The expected checks, with those that never reported filled in.
     pub fn required(&self) -> BTreeMap<&'static str, Check> {
         let checks = self.checks.lock();
-        REQUIRED
+        self.expected
             .iter()
             .map(|name| (*name, checks.get(name).cloned().unwrap_or_else(|| missing(name))))
             .collect()
@@ -174,8 +195,8 @@ mod tests {
     use super::*;
 
     fn all_running() -> Health {
-        let health = Health::default();
-        for name in REQUIRED {
+        let health = Health::new(Services::ALL);
+        for name in expected(Services::ALL) {
             health.report(name, Status::Running);
         }
         health
@@ -183,7 +204,7 @@ mod tests {
 
     #[test]
     fn nothing_passes_before_every_part_has_reported() {
-        let health = Health::default();
+        let health = Health::new(Services::ALL);
         health.report("proxy.service", Status::Running);
         for probe in [Probe::Startup, Probe::Ready, Probe::Live] {
             assert!(!health.passes(probe));
@@ -198,6 +219,25 @@ mod tests {
         assert!(!health.passes(Probe::Ready));
         assert!(!health.passes(Probe::Live));
         assert!(health.passes(Probe::Startup));
+    }
+
+    #[test]
+    fn a_process_is_expected_to_report_what_it_runs() {
+        let proxy = Services {
+            proxy: true,
+            ..Services::NONE
+        };
+        assert_eq!(
+            expected(proxy),
+            [
+                "envoy.server",
+                "proxy.service",
+                "xds.cluster",
+                "xds.listener",
+                "xds.route-configuration"
+            ]
+        );
+        assert!(expected(Services::ALL).len() > expected(proxy).len());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use super::{Health, Probe, REQUIRED};
+use super::{Health, Probe};
 use crate::telemetry::http::{Answer, text};
 
 /// Answers one request of the health listener.
@@ -38,7 +38,7 @@ fn probe(health: &Health, probe: Probe) -> Answer {
 fn status(health: &Health) -> Answer {
     json_answer(
         StatusCode::OK,
-        &json!({ "statuses": health.reported(), "checks": REQUIRED }),
+        &json!({ "statuses": health.reported(), "checks": health.expected() }),
     )
 }
 
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn an_unready_process_answers_503_and_names_what_is_missing() {
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Health::new(pomerium_config::settings::Services::ALL));
         let answer = answer(&health, &Method::GET, "/readyz");
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         let body = String::from_utf8(answer.body().to_vec()).unwrap();
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn only_reading_methods_are_answered() {
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Health::new(pomerium_config::settings::Services::ALL));
         assert_eq!(
             answer(&health, &Method::POST, "/status").status(),
             StatusCode::METHOD_NOT_ALLOWED

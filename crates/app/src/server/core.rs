@@ -14,7 +14,7 @@ use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::autocert::Autocert;
-use super::observed::Observed;
+use super::observed::{self, Observed};
 use super::store::{self, Broker};
 use super::tokens::Tokens;
 use crate::handover::predecessor::Conversation;
@@ -59,7 +59,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// Opens the store, waits until the records are here, prepares keys and metrics.
+    /// Opens the store or prepares the way to the databroker that has it, prepares keys and metrics; see
+    /// [`Self::wait_for_records`].
     /// `before` is the process that has the store now, if this one takes over from another.
     pub async fn start(settings: &Settings, before: Option<&mut Conversation>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -67,33 +68,35 @@ impl Core {
         let registry = metrics::registry(settings)?;
         let process = ProcessMetrics::register(&registry)?;
         let autocert = Autocert::new(&registry)?;
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Health::new(settings.services));
         let stop = CancellationToken::new();
         let waiting = before.is_some();
         if let Some(before) = before {
             before.ask_for_store().await?;
         }
-        let mut broker = store::open(&settings.databroker, &shared, Arc::clone(&clock), waiting).await?;
-        broker.handle = Arc::new(Observed::new(broker.handle, Arc::clone(&health)));
-        health.report("storage.backend", Status::Running);
-        let records = SyncedRecords::new(Arc::clone(&broker.handle));
+        let derived = DerivedAuthority::new(&shared)?;
+        let mut broker = store::open(settings, (&shared, &derived), Arc::clone(&clock), waiting).await?;
+        let check = match &settings.internal.databroker {
+            None => observed::OWN,
+            Some(_) => observed::OTHER,
+        };
+        broker.handle = Arc::new(Observed::new(broker.handle, Arc::clone(&health), check));
+        health.report(check, Status::Running);
+        let records = match &settings.internal.databroker {
+            None => SyncedRecords::new(Arc::clone(&broker.handle)),
+            Some(remote) => SyncedRecords::of_another_process(
+                Arc::clone(&broker.handle),
+                Arc::clone(&clock),
+                remote.outage_limit,
+            ),
+        };
         tokio::spawn(Arc::clone(&records).run(stop.clone().cancelled_owned()));
-        tokio::time::timeout(FIRST_SYNC, records.wait_ready())
-            .await
-            .context("databroker: the records could not be read within 30 s; is the disk answering?")?;
-        for name in [
-            "databroker.sync.initial",
-            "databroker.cluster",
-            "config.databroker.build",
-        ] {
-            health.report(name, Status::Running);
-        }
         let signing_key = Arc::new(signing_key(settings, &shared)?);
         let tokens = Tokens::new(Arc::clone(&clock), tokio::runtime::Handle::current());
         Ok(Self {
             tokens,
             clock,
-            derived: DerivedAuthority::new(&shared)?,
+            derived,
             shared,
             signing_key,
             broker,
@@ -109,7 +112,29 @@ impl Core {
     }
 }
 
-fn secret(bytes: &[u8], name: &str) -> anyhow::Result<[u8; 32]> {
+impl Core {
+    /// Waits until the records are here. Those of another process are waited for as long as it takes: an
+    /// installation whose processes start in any order comes up.
+    pub async fn wait_for_records(&self, settings: &Settings) -> anyhow::Result<()> {
+        if settings.internal.databroker.is_some() {
+            self.records.wait_ready().await;
+        } else {
+            tokio::time::timeout(FIRST_SYNC, self.records.wait_ready())
+                .await
+                .context("databroker: the records could not be read within 30 s; is the disk answering?")?;
+        }
+        for name in [
+            "databroker.sync.initial",
+            "databroker.cluster",
+            "config.databroker.build",
+        ] {
+            self.health.report(name, Status::Running);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn secret(bytes: &[u8], name: &str) -> anyhow::Result<[u8; 32]> {
     bytes
         .try_into()
         .with_context(|| format!("{name} must be 32 bytes"))

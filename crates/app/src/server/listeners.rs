@@ -74,7 +74,7 @@ async fn start_metrics(
     Ok(Some(handle))
 }
 
-async fn open(
+pub(super) async fn open(
     address: &str,
     handed: Option<TcpListener>,
 ) -> std::io::Result<(tokio::net::TcpListener, TcpListener)> {

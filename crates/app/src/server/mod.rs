@@ -9,12 +9,14 @@ pub mod control;
 pub mod core;
 pub mod expiry;
 pub mod generation;
+mod grpc;
 pub mod listeners;
 pub mod load;
 mod lost;
 pub mod observed;
 pub mod records;
 pub mod reload;
+mod remote;
 pub mod signals;
 pub mod store;
 mod switch;
@@ -23,7 +25,7 @@ mod upgrade;
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +108,8 @@ pub struct Server {
     settings: Mutex<Arc<Settings>>,
     workers: Option<usize>,
     operators: Operators,
+    /// A second handle on the socket of the gRPC listener, with its setting.
+    grpc: Option<(String, TcpListener)>,
     relaunch: Option<Relaunch>,
     signals: Mutex<Option<Signals>>,
     /// Held while a reload is under way.
@@ -128,6 +132,12 @@ impl Server {
             None => (options.start.activated.assign(&settings)?, None),
         };
         let core = Core::start(&settings, before.as_mut()).await?;
+        // Probes are answered while the databroker of another process is waited for.
+        let mut operators = None;
+        if settings.internal.databroker.is_some() {
+            operators = Some(listeners::start(&settings, &core, &mut sockets).await?);
+        }
+        core.wait_for_records(&settings).await?;
         let changes = core.records.config_changes();
         let state = Arc::<State>::default();
         let (first, records_fault) = records::first(settings, &options.source, &core, &state)?;
@@ -162,7 +172,11 @@ impl Server {
         .map_err(|error| cannot_listen(error, &settings))?;
         drop(handed);
         let signals = Signals::install().context("signals cannot be received")?;
-        let operators = listeners::start(&settings, &core, &mut sockets).await?;
+        let operators = match operators {
+            Some(operators) => operators,
+            None => listeners::start(&settings, &core, &mut sockets).await?,
+        };
+        let grpc = grpc::start(&settings, &core, &certificates, sockets.grpc.pop()).await?;
         if let Some(before) = before {
             before.ready(Arc::clone(&core.broker.handle)).await?;
         }
@@ -170,7 +184,9 @@ impl Server {
         if !settings.systemd_disabled {
             tokio::spawn(health::systemd::run(Arc::clone(&core.health), core.stop.clone()));
         }
-        start_refresh(&settings, &core, &control);
+        if settings.services.databroker {
+            start_refresh(&settings, &core, &control);
+        }
         let source = options.source;
         let server = Self {
             core,
@@ -185,6 +201,7 @@ impl Server {
             settings: Mutex::new(settings),
             workers: options.workers,
             operators,
+            grpc,
             relaunch: options.start.relaunch,
             signals: Mutex::new(Some(signals)),
             reloading: Mutex::new(()),
@@ -303,12 +320,14 @@ async fn second_stop(signals: &mut Signals) {
 
 fn dataplane_options(settings: &Settings, workers: Option<usize>) -> pomerium_proxy::Options {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let people = settings.services.serve_people();
     pomerium_proxy::Options {
-        address: settings.listener.address.clone(),
-        redirect_address: settings.listener.redirect_address.clone(),
+        address: people.then(|| settings.listener.address.clone()),
+        redirect_address: settings.listener.redirect_address.clone().filter(|_| people),
         decision_address: settings
             .decision
             .as_ref()
+            .filter(|_| settings.services.authorize || settings.services.proxy)
             .map(|decision| decision.address.clone()),
         workers: workers.unwrap_or_else(cores),
     }
@@ -410,7 +429,7 @@ fn start_refresh(settings: &Settings, core: &Core, control: &Arc<Control>) {
 }
 
 fn report_running(core: &Core, settings: &Settings, dataplane: &Dataplane) {
-    for name in health::REQUIRED {
+    for &name in core.health.expected() {
         core.health.report(name, Status::Running);
     }
     core.process.reloaded(true, core.clock.now().as_second());
@@ -423,7 +442,14 @@ fn report_running(core: &Core, settings: &Settings, dataplane: &Dataplane) {
         health_addr = settings.health_address,
         "server started"
     );
-    for service in ["authenticate", "authorize", "databroker", "proxy"] {
+    let services = settings.services;
+    let enabled = [
+        ("authenticate", services.authenticate),
+        ("authorize", services.authorize),
+        ("databroker", services.databroker),
+        ("proxy", services.proxy),
+    ];
+    for (service, _) in enabled.iter().filter(|(_, enabled)| *enabled) {
         tracing::info!("enabled {service} service");
     }
 }

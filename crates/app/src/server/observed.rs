@@ -5,32 +5,37 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, RecordStream, Versions};
-use pomerium_api::pb::databroker::Record;
+use pomerium_api::databroker::{
+    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
+    ServerInfo, Versions,
+};
 
 use crate::health::Health;
 
 /// The check that tells whether records can be read and written.
-const CHECK: &str = "storage.backend";
+pub const OWN: &str = "storage.backend";
+/// The same where another process keeps them.
+pub const OTHER: &str = "databroker.connection";
 
 /// A databroker whose failures are reported.
 pub struct Observed {
     inner: Arc<dyn Databroker>,
     health: Arc<Health>,
+    check: &'static str,
 }
 
 impl Observed {
-    /// Watches `inner` for `health`.
-    pub fn new(inner: Arc<dyn Databroker>, health: Arc<Health>) -> Self {
-        Self { inner, health }
+    /// Watches `inner` for the check `check` of `health`.
+    pub fn new(inner: Arc<dyn Databroker>, health: Arc<Health>, check: &'static str) -> Self {
+        Self { inner, health, check }
     }
 
     /// A store that answers is well, also when the answer is that there is no such record.
     fn note<'a, T: 'a>(&'a self, answer: BoxFuture<'a, Result<T, Error>>) -> BoxFuture<'a, Result<T, Error>> {
         answer
             .inspect(|result| match result {
-                Err(Error::Unavailable(why)) => self.health.report_error(CHECK, why.as_str()),
-                _ => self.health.recover(CHECK),
+                Err(Error::Unavailable(why)) => self.health.report_error(self.check, why.as_str()),
+                _ => self.health.recover(self.check),
             })
             .boxed()
     }
@@ -43,15 +48,6 @@ impl Databroker for Observed {
 
     fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
         self.note(self.inner.get(record_type, id))
-    }
-
-    fn list<'a>(
-        &'a self,
-        record_type: &'a str,
-        offset: u64,
-        limit: u64,
-    ) -> BoxFuture<'a, Result<Page, Error>> {
-        self.note(self.inner.list(record_type, offset, limit))
     }
 
     fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
@@ -74,8 +70,48 @@ impl Databroker for Observed {
         self.note(self.inner.sync(record_type, from))
     }
 
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         self.note(self.inner.clear())
+    }
+
+    fn sync_until_now<'a>(
+        &'a self,
+        record_type: &'a str,
+        from: Versions,
+    ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
+        self.note(self.inner.sync_until_now(record_type, from))
+    }
+
+    fn info(&self) -> BoxFuture<'_, Result<ServerInfo, Error>> {
+        self.note(self.inner.info())
+    }
+
+    fn query(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
+        self.note(self.inner.query(query))
+    }
+
+    fn patch(&self, records: Vec<Record>, mask: Vec<String>) -> BoxFuture<'_, Result<PutReply, Error>> {
+        self.note(self.inner.patch(records, mask))
+    }
+
+    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
+        self.note(self.inner.types())
+    }
+
+    fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
+        self.note(self.inner.options(record_type))
+    }
+
+    fn set_options(&self, record_type: String, options: Options) -> BoxFuture<'_, Result<(), Error>> {
+        self.note(self.inner.set_options(record_type, options))
+    }
+
+    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Option<String>, Error>> {
+        self.note(self.inner.lease(request))
+    }
+
+    fn release_lease(&self, name: String, id: String) -> BoxFuture<'_, Result<(), Error>> {
+        self.note(self.inner.release_lease(name, id))
     }
 }
 
@@ -109,9 +145,6 @@ mod tests {
         fn get<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
             self.answer()
         }
-        fn list<'a>(&'a self, _: &'a str, _: u64, _: u64) -> BoxFuture<'a, Result<Page, Error>> {
-            self.answer()
-        }
         fn put(&self, _: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
             self.answer()
         }
@@ -121,17 +154,20 @@ mod tests {
         fn sync<'a>(&'a self, _: &'a str, _: Versions) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
             self.answer()
         }
-        fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
             self.answer()
         }
     }
 
     #[tokio::test]
     async fn a_full_disk_shows_until_it_answers_again_and_a_stop_stays_a_stop() {
-        let (disk, health) = (Arc::new(Disk::default()), Arc::new(Health::default()));
-        health.report(CHECK, Status::Running);
-        let observed = Observed::new(Arc::clone(&disk) as Arc<dyn Databroker>, Arc::clone(&health));
-        let error = || health.reported()[CHECK].error.clone();
+        let (disk, health) = (
+            Arc::new(Disk::default()),
+            Arc::new(Health::new(pomerium_config::settings::Services::ALL)),
+        );
+        health.report(OWN, Status::Running);
+        let observed = Observed::new(Arc::clone(&disk) as Arc<dyn Databroker>, Arc::clone(&health), OWN);
+        let error = || health.reported()[OWN].error.clone();
         assert!(observed.get("t", "i").await.is_err());
         assert_eq!(error(), None, "a record that is not there is no failure");
         disk.0.store(true, Ordering::Relaxed);
@@ -142,6 +178,6 @@ mod tests {
         assert_eq!(error(), None);
         health.terminate();
         assert!(observed.put(Vec::new()).await.is_err());
-        assert_eq!(health.reported()[CHECK].status, Status::Terminating);
+        assert_eq!(health.reported()[OWN].status, Status::Terminating);
     }
 }

@@ -156,6 +156,16 @@ fn warn_about_restart(old: &Settings, new: &Settings) {
         ("health_check_addr", old.health_address != new.health_address),
         ("signing_key", old.secrets.signing_key != new.secrets.signing_key),
         ("databroker_storage_type", old.databroker != new.databroker),
+        ("databroker_encryption_keys", old.at_rest != new.at_rest),
+        ("grpc_address", old.internal.listener != new.internal.listener),
+        (
+            "grpc_mutual_tls",
+            old.internal.mutual_tls != new.internal.mutual_tls,
+        ),
+        (
+            "databroker_service_url",
+            old.internal.databroker != new.internal.databroker,
+        ),
         ("installation_id", old.installation_id != new.installation_id),
         (
             "runtime_flags.add_extra_metrics_labels",

@@ -7,11 +7,14 @@ use std::time::Duration;
 use anyhow::Context;
 use pomerium_api::clock::Clock;
 use pomerium_api::databroker::Databroker;
-use pomerium_config::settings::DatabrokerSettings;
+use pomerium_api::databroker::remote::Remote;
+use pomerium_certs::DerivedAuthority;
+use pomerium_config::settings::{DatabrokerSettings, Settings};
 use pomerium_crypto::kdf;
-use pomerium_databroker::{AT_REST, FileStore, MemoryStore, OpenError, Server, Store};
+use pomerium_databroker::{AT_REST, FileStore, MemoryStore, OpenError, PostgresStore, Server, Store};
 use tokio::sync::OwnedRwLockWriteGuard;
 
+use super::remote;
 use super::switch::{Source, Switch};
 use crate::handover::relay::Relay;
 
@@ -30,10 +33,16 @@ pub struct Broker {
 
 /// What it takes to open the store.
 #[derive(Clone)]
-struct Opening {
-    settings: DatabrokerSettings,
-    shared: [u8; 32],
-    clock: Arc<dyn Clock>,
+enum Opening {
+    /// Kept by this process.
+    Own {
+        settings: DatabrokerSettings,
+        /// The first seals, each of them opens.
+        keys: Vec<[u8; 32]>,
+        clock: Arc<dyn Clock>,
+    },
+    /// Kept by another one.
+    Other(Remote),
 }
 
 impl Broker {
@@ -75,27 +84,37 @@ impl Released {
     }
 }
 
-/// Opens the store. Must be called within a tokio runtime. `waiting`: another process is about to close it.
+/// Opens the store, or the way to the process that has it. Must be called within a tokio runtime. `waiting`: another
+/// process is about to close it.
 ///
 /// Errors when the store belongs to another secret, is in use by another process, or cannot be read.
 pub async fn open(
-    settings: &DatabrokerSettings,
-    shared: &[u8; 32],
+    settings: &Settings,
+    keys: (&[u8; 32], &DerivedAuthority),
     clock: Arc<dyn Clock>,
     waiting: bool,
 ) -> anyhow::Result<Broker> {
-    let opening = Opening {
-        settings: settings.clone(),
-        shared: *shared,
-        clock,
+    let opening = match &settings.internal.databroker {
+        Some(remote) => Opening::Other(remote::open(remote, settings, keys, clock)?),
+        None => Opening::Own {
+            settings: settings.databroker.clone(),
+            keys: at_rest(settings)?,
+            clock,
+        },
     };
-    if matches!(settings, DatabrokerSettings::Memory) {
+    if matches!(
+        &opening,
+        Opening::Own {
+            settings: DatabrokerSettings::Memory,
+            ..
+        }
+    ) {
         tracing::warn!("databroker_storage_type is memory: sessions end with this process");
     }
     let source = if waiting {
         opening.open_once_free().await?
     } else {
-        opening.open()?
+        opening.open().await?
     };
     let switch = Arc::new(Switch::new(source));
     Ok(Broker {
@@ -105,14 +124,46 @@ pub async fn open(
     })
 }
 
+/// The keys of records at rest.
+fn at_rest(settings: &Settings) -> anyhow::Result<Vec<[u8; 32]>> {
+    settings
+        .at_rest
+        .iter()
+        .map(|key| {
+            Ok(kdf::derive(
+                &super::core::secret(key.expose(), "databroker_encryption_keys")?,
+                AT_REST,
+            ))
+        })
+        .collect()
+}
+
 impl Opening {
-    fn open(&self) -> anyhow::Result<Source> {
-        Ok(match &self.settings {
-            DatabrokerSettings::Memory => source(Server::start(MemoryStore::new(), Arc::clone(&self.clock))),
-            DatabrokerSettings::File(folder) => source(Server::start(
-                open_file(folder, &self.shared)?,
-                Arc::clone(&self.clock),
-            )),
+    async fn open(&self) -> anyhow::Result<Source> {
+        let (settings, keys, clock) = match self {
+            Self::Own {
+                settings,
+                keys,
+                clock,
+            } => (settings, keys, Arc::clone(clock)),
+            Self::Other(remote) => {
+                return Ok(Source {
+                    broker: Arc::new(remote.clone()),
+                    close: Box::new(|| ()),
+                });
+            }
+        };
+        Ok(match settings {
+            DatabrokerSettings::Memory => source(Server::start(MemoryStore::new(), clock)),
+            DatabrokerSettings::File(folder) => source(Server::start(open_file(folder, keys)?, clock)),
+            DatabrokerSettings::Postgres(connection) => {
+                let connection = std::str::from_utf8(connection.expose())
+                    .context("databroker_storage_connection_string is no text")?;
+                let store = PostgresStore::open(connection, keys)
+                    .await
+                    .context("databroker")?;
+                source(Server::start(store, clock))
+            }
         })
     }
 
@@ -120,7 +171,7 @@ impl Opening {
     async fn open_once_free(&self) -> anyhow::Result<Source> {
         let deadline = tokio::time::Instant::now() + CLOSING;
         loop {
-            match self.open() {
+            match self.open().await {
                 Err(error) if is_in_use(&error) && tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(LOOK).await;
                 }
@@ -134,8 +185,8 @@ fn is_in_use(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<OpenError>(), Some(OpenError::InUse { .. }))
 }
 
-fn open_file(folder: &Path, shared: &[u8; 32]) -> anyhow::Result<FileStore> {
-    FileStore::open(folder, Some(kdf::derive(shared, AT_REST)))
+fn open_file(folder: &Path, keys: &[[u8; 32]]) -> anyhow::Result<FileStore> {
+    FileStore::open(folder, keys)
         .with_context(|| format!("databroker: the store in {} cannot be opened", folder.display()))
 }
 

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
+use pomerium_api::databroker::{
+    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
+    ServerInfo, Versions,
+};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 /// A databroker, and how its streams are ended.
@@ -58,15 +61,6 @@ impl Databroker for Switch {
         pass!(self, get(record_type, id))
     }
 
-    fn list<'a>(
-        &'a self,
-        record_type: &'a str,
-        offset: u64,
-        limit: u64,
-    ) -> BoxFuture<'a, Result<Page, Error>> {
-        pass!(self, list(record_type, offset, limit))
-    }
-
     fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
         pass!(self, put(records))
     }
@@ -87,8 +81,48 @@ impl Databroker for Switch {
         pass!(self, sync(record_type, from))
     }
 
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         pass!(self, clear())
+    }
+
+    fn sync_until_now<'a>(
+        &'a self,
+        record_type: &'a str,
+        from: Versions,
+    ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
+        pass!(self, sync_until_now(record_type, from))
+    }
+
+    fn info(&self) -> BoxFuture<'_, Result<ServerInfo, Error>> {
+        pass!(self, info())
+    }
+
+    fn query(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
+        pass!(self, query(query))
+    }
+
+    fn patch(&self, records: Vec<Record>, mask: Vec<String>) -> BoxFuture<'_, Result<PutReply, Error>> {
+        pass!(self, patch(records, mask))
+    }
+
+    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
+        pass!(self, types())
+    }
+
+    fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
+        pass!(self, options(record_type))
+    }
+
+    fn set_options(&self, record_type: String, options: Options) -> BoxFuture<'_, Result<(), Error>> {
+        pass!(self, set_options(record_type, options))
+    }
+
+    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Option<String>, Error>> {
+        pass!(self, lease(request))
+    }
+
+    fn release_lease(&self, name: String, id: String) -> BoxFuture<'_, Result<(), Error>> {
+        pass!(self, release_lease(name, id))
     }
 }
 
@@ -108,9 +142,6 @@ impl Databroker for Nobody {
     fn get<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
         Self::answer()
     }
-    fn list<'a>(&'a self, _: &'a str, _: u64, _: u64) -> BoxFuture<'a, Result<Page, Error>> {
-        Self::answer()
-    }
     fn put(&self, _: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
         Self::answer()
     }
@@ -120,7 +151,7 @@ impl Databroker for Nobody {
     fn sync<'a>(&'a self, _: &'a str, _: Versions) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
         Self::answer()
     }
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         Self::answer()
     }
 }

@@ -157,7 +157,8 @@ impl Server {
             .metrics
             .iter()
             .map(|metrics| (Use::Metrics, metrics));
-        for (what, (setting, socket)) in operators.chain(metrics) {
+        let grpc = self.grpc.iter().map(|grpc| (Use::Grpc, grpc));
+        for (what, (setting, socket)) in operators.chain(metrics).chain(grpc) {
             all.push((label(what, setting), socket.try_clone()?));
         }
         Ok(all)

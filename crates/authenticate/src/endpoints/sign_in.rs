@@ -91,9 +91,9 @@ impl Authenticate {
             Some(callback) if programmatic => {
                 (self.programmatic_url(redirect)?, self.callback_url(callback)?)
             }
-            Some(callback) => (self.own_url(redirect)?, self.callback_url(callback)?),
+            Some(callback) => (self.signed_url(redirect)?, self.callback_url(callback)?),
             None => {
-                let redirect = self.own_url(redirect)?;
+                let redirect = self.signed_url(redirect)?;
                 let host =
                     authority_of(&redirect).ok_or(Error::BadRequest("the return address is not absolute"))?;
                 (redirect, format!("https://{host}/.pomerium/callback/"))
@@ -105,7 +105,7 @@ impl Authenticate {
             .filter(|host| !host.is_empty())
             .map(str::to_ascii_lowercase)
             .collect();
-        if additional_hosts.iter().any(|host| !self.is_own(host)) {
+        if additional_hosts.iter().any(|host| !self.is_signed_host(host)) {
             return Err(Error::BadRequest(
                 "an additional host does not belong to this proxy",
             ));
@@ -120,7 +120,7 @@ impl Authenticate {
     }
 
     fn callback_url(&self, url: &str) -> Result<String, Error> {
-        let url = self.own_url(url)?;
+        let url = self.signed_url(url)?;
         let path = url
             .strip_prefix("https://")
             .and_then(|rest| rest.split_once('/'))

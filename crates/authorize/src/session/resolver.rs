@@ -1,6 +1,7 @@
 //! The resolver: token in, principal out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -29,6 +30,7 @@ pub struct SessionResolver {
     broker: Arc<dyn Databroker>,
     shared_key: [u8; 32],
     groups_claim: ArcSwap<Arc<str>>,
+    any_provider: AtomicBool,
     tokens: Cache<Box<str>, Remembered, quick_cache::UnitWeighter, foldhash::fast::RandomState>,
 }
 
@@ -53,6 +55,8 @@ pub enum Resolved {
     Principal(Arc<Principal>),
     /// Nobody, and why.
     Anonymous(Anonymous),
+    /// Nobody can tell any more: the databroker could not be reached for too long.
+    OutOfTouch,
     /// Only the databroker knows: go on with [`SessionResolver::resolve_slow`].
     NeedsFetch(Pending),
 }
@@ -79,6 +83,7 @@ impl SessionResolver {
             broker,
             shared_key,
             groups_claim: ArcSwap::from_pointee(Arc::from(DEFAULT_GROUPS_CLAIM)),
+            any_provider: AtomicBool::new(false),
             tokens,
         }
     }
@@ -89,6 +94,12 @@ impl SessionResolver {
         self.groups_claim.store(Arc::new(Arc::from(name)));
     }
 
+    /// Whether sessions of any identity provider count where a route names none: in a process that does not sign people
+    /// in, and so does not know the provider.
+    pub fn set_any_provider(&self, any: bool) {
+        self.any_provider.store(any, Ordering::Relaxed);
+    }
+
     /// The records this reads.
     pub fn records(&self) -> &Arc<SyncedRecords> {
         &self.records
@@ -96,6 +107,9 @@ impl SessionResolver {
 
     /// Resolves a token for a route that signs in with `idp_id`, without I/O.
     pub fn resolve(&self, token: &str, idp_id: Option<&str>, now: Timestamp) -> Resolved {
+        if self.records.out_of_touch(now) {
+            return Resolved::OutOfTouch;
+        }
         let known = self.tokens.get(token);
         let handle = match &known {
             Some(known) => Arc::clone(&known.handle),
@@ -104,7 +118,8 @@ impl SessionResolver {
                 None => return Resolved::Anonymous(Anonymous::Malformed),
             },
         };
-        if !handle.fits(idp_id) {
+        let any = idp_id.is_none() && self.any_provider.load(Ordering::Relaxed);
+        if !any && !handle.fits(idp_id) {
             return Resolved::Anonymous(Anonymous::OtherProvider);
         }
         match known.map(|known| known.state) {
@@ -282,7 +297,7 @@ fn unexpired(principal: Arc<Principal>, now: Timestamp) -> Resolved {
 fn present<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(error @ Error::Unavailable(_)) => Err(error),
+        Err(error @ (Error::Unavailable(_) | Error::Unsupported(_) | Error::Refused(_))) => Err(error),
         Err(Error::NotFound | Error::Resync | Error::Invalid(_)) => Ok(None),
     }
 }

@@ -8,7 +8,9 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
+use pomerium_api::databroker::{
+    Cleared, Databroker, Error, Latest, PutReply, Record, RecordStream, Versions,
+};
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::{ServiceAccount, User};
 use pomerium_api::records::{RecordMessage, to_proto_time, to_record, to_tombstone};
@@ -86,10 +88,6 @@ impl Databroker for Broker {
         async move { self.up().and_then(|()| found.ok_or(Error::NotFound)) }.boxed()
     }
 
-    fn list<'a>(&'a self, _: &'a str, _: u64, _: u64) -> BoxFuture<'a, Result<Page, Error>> {
-        async { Err(Error::Invalid("not asked here".into())) }.boxed()
-    }
-
     fn put(&self, _: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
         async { Err(Error::Invalid("not asked here".into())) }.boxed()
     }
@@ -116,7 +114,7 @@ impl Databroker for Broker {
         async { Ok(changes.boxed()) }.boxed()
     }
 
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         async { Err(Error::Invalid("not asked here".into())) }.boxed()
     }
 }

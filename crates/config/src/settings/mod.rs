@@ -18,6 +18,7 @@ pub(crate) mod resolve;
 pub use resolve::default_data_dir;
 mod routes;
 mod secret;
+mod services;
 mod upstreams;
 
 pub use audit::*;
@@ -27,6 +28,7 @@ pub use identity::*;
 pub use observe::*;
 pub use routes::*;
 pub use secret::Secret;
+pub use services::*;
 pub use upstreams::*;
 
 /// Everything the process needs to know, for one version of the configuration.
@@ -90,8 +92,12 @@ pub struct Settings {
     pub health_address: String,
     /// Whether sd_notify health reporting is off.
     pub systemd_disabled: bool,
-    /// Where records are kept.
+    /// Where records are kept, if this process keeps them.
     pub databroker: DatabrokerSettings,
+    /// Keys of records at rest: the first one seals, each of them opens.
+    pub at_rest: Vec<Secret>,
+    /// How this process and those of other services reach each other.
+    pub internal: InternalSettings,
     /// Colours, logo and texts of pages.
     pub branding: Branding,
     /// Feature switches.
@@ -102,26 +108,6 @@ pub struct Settings {
     pub routes: Vec<Arc<RouteSettings>>,
     /// Every file whose content went into these settings; all of them are watched.
     pub watched_files: Vec<PathBuf>,
-}
-
-/// The set of services of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Services {
-    /// Signs people in.
-    pub authenticate: bool,
-    /// Judges requests.
-    pub authorize: bool,
-    /// Keeps records.
-    pub databroker: bool,
-    /// Forwards requests.
-    pub proxy: bool,
-}
-
-impl Services {
-    /// Whether this process runs all four.
-    pub fn all_in_one(self) -> bool {
-        self.authenticate && self.authorize && self.databroker && self.proxy
-    }
 }
 
 /// The listeners for people.
@@ -238,6 +224,8 @@ pub enum DatabrokerSettings {
     Memory,
     /// The embedded store, in this folder.
     File(PathBuf),
+    /// A PostgreSQL database: its connection string.
+    Postgres(Secret),
 }
 
 /// How the generated pages look.

@@ -5,22 +5,10 @@ use crate::settings::Services;
 
 /// The services of `services`; the error is the original's text.
 pub fn parse(text: &str) -> Result<Services, String> {
-    let mut services = Services {
-        authenticate: false,
-        authorize: false,
-        databroker: false,
-        proxy: false,
-    };
+    let mut services = Services::NONE;
     for item in text.split(',') {
         match item.trim().to_lowercase().as_str() {
-            "all" => {
-                services = Services {
-                    authenticate: true,
-                    authorize: true,
-                    databroker: true,
-                    proxy: true,
-                };
-            }
+            "all" => services = Services::ALL,
             "authenticate" => services.authenticate = true,
             "authorize" => services.authorize = true,
             "databroker" | "cache" => services.databroker = true,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
-use pomerium_api::databroker::{Databroker, Error, Filter, Latest, LeaseRequest, Query, Record, Versions};
+use pomerium_api::databroker::{Databroker, Error, Latest, LeaseRequest, Record, Versions};
 use pomerium_api::pb::databroker as pb;
 use pomerium_api::pb::databroker::data_broker_service_server::DataBrokerService;
 use tonic::{Request, Response, Status};
@@ -49,10 +49,6 @@ fn duration(given: Option<prost_types::Duration>) -> Result<Duration, Status> {
         .ok_or_else(|| Status::invalid_argument("the lease needs a duration above zero"))
 }
 
-fn number(given: i64, name: &str) -> Result<u64, Status> {
-    u64::try_from(given).map_err(|_| Status::invalid_argument(format!("{name} is below zero")))
-}
-
 #[tonic::async_trait]
 impl DataBrokerService for Records {
     async fn get(&self, request: Request<pb::GetRequest>) -> Answer<pb::GetResponse> {
@@ -80,16 +76,7 @@ impl DataBrokerService for Records {
     }
 
     async fn query(&self, request: Request<pb::QueryRequest>) -> Answer<pb::QueryResponse> {
-        let request = request.into_inner();
-        let filter = request.filter.as_ref().map(Filter::from_struct).transpose()?;
-        let query = Query {
-            record_type: request.r#type,
-            filter: filter.unwrap_or_default(),
-            text: request.query,
-            offset: number(request.offset, "offset")?,
-            limit: number(request.limit, "limit")?,
-        };
-        let page = self.0.query(query).await?;
+        let page = self.0.query(request.into_inner().try_into()?).await?;
         Ok(Response::new(pb::QueryResponse {
             records: page.records,
             total_count: i64::try_from(page.total).unwrap_or(i64::MAX),

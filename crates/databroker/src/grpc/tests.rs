@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use pomerium_api::clock::{Clock, ManualClock};
-use pomerium_api::databroker::remote::{Remote, Token};
+use pomerium_api::databroker::remote::{Remote, Token, Transport};
 use pomerium_api::databroker::{Databroker, Error, Query};
 use pomerium_crypto::jwt::hs256_sign;
 use pomerium_crypto::service_token;
@@ -14,7 +14,9 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Server};
+use tower::ServiceExt;
 
 use super::{Authenticated, records, writes};
 use crate::MemoryStore;
@@ -46,7 +48,8 @@ async fn serve(broker: Arc<dyn Databroker>, clock: Arc<dyn Clock>) -> (Channel, 
 }
 
 fn client(channel: Channel, token: Token) -> Arc<dyn Databroker> {
-    Arc::new(Remote::new(channel, token, Duration::from_secs(10)))
+    let transport = Transport::new(channel.map_err(|error| Status::from_error(Box::new(error))));
+    Arc::new(Remote::new(transport, token, Duration::from_secs(10)))
 }
 
 fn own_token(clock: ManualClock) -> Token {

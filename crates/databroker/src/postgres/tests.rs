@@ -260,7 +260,10 @@ async fn contents_are_sealed_and_keys_must_fit() {
 async fn a_zero_in_a_name_is_refused() {
     let store = Subject::new(open(&fresh().await).await);
     let refused = store.broker.put(vec![record(CATS, "a\0b", "x")]).await;
-    assert!(matches!(refused, Err(pomerium_api::databroker::Error::Invalid(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(pomerium_api::databroker::Error::Invalid(_))),
+        "{refused:?}"
+    );
     assert!(store.broker.get(CATS, "a\0b").await.is_err());
 }
 

@@ -37,8 +37,11 @@ impl Dataplane {
             let own = group.as_ref().map_or(&[][..], Group::addresses);
             Bound::new(setting, self.workers.len(), own)
         };
-        let main = changed(&listening.main, &options.address)
-            .then(|| bind(&listening.main, &options.address))
+        let main = options
+            .address
+            .as_ref()
+            .filter(|address| changed(&listening.main, address))
+            .map(|address| bind(&listening.main, address))
             .transpose()?;
         let redirect = match &options.redirect_address {
             None => listening.redirect.is_some().then_some(None),

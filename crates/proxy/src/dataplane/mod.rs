@@ -28,8 +28,8 @@ use crate::worker::{Serving, Worker};
 /// Where to listen.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `host:port` of the main listener; an empty host is every address, port 0 a free one.
-    pub address: String,
+    /// `host:port` of the main listener; an empty host is every address, port 0 a free one. `None`: nobody is served.
+    pub address: Option<String>,
     /// `host:port` of the plain listener that redirects to https.
     pub redirect_address: Option<String>,
     /// `host:port` of the listener for other proxies.
@@ -113,7 +113,11 @@ impl Dataplane {
                 Bound::handed(setting, sets, sockets)
             }
         };
-        let main = bound(&options.address, &handed.main)?;
+        let main = options
+            .address
+            .as_ref()
+            .map(|address| bound(address, &handed.main))
+            .transpose()?;
         // A convenience for people who type http: without it everything else works (spec config.md 8.1).
         let redirect = match &options.redirect_address {
             Some(address) => bound(address, &handed.redirect).map_or_else(
@@ -138,6 +142,7 @@ impl Dataplane {
         );
         upstreams.adopt(&snapshot.upstreams, snapshot.clusters());
         shared.sessions.set_groups_claim(&snapshot.groups_claim);
+        shared.sessions.set_any_provider(snapshot.any_provider);
         let current = Arc::new(ArcSwap::new(snapshot));
         let connections = Arc::new(AtomicUsize::new(0));
         let alt_svc = AltSvc::default();
@@ -166,7 +171,9 @@ impl Dataplane {
             http3,
         };
         dataplane.launch(options.workers == 0)?;
-        let main = main.open(&dataplane.workers, Serving::Main)?;
+        let main = main
+            .map(|main| main.open(&dataplane.workers, Serving::Main))
+            .transpose()?;
         let redirect = redirect
             .map(|redirect| redirect.open(&dataplane.workers, Serving::Redirect))
             .transpose()?;
@@ -174,13 +181,15 @@ impl Dataplane {
             .map(|decision| decision.open(&dataplane.workers, Serving::Decision))
             .transpose()?;
         let (http3, snapshot) = (&dataplane.http3, dataplane.snapshot());
-        if handed.main.is_empty() {
-            http3.settle(&snapshot, main.addresses(), &dataplane.workers)?;
-        } else {
-            http3.settle_after(&snapshot, main.addresses(), &dataplane.workers)?;
+        if let Some(main) = &main {
+            if handed.main.is_empty() {
+                http3.settle(&snapshot, main.addresses(), &dataplane.workers)?;
+            } else {
+                http3.settle_after(&snapshot, main.addresses(), &dataplane.workers)?;
+            }
         }
         *dataplane.listening.lock() = Listening {
-            main: Some(main),
+            main,
             redirect,
             decision,
         };
@@ -230,6 +239,7 @@ impl Dataplane {
         self.upstreams.adopt(&snapshot.upstreams, snapshot.clusters());
         let listener = (snapshot.http3, snapshot.timeouts.idle);
         self.shared.sessions.set_groups_claim(&snapshot.groups_claim);
+        self.shared.sessions.set_any_provider(snapshot.any_provider);
         let old = self.current.swap(snapshot);
         let snapshot = self.snapshot();
         self.shared.metrics.reloads.inc();
@@ -239,8 +249,10 @@ impl Dataplane {
                 .live
                 .routes_changed(&snapshot, self.shared.sessions.records(), now);
         }
+        let addresses = self.local_addrs();
         if listener != (old.http3, old.timeouts.idle)
-            && let Err(error) = self.http3.settle(&snapshot, &self.local_addrs(), &self.workers)
+            && !addresses.is_empty()
+            && let Err(error) = self.http3.settle(&snapshot, &addresses, &self.workers)
         {
             tracing::error!(%error, "codec_type: HTTP/3 stays as it was");
         }

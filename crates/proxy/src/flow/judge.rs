@@ -257,7 +257,7 @@ pub(crate) async fn identify(flow: &Flow, idp_id: Option<&str>, now: Timestamp) 
             principal: None,
             anonymous: Some(why),
         },
-        Resolved::NeedsFetch(_) => return Err(Refused::Unjudged),
+        Resolved::OutOfTouch | Resolved::NeedsFetch(_) => return Err(Refused::Unjudged),
     })
 }
 

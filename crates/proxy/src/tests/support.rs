@@ -11,7 +11,9 @@ use http::Request;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use pomerium_api::clock::ManualClock;
-use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
+use pomerium_api::databroker::{
+    Cleared, Databroker, Error, Latest, PutReply, Record, RecordStream, Versions,
+};
 use pomerium_api::pb;
 use pomerium_api::records::to_record;
 use pomerium_api::synced::SyncedRecords;
@@ -78,9 +80,6 @@ impl Databroker for Records {
         }
         .boxed()
     }
-    fn list<'a>(&'a self, _: &'a str, _: u64, _: u64) -> BoxFuture<'a, Result<Page, Error>> {
-        async { Err(Error::Unavailable("not here".into())) }.boxed()
-    }
     fn put(&self, _: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
         async { Err(Error::Unavailable("not here".into())) }.boxed()
     }
@@ -99,7 +98,7 @@ impl Databroker for Records {
     fn sync<'a>(&'a self, _: &'a str, _: Versions) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
         async { Ok(futures_util::stream::pending().boxed()) }.boxed()
     }
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         async { Err(Error::Unavailable("not here".into())) }.boxed()
     }
 }
@@ -242,7 +241,7 @@ impl Proxy {
         });
         let snapshot = Arc::new(Snapshot::build(settings, None).unwrap());
         let options = Options {
-            address: settings.listener.address.clone(),
+            address: Some(settings.listener.address.clone()),
             redirect_address: settings.listener.redirect_address.clone(),
             decision_address: settings
                 .decision

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
-use pomerium_api::databroker::{Databroker, Error, Latest, Page, PutReply, Record, RecordStream, Versions};
+use pomerium_api::databroker::{
+    Cleared, Databroker, Error, Latest, PutReply, Record, RecordStream, Versions,
+};
 use pomerium_api::pb::session::Session;
 use pomerium_api::records::{RecordMessage, from_record};
 
@@ -62,10 +64,6 @@ impl Databroker for MapBroker {
         ready(found).boxed()
     }
 
-    fn list<'a>(&'a self, _: &'a str, _: u64, _: u64) -> BoxFuture<'a, Result<Page, Error>> {
-        ready(Err(Error::Unavailable("not part of this test".into()))).boxed()
-    }
-
     fn put(&self, new: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
         let written = self.check().map(|()| {
             let mut records = self.records.lock();
@@ -93,8 +91,8 @@ impl Databroker for MapBroker {
         ready(Err(Error::Unavailable("not part of this test".into()))).boxed()
     }
 
-    fn clear(&self) -> BoxFuture<'_, Result<u64, Error>> {
+    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
         self.records.lock().clear();
-        ready(Ok(8)).boxed()
+        ready(Ok(Cleared { old: 7, new: 8 })).boxed()
     }
 }

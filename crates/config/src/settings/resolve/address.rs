@@ -1,5 +1,7 @@
 //! Addresses of listeners, `host:port`.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::Cx;
 use crate::spec::values::Values;
 
@@ -49,9 +51,40 @@ pub(super) fn with_port(address: &str, default_port: u16) -> String {
     format!("{address}:{default_port}")
 }
 
+/// Whether only this machine can connect. A name counts when it is `localhost`.
+pub(super) fn is_loopback(address: &str) -> bool {
+    if let Ok(address) = address.parse::<SocketAddr>() {
+        return address.ip().to_canonical().is_loopback();
+    }
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_this_machine() {
+        for address in [
+            "127.0.0.1:1",
+            "127.9.9.9:1",
+            "[::1]:1",
+            "localhost:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert!(is_loopback(address), "{address}");
+        }
+        for address in [
+            ":1",
+            "0.0.0.0:1",
+            "[::]:1",
+            "10.0.0.1:1",
+            "localhost.example.com:1",
+        ] {
+            assert!(!is_loopback(address), "{address}");
+        }
+    }
 
     #[test]
     fn forms() {

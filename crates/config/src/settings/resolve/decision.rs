@@ -1,8 +1,6 @@
 //! `decision_listener` (spec config.md 20). Whoever may ask there chooses who and what is judged, so nothing of it
 //! has a default that lets anybody in.
 
-use std::net::{IpAddr, SocketAddr};
-
 use super::pem;
 use super::{Cx, address, http};
 use crate::settings::{DecisionSettings, DecisionTls};
@@ -22,7 +20,7 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> Option<DecisionSettin
     let (forward_auth, ext_authz) = protocols(listener, cx);
     let tls = tls(listener, cx);
     let address = address?;
-    if tls.is_none() && !listener.on("allow_plain_text") && !is_loopback(&address) {
+    if tls.is_none() && !listener.on("allow_plain_text") && !address::is_loopback(&address) {
         let message = format!("without TLS, sessions cross the network in the clear to {address}");
         let help = "set `tls_certificate_file` and `tls_key_file`, listen on a loopback address such as \
                     127.0.0.1:9090, or set `allow_plain_text: true` where something else encrypts the way";
@@ -117,40 +115,4 @@ fn tls(listener: &Values, cx: &mut Cx<'_>) -> Option<DecisionTls> {
         certificate: certificate?,
         client_ca,
     })
-}
-
-/// Whether only this machine can connect. A name counts when it is `localhost`.
-fn is_loopback(address: &str) -> bool {
-    if let Ok(address) = address.parse::<SocketAddr>() {
-        return address.ip().to_canonical().is_loopback();
-    }
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_loopback;
-
-    #[test]
-    fn only_this_machine() {
-        for address in [
-            "127.0.0.1:1",
-            "127.9.9.9:1",
-            "[::1]:1",
-            "localhost:1",
-            "[::ffff:127.0.0.1]:1",
-        ] {
-            assert!(is_loopback(address), "{address}");
-        }
-        for address in [
-            ":1",
-            "0.0.0.0:1",
-            "[::]:1",
-            "10.0.0.1:1",
-            "localhost.example.com:1",
-        ] {
-            assert!(!is_loopback(address), "{address}");
-        }
-    }
 }

@@ -37,7 +37,7 @@ pub(super) fn resolve(
         cx,
     );
     let signout = service_url(values, "signout_redirect_url", "signout-redirect-url", cx);
-    // The services of other processes are refused at start; their URLs are still checked here.
+    // A proxy judges by itself, so it asks no authorize service; the URLs are still checked.
     service_url(values, "authorize_service_url", "authorize-url", cx);
     service_url(
         values,
@@ -56,7 +56,7 @@ pub(super) fn resolve(
     }
 }
 
-fn service_url(values: &Values, name: &str, label: &str, cx: &mut Cx<'_>) -> Option<GoUrl> {
+pub(super) fn service_url(values: &Values, name: &str, label: &str, cx: &mut Cx<'_>) -> Option<GoUrl> {
     let text = values.some_text(name)?;
     match go_url::require(text) {
         Ok(url) => Some(url),
@@ -86,7 +86,7 @@ pub(super) fn is_hosted(authenticate: &AuthenticateSettings) -> bool {
     HOSTED_HOSTS.contains(&authenticate.internal_url.host.as_str())
 }
 
-fn origin(url: &GoUrl) -> Origin {
+pub(super) fn origin(url: &GoUrl) -> Origin {
     Origin {
         scheme: url.scheme.clone(),
         host: url.hostname().to_lowercase(),

@@ -28,6 +28,7 @@ mod google;
 mod headers;
 mod http;
 mod identity;
+mod internal;
 mod local_users;
 mod log;
 mod metrics;
@@ -95,8 +96,10 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
     let data_dir = storage::data_dir(values, cx);
     let databroker = storage::resolve(values, &data_dir, cx);
     let secrets = secrets::resolve(values, services, &data_dir, &databroker, cx);
+    let at_rest = storage::at_rest(values, &secrets, cx);
     let (certificates, extra_roots) = certificates::resolve(values, cx);
     let listener = http::listener(values, cx);
+    let internal = internal::resolve(values, services, cx);
     let authenticate = identity::resolve(values, &secrets, &data_dir, cx);
     let response_headers = headers::global(values, cx);
     let cookie = identity::cookies(values, cx);
@@ -166,6 +169,8 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         ),
         systemd_disabled: values.on("health_check_systemd_disabled"),
         databroker,
+        at_rest,
+        internal,
         branding: identity::branding(values, cx),
         runtime_flags,
         installation_id: values.text("installation_id").to_owned(),
@@ -180,12 +185,7 @@ fn resolve_services(values: &Values, cx: &mut Cx<'_>) -> super::Services {
         Err(message) => {
             let help = "one or more of all, authenticate, authorize, databroker, proxy";
             cx.sink.error(values.place("services"), "services", message, help);
-            super::Services {
-                authenticate: true,
-                authorize: true,
-                databroker: true,
-                proxy: true,
-            }
+            super::Services::ALL
         }
     }
 }

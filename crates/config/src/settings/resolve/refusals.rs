@@ -20,15 +20,6 @@ pub(super) fn run(
     routes: &[Arc<RouteSettings>],
     cx: &mut Cx<'_>,
 ) {
-    if !services.all_in_one() {
-        let why = "split installations are not built yet: one process runs all services";
-        cx.sink.refuse(
-            values.place("services"),
-            "services",
-            why,
-            "remove `services`, or set it to all",
-        );
-    }
     level(keys::global(), values, cx);
     runtime_flags(values, cx);
     special(values, cx);
@@ -40,7 +31,10 @@ pub(super) fn run(
             renegotiation(route, cx);
         });
     }
-    sign_in(values, given(), authenticate, routes, cx);
+    // Where people sign in is another process's business otherwise.
+    if services.authenticate {
+        sign_in(values, given(), authenticate, routes, cx);
+    }
 }
 
 /// The same for a route of a record.
@@ -167,15 +161,6 @@ fn special(values: &Values, cx: &mut Cx<'_>) {
             "",
             "configuration by the cloud service is not built",
             "unset the variable, use a file",
-        );
-    }
-    let name = "databroker_storage_type";
-    if values.text(name) == "postgres" {
-        cx.sink.refuse(
-            values.place(name),
-            name,
-            "the postgres store is not built yet",
-            "use file or memory",
         );
     }
     let name = "idp_provider";

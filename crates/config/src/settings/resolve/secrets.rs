@@ -120,7 +120,7 @@ fn in_memory() -> [u8; 32] {
 fn generate(values: &Values, data_dir: &Path, databroker: &DatabrokerSettings, cx: &mut Cx<'_>) -> [u8; 32] {
     let store = match databroker {
         DatabrokerSettings::File(dir) => Some(dir.as_path()),
-        DatabrokerSettings::Memory => None,
+        DatabrokerSettings::Memory | DatabrokerSettings::Postgres(_) => None,
     };
     let found = if cx.dry_run {
         generated::read(data_dir).and_then(|secret| match secret {

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Cx;
-use crate::settings::DatabrokerSettings;
+use crate::settings::{DatabrokerSettings, Secret, Secrets};
+use crate::spec::base64_std;
 use crate::spec::source::Environment;
 use crate::spec::values::Values;
 
@@ -31,27 +32,48 @@ pub(super) fn resolve(values: &Values, data_dir: &Path, cx: &mut Cx<'_>) -> Data
     match values.text(name) {
         "memory" => DatabrokerSettings::Memory,
         "file" => file_store(values, data_dir, cx),
-        "postgres" => {
-            check_postgres(values, cx);
-            DatabrokerSettings::Memory
-        }
+        "postgres" => postgres(values, cx),
         _ => {
             let message = "config: unknown databroker storage backend type";
             cx.sink
-                .error(values.place(name), name, message, "one of file, memory");
+                .error(values.place(name), name, message, "one of file, memory, postgres");
             DatabrokerSettings::Memory
         }
     }
 }
 
-fn check_postgres(values: &Values, cx: &mut Cx<'_>) {
+fn postgres(values: &Values, cx: &mut Cx<'_>) -> DatabrokerSettings {
     let name = "databroker_storage_connection_string";
+    let connection = connection_string(values, cx);
     if values.some_text(name).is_none() && values.some_text(&format!("{name}_file")).is_none() {
         let message = "config: missing databroker storage backend dsn";
         let help = "set databroker_storage_connection_string to a postgres:// URL";
         cx.sink
             .error(values.place("databroker_storage_type"), name, message, help);
     }
+    DatabrokerSettings::Postgres(Secret::new(connection.unwrap_or_default()))
+}
+
+/// Keys of records at rest: those that are configured, else the shared secret. Either is only what the key in use is
+/// derived from, so that a shared secret that was replaced can be named here to read what it sealed.
+pub(super) fn at_rest(values: &Values, secrets: &Secrets, cx: &mut Cx<'_>) -> Vec<Secret> {
+    let name = "databroker_encryption_keys";
+    let mut keys = Vec::new();
+    for (at, text) in values.texts(name).iter().enumerate() {
+        match base64_std(text.trim()).map(<[u8; 32]>::try_from) {
+            Ok(Ok(key)) => keys.push(Secret::new(key)),
+            _ => {
+                let message = format!("entry {} is not the base64 of 32 bytes", at + 1);
+                let help = "make one with `head -c32 /dev/urandom | base64`; \
+                            to read what an earlier shared secret sealed, write that secret here, behind the new one";
+                cx.sink.error(values.place(name), name, message, help);
+            }
+        }
+    }
+    if keys.is_empty() {
+        keys.push(secrets.shared.clone());
+    }
+    keys
 }
 
 fn file_store(values: &Values, data_dir: &Path, cx: &mut Cx<'_>) -> DatabrokerSettings {

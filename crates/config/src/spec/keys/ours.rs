@@ -256,7 +256,18 @@ pub(super) const GLOBAL: &[Key] = &[
     Key::new(
         "databroker_encryption_keys",
         Kind::Texts,
-        "Keys of records at rest; the first one writes.",
+        "Keys of records at rest, base64 of 32 bytes; the first one writes, all of them read.",
+    ),
+    Key::new(
+        "databroker_outage_limit",
+        Kind::Duration,
+        "How long people stay signed in while the databroker cannot be reached.",
     )
-    .not_built(),
+    .or("5m"),
+    Key::new(
+        "grpc_mutual_tls",
+        Kind::Bool,
+        "Services show each other certificates on the gRPC listener.",
+    )
+    .or("false"),
 ];

@@ -32,12 +32,8 @@ pub(super) const PROCESS: &[Key] = &[
         Kind::Text,
         "Plain listener that redirects to https.",
     ),
-    Key::new("grpc_address", Kind::Text, "Internal gRPC listener.")
-        .or(":443")
-        .not_built(),
-    Key::new("grpc_insecure", Kind::Bool, "No TLS on the gRPC listener.")
-        .nullable()
-        .not_built(),
+    Key::new("grpc_address", Kind::Text, "Internal gRPC listener.").or(":443"),
+    Key::new("grpc_insecure", Kind::Bool, "No TLS on the gRPC listener.").nullable(),
     Key::new(
         "grpc_client_timeout",
         Kind::Duration,
@@ -133,8 +129,7 @@ pub(super) const CERTIFICATES: &[Key] = &[
         "override_certificate_name",
         Kind::Text,
         "Server name expected on internal URLs.",
-    )
-    .not_built(),
+    ),
     Key::new(
         "tls_derive",
         Kind::Text,

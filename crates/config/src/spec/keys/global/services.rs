@@ -69,22 +69,20 @@ pub(super) const SERVICE_URLS: &[Key] = &[
         Kind::Text,
         "URL of the same for other services.",
     ),
-    Key::new("authorize_service_url", Kind::Text, "Authorize service.").not_built(),
-    Key::new("authorize_service_urls", Kind::Texts, "More of them.").not_built(),
+    Key::new("authorize_service_url", Kind::Text, "Authorize service."),
+    Key::new("authorize_service_urls", Kind::Texts, "More of them."),
     Key::new(
         "authorize_internal_service_url",
         Kind::Text,
         "Internal URL of the authorize service.",
-    )
-    .not_built(),
-    Key::new("databroker_service_url", Kind::Text, "Databroker.").not_built(),
-    Key::new("databroker_service_urls", Kind::Texts, "More of them.").not_built(),
+    ),
+    Key::new("databroker_service_url", Kind::Text, "Databroker."),
+    Key::new("databroker_service_urls", Kind::Texts, "More of them."),
     Key::new(
         "databroker_internal_service_url",
         Kind::Text,
         "Internal URL of the databroker.",
-    )
-    .not_built(),
+    ),
     Key::new(
         "signout_redirect_url",
         Kind::Text,

@@ -1,0 +1,93 @@
+//! Whether the databroker of another process can be reached, and for how long not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+
+/// In touch.
+const NEVER: i64 = i64::MIN;
+
+/// Since when there is no contact.
+pub(super) struct Contact {
+    clock: Arc<dyn Clock>,
+    limit: Duration,
+    /// Unix milliseconds; [`NEVER`] while in touch.
+    lost: AtomicI64,
+}
+
+impl Contact {
+    /// In touch so far; what is known counts for `limit` without contact.
+    pub(super) fn new(clock: Arc<dyn Clock>, limit: Duration) -> Self {
+        Self {
+            clock,
+            limit,
+            lost: AtomicI64::new(NEVER),
+        }
+    }
+
+    /// The stream of changes stands.
+    pub(super) fn kept(&self) {
+        self.lost.store(NEVER, Ordering::Release);
+    }
+
+    /// The stream of changes broke. The first time counts.
+    pub(super) fn lost(&self) {
+        let now = self.clock.now().as_millisecond();
+        let _ = self
+            .lost
+            .compare_exchange(NEVER, now, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    pub(super) fn lost_since(&self) -> Option<Timestamp> {
+        match self.lost.load(Ordering::Acquire) {
+            NEVER => None,
+            at => Timestamp::from_millisecond(at).ok(),
+        }
+    }
+
+    /// Whether the time without contact is longer than the limit at `now`. A clock that was set back does not lengthen
+    /// it: then it is over as well.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        let lost = self.lost.load(Ordering::Acquire);
+        if lost == NEVER {
+            return false;
+        }
+        let limit = i64::try_from(self.limit.as_millis()).unwrap_or(i64::MAX);
+        let gone = now.as_millisecond().saturating_sub(lost);
+        !(0..limit).contains(&gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn the_first_loss_counts_until_there_is_contact_again() {
+        let clock = ManualClock::new(Timestamp::from_second(1_000_000).unwrap());
+        let contact = Contact::new(Arc::new(clock.clone()), Duration::from_secs(300));
+        assert!(!contact.is_over(clock.now()));
+        contact.lost();
+        clock.advance(Duration::from_secs(299));
+        contact.lost();
+        assert!(!contact.is_over(clock.now()));
+        clock.advance(Duration::from_secs(1));
+        assert!(contact.is_over(clock.now()));
+        assert_eq!(contact.lost_since().unwrap().as_second(), 1_000_000);
+        contact.kept();
+        assert!(!contact.is_over(clock.now()) && contact.lost_since().is_none());
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_lengthen_it() {
+        let clock = ManualClock::new(Timestamp::from_second(1_000_000).unwrap());
+        let contact = Contact::new(Arc::new(clock.clone()), Duration::from_secs(300));
+        contact.lost();
+        assert!(contact.is_over(Timestamp::from_second(999_000).unwrap()));
+    }
+}

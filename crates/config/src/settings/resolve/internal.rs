@@ -1,0 +1,130 @@
+//! The listener for other services, and where they are (spec config.md 6).
+
+use std::time::Duration;
+
+use super::identity::origin;
+use super::{Cx, address};
+use crate::settings::{GrpcListener, InternalSettings, Origin, RemoteDatabroker, Services};
+use crate::spec::values::Values;
+use crate::spec::{go_url, services as modes};
+
+const ADDRESS: &str = "grpc_address";
+const INSECURE: &str = "grpc_insecure";
+
+pub(super) fn resolve(values: &Values, services: Services, cx: &mut Cx<'_>) -> InternalSettings {
+    // Checked in every mode: a file that is shared by all processes has the same errors everywhere.
+    let endpoints = databrokers(values, cx);
+    InternalSettings {
+        listener: listener(values, services, cx),
+        databroker: (!services.databroker).then(|| remote(values, services, endpoints, cx)),
+        mutual_tls: values.on("grpc_mutual_tls"),
+    }
+}
+
+/// One process that runs everything listens only where it is told to: nobody else needs it.
+fn listener(values: &Values, services: Services, cx: &mut Cx<'_>) -> Option<GrpcListener> {
+    let written = values.text(ADDRESS);
+    let wanted = modes::grpc_listener(services) && !written.is_empty();
+    if !wanted || (services.all_in_one() && !values.is_set(ADDRESS)) {
+        return None;
+    }
+    if let Err(problem) = address::check(written) {
+        let help = "write host:port; an empty host means every address, for instance `:5443`";
+        cx.sink.error(values.place(ADDRESS), ADDRESS, problem, help);
+        return None;
+    }
+    let listener = GrpcListener {
+        address: modes::grpc_address(values, services),
+        insecure: modes::grpc_insecure(values, services),
+    };
+    if listener.insecure && !told(values) && !address::is_loopback(&listener.address) {
+        let message = format!(
+            "records and tokens would cross the network in the clear: {} is open to others and without TLS",
+            listener.address
+        );
+        if services.all_in_one() {
+            let help = "set `grpc_insecure: false` to use the server certificates, or listen on 127.0.0.1";
+            cx.sink.warn(values.place(ADDRESS), ADDRESS, message, help);
+        } else {
+            let help = "set `grpc_insecure: false` to use the server certificates (or those of `tls_derive`), listen on \
+                        127.0.0.1, or set `grpc_insecure: true` where something else encrypts the way";
+            cx.sink.error(values.place(ADDRESS), ADDRESS, message, help);
+        }
+    }
+    Some(listener)
+}
+
+/// Plain text was asked for, in so many words.
+fn told(values: &Values) -> bool {
+    values.bool(INSECURE) == Some(true)
+}
+
+fn databrokers(values: &Values, cx: &mut Cx<'_>) -> Vec<Origin> {
+    let mut found = Vec::new();
+    for text in modes::service_urls(values, "databroker_service") {
+        match go_url::require(&text) {
+            Ok(url) if matches!(url.scheme.as_str(), "http" | "https") => found.push(origin(&url)),
+            Ok(url) => bad(
+                values,
+                &format!("the scheme {} is neither http nor https", url.scheme),
+                cx,
+            ),
+            Err(message) => bad(values, &message, cx),
+        }
+    }
+    found
+}
+
+fn bad(values: &Values, message: &str, cx: &mut Cx<'_>) {
+    let name = given(values);
+    let help = "write scheme, host and port, for instance https://databroker.example.com:5443";
+    cx.sink.error(
+        values.place(name),
+        name,
+        format!("config: bad databroker-url: {message}"),
+        help,
+    );
+}
+
+/// The key that a databroker's address was written under.
+fn given(values: &Values) -> &'static str {
+    if values.some_text("databroker_service_url").is_some() {
+        "databroker_service_url"
+    } else {
+        "databroker_service_urls"
+    }
+}
+
+fn remote(values: &Values, services: Services, endpoints: Vec<Origin>, cx: &mut Cx<'_>) -> RemoteDatabroker {
+    for endpoint in &endpoints {
+        let exposed = endpoint.scheme == "http" && !address::is_loopback(&endpoint.authority());
+        if exposed && !told(values) {
+            let message = format!(
+                "records and tokens would cross the network in the clear to {}",
+                endpoint.url()
+            );
+            let help = "use https, or set `grpc_insecure: true` where something else encrypts the way";
+            let name = given(values);
+            cx.sink.error(values.place(name), name, message, help);
+        }
+    }
+    if (services.serve_people() || services.authorize) && values.is_set("databroker_storage_type") {
+        let name = "databroker_storage_type";
+        let message = "has no effect: this process keeps no records";
+        cx.sink.warn(
+            values.place(name),
+            name,
+            message,
+            "the databroker's own configuration counts",
+        );
+    }
+    RemoteDatabroker {
+        endpoints,
+        server_name: values
+            .some_text("override_certificate_name")
+            .map(str::to_lowercase),
+        outage_limit: values
+            .duration("databroker_outage_limit")
+            .unwrap_or(Duration::from_secs(300)),
+    }
+}

@@ -1,0 +1,76 @@
+//! Which services a process runs, and how those of several processes reach each other.
+
+use std::time::Duration;
+
+use super::Origin;
+
+/// The set of services of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Services {
+    /// Signs people in.
+    pub authenticate: bool,
+    /// Judges requests.
+    pub authorize: bool,
+    /// Keeps records.
+    pub databroker: bool,
+    /// Forwards requests.
+    pub proxy: bool,
+}
+
+impl Services {
+    /// All four.
+    pub const ALL: Self = Self {
+        authenticate: true,
+        authorize: true,
+        databroker: true,
+        proxy: true,
+    };
+    /// None of them.
+    pub const NONE: Self = Self {
+        authenticate: false,
+        authorize: false,
+        databroker: false,
+        proxy: false,
+    };
+
+    /// Whether this process runs all four.
+    pub fn all_in_one(self) -> bool {
+        self.authenticate && self.authorize && self.databroker && self.proxy
+    }
+
+    /// Whether this process serves people, so that it has the main listener.
+    pub fn serve_people(self) -> bool {
+        self.authenticate || self.proxy
+    }
+}
+
+/// Connections between services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InternalSettings {
+    /// The listener for other services and for tools.
+    pub listener: Option<GrpcListener>,
+    /// The databroker of another process; `None` where this process keeps the records.
+    pub databroker: Option<RemoteDatabroker>,
+    /// `grpc_mutual_tls`: services show each other certificates.
+    pub mutual_tls: bool,
+}
+
+/// The listener for other services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrpcListener {
+    /// `host:port`; an empty host means every address.
+    pub address: String,
+    /// Without TLS.
+    pub insecure: bool,
+}
+
+/// Where the databroker of this installation is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteDatabroker {
+    /// One or more that share their records.
+    pub endpoints: Vec<Origin>,
+    /// Name its certificate has to be for, where that is not the host (`override_certificate_name`).
+    pub server_name: Option<String>,
+    /// How long people stay signed in while it cannot be reached.
+    pub outage_limit: Duration,
+}
