@@ -31,6 +31,7 @@ pub fn with_tools<'c>(command: &'c mut Command, tools: &Tools) -> &'c mut Comman
         .env("POMERIUM_TEST_NODE_MODULES", tools.node_modules())
         .env("POMERIUM_TEST_PYTHON", tools.python())
         .env("POMERIUM_TEST_PROXIES", tools.proxies())
+        .env("POMERIUM_TEST_POSTGRES", tools.postgres())
 }
 
 /// Builds the `pomerium` binary and returns where it is.

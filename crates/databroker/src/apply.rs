@@ -6,7 +6,8 @@ use pomerium_api::databroker::{Cleared, Error, LeaseRequest, Options, PutReply, 
 use pomerium_api::described;
 use pomerium_api::records::{from_proto_time, to_proto_time};
 
-use crate::store::{Counters, Write, Written, says_nothing, ttl};
+use crate::copy;
+use crate::store::{Counters, Key, Standing, Write, Written, says_nothing, ttl};
 
 /// The tables of a store, inside one transaction.
 pub(crate) trait Tables {
@@ -30,6 +31,10 @@ pub(crate) trait Tables {
     fn set_lease(&mut self, name: &str, lease: &Lease) -> Result<(), Error>;
     /// Records, changes and options; not the leases.
     fn clear(&mut self) -> Result<(), Error>;
+    /// The change log alone.
+    fn clear_changes(&mut self) -> Result<(), Error>;
+    /// Live records behind `after`, up to and with `to`; without them from the first, or to the last.
+    fn between(&mut self, after: Option<&Key>, to: Option<&Key>) -> Result<Vec<Key>, Error>;
 }
 
 /// Who holds a lease, and until when.
@@ -46,6 +51,13 @@ pub(crate) fn apply(
     write: &Write,
     now: Timestamp,
 ) -> Result<Written, Error> {
+    let of_its_own = !matches!(write, Write::Copy(_) | Write::Promote | Write::Trim(_));
+    if of_its_own && counters.standing != Standing::Own {
+        return Err(Error::Invalid(
+            "the records here are a copy of another databroker's: writes go to that one, or the copy is promoted"
+                .into(),
+        ));
+    }
     match write {
         Write::Put(records) => {
             let mut stored = Vec::with_capacity(records.len());
@@ -95,6 +107,8 @@ pub(crate) fn apply(
             Ok(Written::Trimmed(count))
         }
         Write::Expire => expire(tables, counters, now).map(Written::Trimmed),
+        Write::Copy(step) => copy::apply(tables, counters, step).map(|()| Written::Done),
+        Write::Promote => copy::promote(counters).map(Written::Cleared),
     }
 }
 
@@ -245,6 +259,7 @@ fn delete(
     counters.latest += 1;
     record.version = counters.latest;
     record.data = live.data;
+    record.modified_at = Some(to_proto_time(now));
     record.deleted_at = Some(to_proto_time(now));
     tables.remove(&record.r#type, &record.id)?;
     tables.append_change(&record)?;

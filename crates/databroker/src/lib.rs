@@ -3,13 +3,17 @@
 //! [`Server`] is the databroker; it runs over any [`Store`]: [`MemoryStore`] forgets at exit, [`FileStore`]
 //! keeps records in one sealed file, [`PostgresStore`] in a database that several databrokers share. What a write
 //! means is said once, in `apply`, for all stores. [`grpc`] is the databroker for clients in other processes.
+//! [`cluster`] is one of several where one leads, [`backup`] writes and reads backup files.
 //! What must not be here: what records mean (sessions, users).
 //!
 //! Start at [`Server`], then [`store`].
 
 mod apply;
+pub mod backup;
+pub mod cluster;
 #[cfg(test)]
 mod conformance;
+mod copy;
 pub mod file;
 pub mod grpc;
 mod memory;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::apply::{Lease, Tables, apply};
 use crate::query;
-use crate::store::{Changes, Counters, Records, Store, Write, Written};
+use crate::store::{Changes, Counters, Inventory, Key, Records, Store, Write, Written};
 
 /// A [`Store`] in memory.
 pub struct MemoryStore {
@@ -66,6 +66,13 @@ impl Rows {
     }
 }
 
+/// Takes a record out of the order; while a copy is made, another one may have its place.
+fn forget(order: &mut BTreeMap<u64, String>, record: &Record) {
+    if order.get(&record.version).is_some_and(|id| *id == record.id) {
+        order.remove(&record.version);
+    }
+}
+
 impl Tables for Rows {
     fn get(&mut self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
         Ok(self
@@ -80,7 +87,7 @@ impl Tables for Rows {
         let before = records.insert(record.id.clone(), Arc::new(record.clone()));
         let order = self.by_version.entry(record.r#type.clone()).or_default();
         if let Some(before) = before {
-            order.remove(&before.version);
+            forget(order, &before);
         }
         order.insert(record.version, record.id.clone());
         Ok(())
@@ -95,7 +102,7 @@ impl Tables for Rows {
             self.live.remove(record_type);
         }
         if let (Some(gone), Some(order)) = (gone, self.by_version.get_mut(record_type)) {
-            order.remove(&gone.version);
+            forget(order, &gone);
         }
         Ok(())
     }
@@ -161,6 +168,21 @@ impl Tables for Rows {
             ..Self::default()
         };
         Ok(())
+    }
+
+    fn clear_changes(&mut self) -> Result<(), Error> {
+        self.log.clear();
+        Ok(())
+    }
+
+    fn between(&mut self, after: Option<&Key>, to: Option<&Key>) -> Result<Vec<Key>, Error> {
+        let all = self
+            .live
+            .iter()
+            .flat_map(|(record_type, records)| records.keys().map(|id| (record_type.clone(), id.clone())));
+        Ok(all
+            .filter(|key| after.is_none_or(|after| key > after) && to.is_none_or(|to| key <= to))
+            .collect())
     }
 }
 
@@ -235,6 +257,18 @@ impl Store for MemoryStore {
 
     fn watch(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
+    }
+
+    fn inspect(&self) -> BoxFuture<'_, Result<Inventory, Error>> {
+        let state = self.state.read();
+        let count =
+            |(record_type, records): (&String, &BTreeMap<_, _>)| (record_type.clone(), records.len() as u64);
+        let inventory = Inventory {
+            records: state.rows.live.iter().map(count).collect(),
+            changes: state.rows.log.len() as u64,
+            unreadable: Vec::new(),
+        };
+        ready(Ok(inventory)).boxed()
     }
 }
 

@@ -1,14 +1,15 @@
-//! Random histories, restarts included, against a model that is too simple to be wrong.
+//! Random histories, restarts and changes of the key included, against a model that is too simple to be wrong. What fails
+//! is made as small as it gets, and printed with its seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use pomerium_api::databroker::{Databroker, Error, Versions};
+use pomerium_api::databroker::{Databroker, Error, Options, Versions};
 use proptest::prelude::*;
 
 use crate::conformance::{CATS, DOGS, Subject, all_latest, deletion, record};
-use crate::{FileStore, MemoryStore, RETENTION, Store};
+use crate::{FileStore, MemoryStore, PostgresStore, RETENTION, Store};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -17,8 +18,14 @@ enum Step {
     Replace(Change, bool),
     Clear,
     Wait(u64),
-    Trim,
-    Restart,
+    /// What happens each minute.
+    Clean,
+    /// How many dogs or cats are kept.
+    Capacity(bool, Option<u8>),
+    /// For how many seconds.
+    Ttl(bool, Option<u16>),
+    /// Whether with a new key.
+    Restart(bool),
 }
 
 #[derive(Debug, Clone)]
@@ -31,8 +38,12 @@ struct Change {
 
 impl Change {
     fn key(&self) -> Key {
-        ((if self.dog { DOGS } else { CATS }).into(), self.id.to_string())
+        (kind(self.dog).into(), self.id.to_string())
     }
+}
+
+fn kind(dog: bool) -> &'static str {
+    if dog { DOGS } else { CATS }
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -50,8 +61,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (change(), any::<bool>()).prop_map(|(change, fresh)| Step::Replace(change, fresh)),
         1 => Just(Step::Clear),
         2 => (0..4000_u64).prop_map(Step::Wait),
-        2 => Just(Step::Trim),
-        2 => Just(Step::Restart),
+        2 => Just(Step::Clean),
+        1 => (any::<bool>(), proptest::option::of(0..4_u8)).prop_map(|(dog, most)| Step::Capacity(dog, most)),
+        1 => (any::<bool>(), proptest::option::of(1..4000_u16)).prop_map(|(dog, ttl)| Step::Ttl(dog, ttl)),
+        2 => any::<bool>().prop_map(Step::Restart),
     ]
 }
 
@@ -66,8 +79,11 @@ struct Model {
     now: u64,
     latest: u64,
     trimmed: u64,
-    live: BTreeMap<Key, (u64, u8)>,
+    /// Version, time, data.
+    live: BTreeMap<Key, (u64, u64, u8)>,
     log: Vec<Logged>,
+    capacity: BTreeMap<&'static str, u8>,
+    ttl: BTreeMap<&'static str, u16>,
 }
 
 impl Model {
@@ -78,10 +94,55 @@ impl Model {
         }
         self.latest += 1;
         match change.data {
-            Some(data) => self.live.insert(key.clone(), (self.latest, data)),
+            Some(data) => self.live.insert(key.clone(), (self.latest, self.now, data)),
             None => self.live.remove(&key),
         };
         self.log.push((self.latest, self.now, key, change.data));
+    }
+
+    fn put(&mut self, changes: &[Change]) {
+        changes.iter().for_each(|change| self.apply(change));
+        let touched: BTreeSet<&str> = changes.iter().map(|change| kind(change.dog)).collect();
+        for name in touched {
+            let Some(most) = self.capacity.get(name).copied() else {
+                continue;
+            };
+            while self.of(name).count() > usize::from(most) {
+                let oldest = self.of(name).min().unwrap().2;
+                self.evict(&oldest);
+            }
+        }
+    }
+
+    /// Version, time and key of live records of a type.
+    fn of<'m>(&'m self, name: &'m str) -> impl Iterator<Item = (u64, u64, Key)> + 'm {
+        let of_type = self.live.iter().filter(move |(key, _)| key.0 == name);
+        of_type.map(|(key, (version, time, _))| (*version, *time, key.clone()))
+    }
+
+    fn evict(&mut self, key: &Key) {
+        let change = Change {
+            dog: key.0 == DOGS,
+            id: key.1.parse().unwrap(),
+            data: None,
+        };
+        self.apply(&change);
+    }
+
+    fn clean(&mut self) {
+        for name in [CATS, DOGS] {
+            let Some(ttl) = self.ttl.get(name).copied() else {
+                continue;
+            };
+            let before = self.now - u64::from(ttl);
+            while let Some((_, time, key)) = self.of(name).min() {
+                if time >= before {
+                    break;
+                }
+                self.evict(&key);
+            }
+        }
+        self.trim();
     }
 
     fn trim(&mut self) {
@@ -117,7 +178,7 @@ async fn check<S: Store>(subject: &Subject<S>, model: &Model) {
     let expected: Vec<_> = model
         .live
         .iter()
-        .map(|(key, (version, data))| (key.clone(), (*version, data.to_string().into_bytes())))
+        .map(|(key, (version, _, data))| (key.clone(), (*version, data.to_string().into_bytes())))
         .collect();
     assert_eq!(live, expected);
     assert_eq!(at.latest_record_version, model.latest);
@@ -150,8 +211,14 @@ async fn check<S: Store>(subject: &Subject<S>, model: &Model) {
     assert_eq!(changes, expected);
 }
 
-async fn run<S: Store>(open: impl Fn() -> S, steps: Vec<Step>, restartable: bool) {
-    let mut subject = Subject::new(open());
+/// The key of today, and the one before.
+fn keys(generation: u8) -> [[u8; 32]; 2] {
+    [[generation; 32], [generation - 1; 32]]
+}
+
+async fn run<S: Store>(open: impl AsyncFn(&[[u8; 32]]) -> S, steps: Vec<Step>, restartable: bool) {
+    let mut generation = 7;
+    let mut subject = Subject::new(open(&keys(generation)).await);
     // As in `Subject`: far enough from the start of time for the first trim.
     let mut model = Model {
         now: RETENTION.as_secs() * 10,
@@ -165,10 +232,10 @@ async fn run<S: Store>(open: impl Fn() -> S, steps: Vec<Step>, restartable: bool
                     .put(changes.iter().map(to_record).collect())
                     .await
                     .unwrap();
-                changes.iter().for_each(|change| model.apply(change));
+                model.put(&changes);
             }
             Step::Replace(change, fresh) => {
-                let current = model.live.get(&change.key()).map(|(version, _)| *version);
+                let current = model.live.get(&change.key()).map(|(version, ..)| *version);
                 let version = current.unwrap_or(1) + u64::from(!fresh);
                 let record = pomerium_api::databroker::Record {
                     version,
@@ -191,23 +258,54 @@ async fn run<S: Store>(open: impl Fn() -> S, steps: Vec<Step>, restartable: bool
                 subject.clock.advance(Duration::from_secs(seconds));
                 model.now += seconds;
             }
-            Step::Trim => {
-                subject.server.trim().await.unwrap();
-                model.trim();
+            Step::Clean => {
+                subject.server.clean().await.unwrap();
+                model.clean();
             }
-            Step::Restart if restartable => {
+            Step::Capacity(dog, most) => {
+                match most {
+                    Some(most) => model.capacity.insert(kind(dog), most),
+                    None => model.capacity.remove(kind(dog)),
+                };
+                set_options(&subject, &model, dog).await;
+            }
+            Step::Ttl(dog, seconds) => {
+                match seconds {
+                    Some(seconds) => model.ttl.insert(kind(dog), seconds),
+                    None => model.ttl.remove(kind(dog)),
+                };
+                set_options(&subject, &model, dog).await;
+            }
+            Step::Restart(new_key) if restartable => {
                 let before = subject.server.versions().await.unwrap();
                 drop(subject);
-                subject = Subject::new(open());
+                generation += u8::from(new_key);
+                subject = Subject::new(open(&keys(generation)).await);
                 subject
                     .clock
                     .advance(Duration::from_secs(model.now - RETENTION.as_secs() * 10));
                 assert_eq!(subject.server.versions().await.unwrap(), before);
             }
-            Step::Restart => {}
+            Step::Restart(_) => {}
         }
         check(&subject, &model).await;
     }
+}
+
+async fn set_options<S: Store>(subject: &Subject<S>, model: &Model, dog: bool) {
+    let options = Options {
+        capacity: model.capacity.get(kind(dog)).map(|most| u64::from(*most)),
+        ttl: model.ttl.get(kind(dog)).map(|seconds| prost_types::Duration {
+            seconds: i64::from(*seconds),
+            nanos: 0,
+        }),
+        ..Options::default()
+    };
+    subject
+        .server
+        .set_options(kind(dog).into(), options)
+        .await
+        .unwrap();
 }
 
 fn block_on(future: impl Future<Output = ()>) {
@@ -222,7 +320,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
     fn memory_follows_the_model(steps in proptest::collection::vec(step(), 0..60)) {
-        block_on(run(MemoryStore::new, steps, false));
+        block_on(run(async |_: &[[u8; 32]]| MemoryStore::new(), steps, false));
     }
 }
 
@@ -231,6 +329,19 @@ proptest! {
     #[test]
     fn file_follows_the_model(steps in proptest::collection::vec(step(), 0..40)) {
         let folder = tempfile::tempdir().unwrap();
-        block_on(run(|| FileStore::open(folder.path(), &[[7; 32]]).unwrap(), steps, true));
+        let open = async |keys: &[[u8; 32]]| FileStore::open(folder.path(), keys).unwrap();
+        block_on(run(open, steps, true));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    #[test]
+    fn postgres_follows_the_model(steps in proptest::collection::vec(step(), 10..40)) {
+        block_on(async {
+            let connection = crate::postgres::fresh_database().await;
+            let open = async |keys: &[[u8; 32]]| PostgresStore::open(&connection, keys).await.unwrap();
+            run(open, steps, true).await;
+        });
     }
 }

@@ -36,6 +36,28 @@ impl Sealer {
         }
     }
 
+    /// Whether `check` was made with the key that seals: otherwise values are to be sealed anew before the former key may
+    /// be forgotten.
+    pub(crate) fn is_current(&self, check: Option<&[u8]>) -> bool {
+        match (self.0.first(), check) {
+            (Some(key), Some(check)) => aead::open(key, check, b"key check").is_ok(),
+            _ => true,
+        }
+    }
+
+    /// The value sealed with the key of today; `None` when it is already, or does not open.
+    pub(crate) fn renewed(&self, value: &[u8], place: &Place<'_>) -> Option<Vec<u8>> {
+        let (today, former) = self.0.split_first()?;
+        let place = place.bytes();
+        if aead::open(today, value, &place).is_ok() {
+            return None;
+        }
+        let plain = former
+            .iter()
+            .find_map(|key| aead::open(key, value, &place).ok())?;
+        Some(aead::seal(today, &Zeroizing::new(plain), &place))
+    }
+
     pub(crate) fn seal(&self, record: &Record, place: &Place<'_>) -> Vec<u8> {
         let plain = record.encode_to_vec();
         match self.0.first() {

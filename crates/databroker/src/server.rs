@@ -44,8 +44,13 @@ impl<S: Store> Server<S> {
     /// is closed or dropped.
     pub fn start(store: S, clock: Arc<dyn Clock>) -> Arc<Self> {
         let server = Arc::new(Self::new(store, clock));
-        tokio::spawn(trim_regularly(Arc::downgrade(&server), server.closed.subscribe()));
+        server.keep_clean();
         server
+    }
+
+    /// Cleans up each minute, as [`Self::start`] says.
+    pub(crate) fn keep_clean(self: &Arc<Self>) {
+        tokio::spawn(trim_regularly(Arc::downgrade(self), self.closed.subscribe()));
     }
 
     /// Ends all streams with an error; later calls fail.

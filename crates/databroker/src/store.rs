@@ -1,5 +1,7 @@
 //! What a place to keep records must offer. The server does the rest.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -22,6 +24,39 @@ pub struct Counters {
     pub latest: u64,
     /// The last version taken out of the change log; 0 when it is whole.
     pub trimmed: u64,
+    /// Whose records these are.
+    pub standing: Standing,
+}
+
+/// Whose records a store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Its own.
+    Own,
+    /// Those of another databroker, not all of them yet.
+    Incomplete,
+    /// Those of another databroker, as they were at some moment, with its versions.
+    Copy,
+}
+
+impl Standing {
+    /// As stores keep it.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Own => 0,
+            Self::Incomplete => 1,
+            Self::Copy => 2,
+        }
+    }
+
+    /// And back; what is not known is not trusted.
+    pub(crate) fn of_number(number: u64) -> Self {
+        match number {
+            0 => Self::Own,
+            2 => Self::Copy,
+            _ => Self::Incomplete,
+        }
+    }
 }
 
 impl Counters {
@@ -37,6 +72,7 @@ impl Counters {
             server_version,
             latest: 0,
             trimmed: 0,
+            standing: Standing::Own,
         }
     }
 
@@ -107,6 +143,36 @@ pub enum Write {
     Trim(Timestamp),
     /// Records whose time, by the options of their type, is over.
     Expire,
+    /// A step of copying another databroker.
+    Copy(Copy),
+    /// Makes a whole copy a database of its own, with a new server version.
+    Promote,
+}
+
+/// Type and id.
+pub type Key = (String, String);
+
+/// The steps of copying another databroker: [`Self::Begin`], parts, [`Self::End`], then changes as they come.
+/// Versions and times are those of the other.
+#[derive(Debug)]
+pub enum Copy {
+    /// What is here goes, bit by bit; until the end it is a mixture.
+    Begin,
+    /// Live records, in order of type and id.
+    Part {
+        /// Where the part before ended.
+        after: Option<Key>,
+        /// All there are from there up to the last of these.
+        records: Vec<Record>,
+        /// There are none behind them.
+        last: bool,
+    },
+    /// How records of types are kept; `None` is not said.
+    Options(Vec<(String, Option<Options>)>),
+    /// The parts are the records as of this position, or later.
+    End(Versions),
+    /// Changes in order. Those already here are passed over.
+    Changes(Vec<Record>),
 }
 
 /// What became of a [`Write`].
@@ -116,9 +182,9 @@ pub enum Written {
     Put(PutReply),
     /// Of [`Write::Replace`]: the record as stored, if the live one was as expected.
     Replaced(Option<Record>),
-    /// Of [`Write::Clear`].
+    /// Of [`Write::Clear`] and [`Write::Promote`].
     Cleared(Cleared),
-    /// Of [`Write::SetOptions`] and [`Write::ReleaseLease`].
+    /// Of [`Write::SetOptions`], [`Write::ReleaseLease`] and [`Write::Copy`].
     Done,
     /// Of [`Write::Lease`]: its id, unless somebody else holds it.
     Leased(Option<String>),
@@ -133,6 +199,17 @@ pub struct Changes {
     pub records: Vec<Record>,
     /// Everything up to here has been looked at: where to go on.
     pub seen: u64,
+}
+
+/// What is in a store, as far as it can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Live records, by type.
+    pub records: BTreeMap<String, u64>,
+    /// Entries of the change log.
+    pub changes: u64,
+    /// What cannot be read, with why.
+    pub unreadable: Vec<String>,
 }
 
 /// A place to keep records. Reads may block for a moment on a disk, never on a writer.
@@ -170,6 +247,66 @@ pub trait Store: Send + Sync + 'static {
 
     /// Changes whenever something was written.
     fn watch(&self) -> watch::Receiver<()>;
+
+    /// Reads everything, and says what is there.
+    fn inspect(&self) -> BoxFuture<'_, Result<Inventory, Error>>;
+}
+
+impl<S: Store> Store for Arc<S> {
+    fn counters(&self) -> BoxFuture<'_, Result<Counters, Error>> {
+        (**self).counters()
+    }
+    fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, Error>> {
+        (**self).get(record_type, id)
+    }
+    fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>> {
+        (**self).select(query)
+    }
+    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
+        (**self).types()
+    }
+    fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
+        (**self).options(record_type)
+    }
+    fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>> {
+        (**self).latest(record_type)
+    }
+    fn changes<'a>(
+        &'a self,
+        record_type: &'a str,
+        from: Versions,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Changes, Error>> {
+        (**self).changes(record_type, from, limit)
+    }
+    fn write(&self, write: Write, now: Timestamp) -> BoxFuture<'_, Result<Written, Error>> {
+        (**self).write(write, now)
+    }
+    fn watch(&self) -> watch::Receiver<()> {
+        (**self).watch()
+    }
+    fn inspect(&self) -> BoxFuture<'_, Result<Inventory, Error>> {
+        (**self).inspect()
+    }
+}
+
+/// Whether `store` can be served: a restore into it was not interrupted, and it holds nobody else's records.
+///
+/// # Errors
+/// With what to do.
+pub async fn ready(store: &impl Store) -> Result<(), Error> {
+    match store.counters().await?.standing {
+        Standing::Own => Ok(()),
+        Standing::Copy => Err(Error::Invalid(
+            "the store holds a copy of another databroker's records; `pomerium databroker promote` makes it one of its own"
+                .into(),
+        )),
+        Standing::Incomplete => Err(Error::Invalid(
+            "the records in the store are not complete: a restore or a copy of another databroker was interrupted; restore \
+             again, or let it follow its leader"
+                .into(),
+        )),
+    }
 }
 
 /// How long a record is kept after its last change; `None` is for ever.

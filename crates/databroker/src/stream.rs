@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::MemoryStore;
     use crate::conformance::{CATS, record};
-    use crate::store::{Changes, Counters, Write, Written};
+    use crate::store::{Changes, Counters, Inventory, Write, Written};
 
     /// Someone writes at the worst moment: when a reader has just seen that there is nothing more.
     struct Racing {
@@ -164,6 +164,9 @@ mod tests {
         }
         fn watch(&self) -> watch::Receiver<()> {
             self.inner.watch()
+        }
+        fn inspect(&self) -> BoxFuture<'_, Result<Inventory, Error>> {
+            self.inner.inspect()
         }
     }
 

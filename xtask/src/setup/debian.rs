@@ -2,7 +2,8 @@
 //!
 //! As root, ordinary packages are installed with apt-get. Without root, and for packages that would
 //! start a service of their own, the packages and the dependencies that the machine lacks are unpacked
-//! into the cache, with a small starter per program that finds their libraries.
+//! into the cache, with a small starter per program that finds their libraries. What refuses to run as root is
+//! unpacked where every user can read it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,12 @@ use crate::run::{check, find, output};
 struct Program {
     name: &'static str,
     package: &'static str,
-    /// Where the package puts it.
+    /// Where the package puts it; `*` stands for a version.
     path: &'static str,
     /// The package starts a daemon when installed: never do that to someone's machine.
     service: bool,
+    /// It refuses to run as root, so that another user must be able to read it.
+    humble: bool,
 }
 
 const fn program(name: &'static str, package: &'static str, path: &'static str) -> Program {
@@ -29,6 +32,7 @@ const fn program(name: &'static str, package: &'static str, path: &'static str) 
         package,
         path,
         service: false,
+        humble: false,
     }
 }
 
@@ -38,6 +42,17 @@ const fn service(name: &'static str, package: &'static str, path: &'static str) 
         package,
         path,
         service: true,
+        humble: false,
+    }
+}
+
+const fn postgres(name: &'static str, path: &'static str) -> Program {
+    Program {
+        name,
+        package: "postgresql",
+        path,
+        service: true,
+        humble: true,
     }
 }
 
@@ -56,10 +71,18 @@ const FOR_TESTS: &[Program] = &[
         package: "systemd",
         path: "usr/bin/systemd-socket-activate",
         service: true,
+        humble: false,
     },
     program("pebble", "pebble", "usr/bin/pebble"),
     program("pebble-challtestsrv", "pebble", "usr/bin/pebble-challtestsrv"),
     service("knotd", "knot", "usr/sbin/knotd"),
+    POSTGRES[0],
+    POSTGRES[1],
+];
+
+const POSTGRES: [Program; 2] = [
+    postgres("postgres", "usr/lib/postgresql/*/bin/postgres"),
+    postgres("initdb", "usr/lib/postgresql/*/bin/initdb"),
 ];
 
 const FOR_BENCHES: &[Program] = &[
@@ -67,7 +90,22 @@ const FOR_BENCHES: &[Program] = &[
     program("openssl", "openssl", "usr/bin/openssl"),
     service("nginx", "nginx", "usr/sbin/nginx"),
     service("haproxy", "haproxy", "usr/sbin/haproxy"),
+    POSTGRES[0],
+    POSTGRES[1],
 ];
+
+/// The folder of starters for programs that refuse to run as root.
+pub fn humble_bin(cache: &Path) -> PathBuf {
+    humble_base(cache).join("bin")
+}
+
+fn humble_base(cache: &Path) -> PathBuf {
+    match is_root() {
+        // Nobody else looks into root's home.
+        true => PathBuf::from("/var/cache/pomerium/tools"),
+        false => cache.to_owned(),
+    }
+}
 
 /// Installs what is missing for `purpose`.
 pub fn install(cache: &Path, purpose: Purpose) -> Result<()> {
@@ -75,10 +113,9 @@ pub fn install(cache: &Path, purpose: Purpose) -> Result<()> {
         Purpose::Test => FOR_TESTS,
         Purpose::Bench => FOR_BENCHES,
     };
-    let bin = cache.join("bin");
     let missing: Vec<&Program> = wanted
         .iter()
-        .filter(|program| find(program.name, std::slice::from_ref(&bin)).is_none())
+        .filter(|program| !is_there(cache, program))
         .collect();
     if missing.is_empty() {
         return Ok(());
@@ -93,7 +130,29 @@ pub fn install(cache: &Path, purpose: Purpose) -> Result<()> {
     let (apart, together): (Vec<&Program>, Vec<&Program>) =
         missing.iter().partition(|program| program.service || !is_root());
     install_with_apt(&together)?;
-    unpack_into(cache, &apart)
+    let (humble, others): (Vec<&Program>, Vec<&Program>) =
+        apart.into_iter().partition(|program| program.humble);
+    unpack_into(cache, &others)?;
+    unpack_into(&humble_base(cache), &humble)
+}
+
+fn is_there(cache: &Path, program: &Program) -> bool {
+    let bin = match program.humble {
+        true => humble_bin(cache),
+        false => cache.join("bin"),
+    };
+    // Debian keeps the programs of each version of PostgreSQL in a folder that is on no PATH.
+    find(program.name, &[bin]).is_some()
+        || (program.humble && located(Path::new("/"), program.path).is_some())
+}
+
+/// A file below `root`; a part of `path` that is `*` may have any name.
+fn located(root: &Path, path: &str) -> Option<PathBuf> {
+    let Some((before, after)) = path.split_once("*/") else {
+        return Some(root.join(path)).filter(|path| path.exists());
+    };
+    let entries = std::fs::read_dir(root.join(before)).ok()?;
+    entries.flatten().find_map(|entry| located(&entry.path(), after))
 }
 
 fn is_root() -> bool {
@@ -199,10 +258,9 @@ fn planned(plan: &str) -> Vec<String> {
 }
 
 fn write_starter(cache: &Path, root: &Path, program: &Program) -> Result<()> {
-    let target = root.join(program.path);
-    if !target.exists() {
+    let Some(target) = located(root, program.path) else {
         bail!("the package {} holds no {}", program.package, program.path);
-    }
+    };
     let libraries = library_folders(root)?;
     let libraries: Vec<String> = libraries
         .iter()
@@ -270,5 +328,18 @@ mod tests {
         );
         let expected = format!("a b|{}\n", root.join("usr/lib/x86_64-linux-gnu").display());
         assert_eq!(said.unwrap(), expected);
+    }
+
+    #[test]
+    fn a_program_is_found_whatever_its_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let bin = folder.path().join("usr/lib/postgresql/17/bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        assert_eq!(located(folder.path(), POSTGRES[0].path), None);
+        std::fs::write(bin.join("postgres"), "").unwrap();
+        assert_eq!(
+            located(folder.path(), POSTGRES[0].path),
+            Some(bin.join("postgres"))
+        );
     }
 }

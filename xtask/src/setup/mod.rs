@@ -1,5 +1,5 @@
 //! Gets what tests and benchmarks need that cargo does not bring: a browser, Node with a few npm
-//! and Python packages, HTTP tools; for benchmarks the proxies to compare with.
+//! and Python packages, HTTP tools, PostgreSQL; for benchmarks the proxies to compare with.
 //!
 //! What the machine has is used as it is. The rest goes into the cache (`$XDG_CACHE_HOME/pomerium/tools`
 //! or `~/.cache/pomerium/tools`), never into the clone. Several runs at once wait for each other.
@@ -54,6 +54,11 @@ impl Tools {
     /// The folder with the proxies that tests/python/proxies.txt names.
     pub fn proxies(&self) -> PathBuf {
         python::PROXIES.folder(&self.cache).join("bin")
+    }
+
+    /// The folder with starters of PostgreSQL's programs, where the machine itself has none.
+    pub fn postgres(&self) -> PathBuf {
+        debian::humble_bin(&self.cache)
     }
 
     /// Envoy's program, when it could be had.

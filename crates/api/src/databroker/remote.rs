@@ -45,15 +45,24 @@ pub struct Remote {
     timeout: Duration,
 }
 
+/// The header that names who passed a call on (spec databroker.md 10.4).
+pub const FORWARDER: &str = "pomerium-forwarder-id";
+
 /// Puts a token on each call.
 #[derive(Clone)]
-pub struct Signed(Token);
+pub struct Signed {
+    token: Token,
+    forwarder: Option<AsciiMetadataValue>,
+}
 
 impl Interceptor for Signed {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let token = AsciiMetadataValue::try_from((self.0)())
+        let token = AsciiMetadataValue::try_from((self.token)())
             .map_err(|_| Status::internal("the token of this process is none"))?;
         request.metadata_mut().insert("jwt", token);
+        if let Some(forwarder) = &self.forwarder {
+            request.metadata_mut().insert(FORWARDER, forwarder.clone());
+        }
         Ok(request)
     }
 }
@@ -61,7 +70,32 @@ impl Interceptor for Signed {
 impl Remote {
     /// A client over `transport`. A call other than a stream ends with an error after `timeout`.
     pub fn new(transport: Transport, token: Token, timeout: Duration) -> Self {
-        let signed = Signed(token);
+        Self::with_forwarder(transport, token, timeout, None)
+    }
+
+    /// As [`Self::new`], for a databroker that passes calls on under the name `id` (letters, digits, `-`).
+    ///
+    /// # Errors
+    /// No header can hold `id`.
+    pub fn forwarding(
+        transport: Transport,
+        token: Token,
+        timeout: Duration,
+        id: &str,
+    ) -> Result<Self, Error> {
+        let id = AsciiMetadataValue::try_from(id).map_err(|_| {
+            Error::Invalid("the name of the databroker has letters that no header can hold".into())
+        })?;
+        Ok(Self::with_forwarder(transport, token, timeout, Some(id)))
+    }
+
+    fn with_forwarder(
+        transport: Transport,
+        token: Token,
+        timeout: Duration,
+        forwarder: Option<AsciiMetadataValue>,
+    ) -> Self {
+        let signed = Signed { token, forwarder };
         Self {
             records: DataBrokerServiceClient::with_interceptor(transport.clone(), signed.clone())
                 .max_decoding_message_size(LARGEST),

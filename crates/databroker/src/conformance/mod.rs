@@ -1,10 +1,43 @@
 //! What every store must do under the server (spec databroker.md 18). Each store's tests name the suite
 //! with [`conformance!`]; a new store gets all of it by one line.
+//!
+//! The list of that section, and where each line of it is tested:
+//!
+//! | line | test |
+//! |---|---|
+//! | A1 | `unknown_record_is_not_found` |
+//! | A2, A14 | `put_assigns_versions_and_times` |
+//! | A3 | `a_stream_that_ends_tells_everything_so_far`, `deleting_what_is_not_there_changes_nothing` |
+//! | A4 | `the_last_three_of_ten_are_kept`, `the_oldest_make_room` |
+//! | A5 | `one_holds_a_lease` |
+//! | A6 | `latest_gives_each_record_once_in_order` |
+//! | A7 | `sync_goes_on_with_what_comes`, `slow_readers_miss_nothing`, `latest_and_sync_leave_no_gap` |
+//! | A8 | `types_are_those_with_records` |
+//! | A9 | `a_patch_changes_what_it_names` |
+//! | A10 | `patches_lose_no_update`, `replace_loses_no_update` |
+//! | A11 | `odd_records_are_kept` |
+//! | A12 | `reads_and_writes_run_side_by_side` |
+//! | A13 | `types_are_told_while_records_come` |
+//! | A15 | `options_are_kept_and_forgotten` |
+//! | A16 | `records_expire`, `capacity_and_time_go_together` |
+//! | A17 | `closing_ends_the_streams`, `dropping_the_server_ends_the_streams` |
+//! | B1, B3, B4 | `declared_fields_can_be_filtered` |
+//! | B2, B5, B6 | `an_index_follows_its_records` |
+//! | C | `filters_find_what_they_name`, `filters_go_across_types`, `list_pages_literally` |
+//! | D | `an_empty_database_has_a_name`, `old_changes_are_forgotten`, `a_thousand_changes_are_told_until_they_are_old` |
+//! | E | `clear_starts_a_new_database` (a checkpoint follows the database: `grpc::standby_tests`) |
+//! | F | with the registry |
+//! | G | `a_thousand_changes_are_told_until_they_are_old` |
+//! | H | `postgres::troubles::writes_of_several_databrokers_do_not_lock_each_other_out`; record contents are bytes here, so that unknown types need nothing (`odd_records_are_kept`), and filters are those of every store |
+//! | I | `grpc::tests`: this suite over the network, and tokens |
+//! | J | `cluster::tests`, `grpc::standby_tests` |
+//! | K, L | with the configuration service, and in `pomerium-api` |
 
 mod following;
 mod keeping;
 mod queries;
 mod records;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +59,7 @@ pub(crate) use self::following::*;
 pub(crate) use self::keeping::*;
 pub(crate) use self::queries::*;
 pub(crate) use self::records::*;
+pub(crate) use self::walk::*;
 use crate::{RETENTION, Server, Store};
 
 pub(crate) const CATS: &str = "example.com/cat";
@@ -170,6 +204,14 @@ macro_rules! conformance {
             declared_fields_can_be_filtered
             texts_can_be_looked_for
             reads_and_writes_run_side_by_side
+            a_stream_that_ends_tells_everything_so_far
+            the_last_three_of_ten_are_kept
+            types_are_told_while_records_come
+            capacity_and_time_go_together
+            an_index_follows_its_records
+            filters_go_across_types
+            an_empty_database_has_a_name
+            a_thousand_changes_are_told_until_they_are_old
         }
     };
     ($subject:expr => $($name:ident)*) => {

@@ -1,7 +1,11 @@
 //! Records in one file: durable before a write is answered, sealed, for one process at a time.
 //!
-//! `open` makes or opens the file, `tables` says what is in it, `writer` is the one thread that writes.
+//! `open` makes or opens the file, `disk` has it open, `tables` says what is in it, `writer` is the one thread that
+//! writes.
 
+#[cfg(test)]
+mod crashes;
+mod disk;
 mod open;
 mod tables;
 #[cfg(test)]
@@ -16,23 +20,23 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
 use pomerium_api::databroker::{Error, Options, Page, Query, Record, Versions};
-use redb::{Database, ReadableDatabase};
 use tokio::sync::watch;
 
+use self::disk::Disk;
 pub use self::open::OpenError;
 use self::tables::Snapshot;
 use self::writer::Writer;
 use crate::query;
 use crate::seal::Sealer;
-use crate::store::{Changes, Counters, Records, Store, Write, Written};
+use crate::store::{Changes, Counters, Inventory, Records, Store, Write, Written};
 
 /// A [`Store`] in a file. Survives the death of the process at any moment: what was answered is there.
 pub struct FileStore {
     // The order matters: the writer finishes first, the file is closed, then the lock is given back.
     writer: Writer,
-    database: Arc<Database>,
+    disk: Arc<Disk>,
     sealer: Arc<Sealer>,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl FileStore {
@@ -41,18 +45,28 @@ impl FileStore {
     /// (XChaCha20-Poly1305) by the first and opened by any of them; types, ids and times are not.
     pub fn open(folder: &Path, keys: &[[u8; 32]]) -> Result<Self, OpenError> {
         let sealer = Arc::new(Sealer::new(keys));
-        let (lock, database) = open::open(folder, &sealer)?;
-        let database = Arc::new(database);
-        let writer = Writer::start(database.clone(), sealer.clone()).map_err(|source| OpenError::Io {
+        let (lock, path) = open::folder(folder)?;
+        let disk = Disk::open(folder, path, Arc::clone(&sealer))?;
+        Self::over(disk, sealer, Some(lock), folder)
+    }
+
+    fn over(disk: Disk, sealer: Arc<Sealer>, lock: Option<File>, folder: &Path) -> Result<Self, OpenError> {
+        let disk = Arc::new(disk);
+        let writer = Writer::start(disk.clone(), sealer.clone()).map_err(|source| OpenError::Io {
             path: folder.to_owned(),
             source,
         })?;
         Ok(Self {
             writer,
-            database,
+            disk,
             sealer,
             _lock: lock,
         })
+    }
+
+    /// Whether every checksum of the file holds. Nobody else is answered meanwhile.
+    pub fn check(&self) -> Result<bool, Error> {
+        self.disk.check()
     }
 
     /// How many commits there were since it was opened; each is one flush of the disk.
@@ -61,7 +75,7 @@ impl FileStore {
     }
 
     fn snapshot(&self) -> Result<Snapshot, Error> {
-        let transaction = self.database.begin_read().map_err(unavailable)?;
+        let transaction = self.disk.begin_read()?;
         Snapshot::new(&transaction, self.sealer.clone())
     }
 }
@@ -124,6 +138,10 @@ impl Store for FileStore {
 
     fn watch(&self) -> watch::Receiver<()> {
         self.writer.watch()
+    }
+
+    fn inspect(&self) -> BoxFuture<'_, Result<Inventory, Error>> {
+        self.read(|snapshot| snapshot.inspect())
     }
 }
 

@@ -4,16 +4,15 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableError};
+use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableError};
 
+use super::disk::Opener;
 use super::tables::{ABOUT, LEASES, LIVE, LOG, NUMBERS, OPTIONS, ORDER, OpenTables, write_counters};
 use crate::seal::{KeyFit, Sealer};
 use crate::store::Counters;
 
 const DATABASE: &str = "databroker.redb";
 const LOCK: &str = "databroker.lock";
-/// Memory for pages of the file; the records in use are held decoded by their readers.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// The layout of [`super::tables`].
 const FORMAT: &[u8] = b"2";
 /// The layout before there were options, leases and an order of writing.
@@ -69,7 +68,10 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// It was written by a version of this program that is too new or too old.
-    #[error("the databroker files at {} have format {found}; this program knows format 2", path.display())]
+    #[error(
+        "the databroker files at {} have format {found}; this program knows format 2: start the version that wrote them, \
+         or move the folder away and restore a backup", path.display()
+    )]
     Format {
         /// The folder.
         path: PathBuf,
@@ -86,8 +88,8 @@ pub enum OpenError {
     },
 }
 
-/// Opens or makes the database; the lock must be kept as long as it is open.
-pub(super) fn open(folder: &Path, sealer: &Sealer) -> Result<(File, Database), OpenError> {
+/// Makes the folder ready; the lock must be kept as long as the database in it is open.
+pub(super) fn folder(folder: &Path) -> Result<(File, PathBuf), OpenError> {
     make_folder(folder).map_err(|source| OpenError::Io {
         path: folder.to_owned(),
         source,
@@ -100,11 +102,22 @@ pub(super) fn open(folder: &Path, sealer: &Sealer) -> Result<(File, Database), O
     };
     discard_unfinished(&path).map_err(io_error)?;
     drop(open_private(&path).map_err(io_error)?);
-    let opened = Builder::new().set_cache_size(CACHE_BYTES).create(&path);
-    let database = opened.map_err(|error| match error {
+    Ok((lock, path))
+}
+
+/// Opens or makes the database.
+pub(super) fn database(folder: &Path, opener: &Opener, sealer: &Sealer) -> Result<Database, OpenError> {
+    let database = opener().map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse {
             path: folder.to_owned(),
         },
+        // What is no database at all also comes as a failure to read.
+        DatabaseError::Storage(StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
+            OpenError::Io {
+                path: folder.to_owned(),
+                source,
+            }
+        }
         error => damaged(folder, error),
     })?;
     match read_about(&database).map_err(|error| damaged(folder, error))? {
@@ -114,9 +127,12 @@ pub(super) fn open(folder: &Path, sealer: &Sealer) -> Result<(File, Database), O
             if about.format == FIRST_FORMAT {
                 upgrade(&database, sealer).map_err(|error| damaged(folder, error))?;
             }
+            if !sealer.is_current(about.key_check.as_deref()) {
+                seal_anew(&database, sealer).map_err(|error| damaged(folder, error))?;
+            }
         }
     }
-    Ok((lock, database))
+    Ok(database)
 }
 
 fn take_lock(folder: &Path) -> Result<File, OpenError> {
@@ -214,6 +230,23 @@ fn upgrade(database: &Database, sealer: &Sealer) -> Result<(), Box<dyn std::erro
     transaction.open_table(ABOUT)?.insert(FORMAT_NAME, FORMAT)?;
     transaction.commit()?;
     tracing::info!("the databroker file was brought to format 2");
+    Ok(())
+}
+
+/// Seals everything with the first key, whole or not at all.
+fn seal_anew(database: &Database, sealer: &Sealer) -> Result<(), Box<dyn std::error::Error>> {
+    tracing::info!("the databroker file is sealed with the shared secret of today; this can take a while");
+    let transaction = database.begin_write()?;
+    OpenTables::new(&transaction, sealer)?.seal_anew()?;
+    if let Some(check) = sealer.key_check() {
+        transaction
+            .open_table(ABOUT)?
+            .insert(KEY_CHECK_NAME, check.as_slice())?;
+    }
+    transaction.commit()?;
+    tracing::info!(
+        "the databroker file is sealed anew; the former shared secret is not needed for it any more"
+    );
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What is in the file, for reading ([`Snapshot`]) and inside a write transaction ([`OpenTables`]).
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -15,7 +16,7 @@ use redb::{
 use super::unavailable;
 use crate::apply::{Lease, Tables};
 use crate::seal::{Place, Sealer};
-use crate::store::{Changes, Counters, Records};
+use crate::store::{Changes, Counters, Inventory, Key, Records, Standing};
 
 type LiveKey = (&'static str, &'static str);
 type Change = (i64, &'static str, &'static [u8]);
@@ -35,21 +36,26 @@ pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new(
 /// Whatever else the file says of itself, by name.
 pub(super) const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
 
+/// How many keys are looked at in one go.
+const CHUNK: usize = 1000;
+
 const SERVER_VERSION: &str = "server_version";
 const LATEST: &str = "latest";
 const TRIMMED: &str = "trimmed";
+/// Absent in files from before there were copies.
+const STANDING: &str = "standing";
 
 pub(super) fn read_counters(numbers: &impl ReadableTable<&'static str, u64>) -> Result<Counters, Error> {
-    let read = |name| {
+    let find = |name| -> Result<Option<u64>, Error> {
         let number = numbers.get(name).map_err(unavailable)?;
-        number
-            .map(|number| number.value())
-            .ok_or_else(|| unavailable(format_args!("{name} is missing")))
+        Ok(number.map(|number| number.value()))
     };
+    let read = |name| find(name)?.ok_or_else(|| unavailable(format_args!("{name} is missing")));
     Ok(Counters {
         server_version: read(SERVER_VERSION)?,
         latest: read(LATEST)?,
         trimmed: read(TRIMMED)?,
+        standing: find(STANDING)?.map_or(Standing::Own, Standing::of_number),
     })
 }
 
@@ -60,6 +66,7 @@ pub(super) fn write_counters(
     numbers.insert(SERVER_VERSION, counters.server_version)?;
     numbers.insert(LATEST, counters.latest)?;
     numbers.insert(TRIMMED, counters.trimmed)?;
+    numbers.insert(STANDING, u64::from(counters.standing.number()))?;
     Ok(())
 }
 
@@ -216,12 +223,77 @@ impl<'t> OpenTables<'t> {
         Ok(())
     }
 
+    /// Seals every value with the key of today. What cannot be opened is left as it is.
+    pub(super) fn seal_anew(&mut self) -> Result<(), Error> {
+        let mut after: Option<Key> = None;
+        loop {
+            let keys = self.between_at_most(after.as_ref(), None, CHUNK)?;
+            let Some(last) = keys.last().cloned() else { break };
+            for (record_type, id) in keys {
+                let place = Place::Live {
+                    record_type: &record_type,
+                    id: &id,
+                };
+                let key = (record_type.as_str(), id.as_str());
+                let value = self.live.get(key).map_err(unavailable)?;
+                let renewed = value.and_then(|value| self.sealer.renewed(value.value(), &place));
+                if let Some(renewed) = renewed {
+                    self.live.insert(key, renewed.as_slice()).map_err(unavailable)?;
+                }
+            }
+            after = Some(last);
+        }
+        let versions = self.log.iter().map_err(unavailable)?;
+        let versions: Result<Vec<u64>, Error> = versions
+            .map(|row| Ok(row.map_err(unavailable)?.0.value()))
+            .collect();
+        for version in versions? {
+            let renewed = {
+                let row = self.log.get(version).map_err(unavailable)?;
+                row.and_then(|row| {
+                    let (micros, record_type, value) = row.value();
+                    let renewed = self.sealer.renewed(value, &Place::Change(version))?;
+                    Some((micros, record_type.to_owned(), renewed))
+                })
+            };
+            if let Some((micros, record_type, value)) = renewed {
+                let change = (micros, record_type.as_str(), value.as_slice());
+                self.log.insert(version, change).map_err(unavailable)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn between_at_most(&self, after: Option<&Key>, to: Option<&Key>, most: usize) -> Result<Vec<Key>, Error> {
+        let start = after.map_or(Bound::Unbounded, |(record_type, id)| {
+            Bound::Excluded((record_type.as_str(), id.as_str()))
+        });
+        let end = to.map_or(Bound::Unbounded, |(record_type, id)| {
+            Bound::Included((record_type.as_str(), id.as_str()))
+        });
+        let rows = self
+            .live
+            .range::<(&str, &str)>((start, end))
+            .map_err(unavailable)?;
+        rows.take(most)
+            .map(|row| {
+                let (key, _) = row.map_err(unavailable)?;
+                let (record_type, id) = key.value();
+                Ok((record_type.to_owned(), id.to_owned()))
+            })
+            .collect()
+    }
+
     /// Takes a record that is about to be replaced or removed out of the order.
     fn forget_order(&mut self, record_type: &str, id: &str) -> Result<(), Error> {
-        if let Some(before) = self.get(record_type, id)? {
-            self.order
-                .remove((record_type, before.version))
-                .map_err(unavailable)?;
+        let Some(before) = self.get(record_type, id)? else {
+            return Ok(());
+        };
+        let place = (record_type, before.version);
+        let own = self.order.get(place).map_err(unavailable)?;
+        // While a copy is made, another record may have its place.
+        if own.is_some_and(|owner| owner.value() == id) {
+            self.order.remove(place).map_err(unavailable)?;
         }
         Ok(())
     }
@@ -330,7 +402,15 @@ impl Tables for OpenTables<'_> {
         self.live.retain(|_, _| false).map_err(unavailable)?;
         self.order.retain(|_, _| false).map_err(unavailable)?;
         self.options.retain(|_, _| false).map_err(unavailable)?;
+        self.clear_changes()
+    }
+
+    fn clear_changes(&mut self) -> Result<(), Error> {
         self.log.retain(|_, _| false).map_err(unavailable)
+    }
+
+    fn between(&mut self, after: Option<&Key>, to: Option<&Key>) -> Result<Vec<Key>, Error> {
+        self.between_at_most(after, to, usize::MAX)
     }
 }
 
@@ -349,6 +429,30 @@ fn read_options(
 }
 
 impl Snapshot {
+    /// Opens everything.
+    pub(super) fn inspect(&self) -> Result<Inventory, Error> {
+        let mut inventory = Inventory::default();
+        for row in self.live.iter().map_err(unavailable)? {
+            let (key, value) = row.map_err(unavailable)?;
+            let (record_type, id) = key.value();
+            match self.sealer.open(value.value(), &Place::Live { record_type, id }) {
+                Ok(_) => *inventory.records.entry(record_type.to_owned()).or_default() += 1,
+                Err(error) => inventory.unreadable.push(error.to_string()),
+            }
+        }
+        for row in self.log.iter().map_err(unavailable)? {
+            let (version, change) = row.map_err(unavailable)?;
+            match self
+                .sealer
+                .open(change.value().2, &Place::Change(version.value()))
+            {
+                Ok(_) => inventory.changes += 1,
+                Err(error) => inventory.unreadable.push(error.to_string()),
+            }
+        }
+        Ok(inventory)
+    }
+
     /// Whether the change log starts with an entry older than `before`.
     pub(super) fn has_older(&self, before: Timestamp) -> Result<bool, Error> {
         Ok(oldest_before(&self.log, before)?.is_some())

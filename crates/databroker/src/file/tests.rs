@@ -133,7 +133,7 @@ async fn a_swapped_value_is_refused() {
     put(&store, "admin", "all rights").await;
     put(&store, "guest", "few rights").await;
     {
-        let transaction = store.database.begin_write().unwrap();
+        let transaction = store.disk.begin_write().unwrap();
         let mut live = transaction.open_table(super::tables::LIVE).unwrap();
         let admin = live.get((CATS, "admin")).unwrap().unwrap().value().to_vec();
         live.insert((CATS, "guest"), admin.as_slice()).unwrap();
@@ -154,6 +154,60 @@ async fn a_swapped_value_is_refused() {
     assert!(bad.is_err());
     assert!(good.is_ok());
     assert_eq!(store.get(CATS, "admin").await.unwrap(), None);
+}
+
+/// Changes what the file says of its format.
+fn set_format(folder: &Path, format: &str) {
+    let database = redb::Database::open(folder.join("databroker.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let mut about = transaction.open_table(super::tables::ABOUT).unwrap();
+    about.insert("format", format.as_bytes()).unwrap();
+    drop(about);
+    transaction.commit().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_a_later_version_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    put(&store, "tom", "x").await;
+    drop(store);
+    set_format(folder.path(), "3");
+    let refused = FileStore::open(folder.path(), &[KEY]).err().unwrap();
+    assert!(
+        matches!(&refused, OpenError::Format { found, .. } if found == "3"),
+        "{refused}"
+    );
+    assert!(
+        refused.to_string().contains("this program knows format 2"),
+        "{refused}"
+    );
+    set_format(folder.path(), "2");
+    let store = open(folder.path());
+    assert!(
+        store.get(CATS, "tom").await.unwrap().is_some(),
+        "nothing was touched"
+    );
+}
+
+#[tokio::test]
+async fn former_keys_open_and_the_first_seals() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    put(&store, "old", "x").await;
+    drop(store);
+    const NEW: [u8; 32] = [8; 32];
+    let store = FileStore::open(folder.path(), &[NEW, KEY]).unwrap();
+    assert!(store.get(CATS, "old").await.unwrap().is_some());
+    put(&store, "new", "x").await;
+    drop(store);
+    // Everything is sealed with the new key by now: the former may be forgotten.
+    let store = FileStore::open(folder.path(), &[NEW]).unwrap();
+    assert!(store.get(CATS, "old").await.unwrap().is_some());
+    assert!(store.get(CATS, "new").await.unwrap().is_some());
+    drop(store);
+    let refused = FileStore::open(folder.path(), &[KEY]).err().unwrap();
+    assert!(matches!(refused, OpenError::WrongKey { .. }), "{refused}");
 }
 
 #[cfg(unix)]
@@ -212,7 +266,7 @@ const KILLED_FOLDER: &str = "DATABROKER_TEST_FOLDER";
 fn survives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = BTreeMap::new();
-    for round in 0..3 {
+    for round in 0..6 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
@@ -230,9 +284,11 @@ fn survives_a_kill() {
             Some((format!("{round}-{id}"), version.parse::<u64>().unwrap()))
         };
         let known = acknowledged.len();
-        while acknowledged.len() < known + 150 {
+        while acknowledged.len() < known + 40 + 60 * round {
             acknowledged.extend(parse(&lines.next().expect("the child ended by itself").unwrap()));
         }
+        let second = FileStore::open(folder.path(), &[KEY]).err().unwrap();
+        assert!(matches!(second, OpenError::InUse { .. }), "{second}");
         child.kill().unwrap();
         child.wait().unwrap();
         acknowledged.extend(lines.filter_map(|line| parse(&line.ok()?)));

@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 
 use jiff::Timestamp;
 use pomerium_api::databroker::Error;
-use redb::{Database, ReadableDatabase};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::disk::Disk;
 use super::tables::{OpenTables, Snapshot, read_counters, write_counters};
 use super::unavailable;
 use crate::apply::apply;
@@ -36,12 +36,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(database: Arc<Database>, sealer: Arc<Sealer>) -> std::io::Result<Self> {
+    pub(super) fn start(disk: Arc<Disk>, sealer: Arc<Sealer>) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (changes, changed) = watch::channel(());
         let commits = Arc::new(AtomicU64::new(0));
         let desk = Desk {
-            database,
+            disk,
             sealer,
             changes,
             commits: commits.clone(),
@@ -92,7 +92,7 @@ fn stopped() -> Error {
 
 /// What the thread works with.
 struct Desk {
-    database: Arc<Database>,
+    disk: Arc<Disk>,
     sealer: Arc<Sealer>,
     changes: watch::Sender<()>,
     commits: Arc<AtomicU64>,
@@ -120,6 +120,11 @@ impl Desk {
         }
         match self.commit(&jobs) {
             Ok(written) => self.answer(jobs, written.into_iter().map(Ok)),
+            // Whether they are on the disk nobody knows: they must not be made a second time.
+            Err(error) if self.disk.mend() => {
+                let answers = vec![Err(error); jobs.len()];
+                self.answer(jobs, answers.into_iter());
+            }
             Err(error) if jobs.len() == 1 => self.answer(jobs, [Err(error)].into_iter()),
             Err(_) => jobs.into_iter().for_each(|job| self.carry_out(vec![job])),
         }
@@ -130,7 +135,7 @@ impl Desk {
         let Write::Trim(before) = job.write else {
             return Some(job);
         };
-        let snapshot = self.database.begin_read().map_err(unavailable);
+        let snapshot = self.disk.begin_read();
         let snapshot = snapshot.and_then(|transaction| Snapshot::new(&transaction, self.sealer.clone()));
         match snapshot.and_then(|snapshot| snapshot.has_older(before)) {
             Ok(false) => {
@@ -150,7 +155,7 @@ impl Desk {
     }
 
     fn commit(&self, jobs: &[Job]) -> Result<Vec<Written>, Error> {
-        let transaction = self.database.begin_write().map_err(unavailable)?;
+        let transaction = self.disk.begin_write()?;
         let mut tables = OpenTables::new(&transaction, &self.sealer)?;
         let mut counters = read_counters(&tables.numbers)?;
         let written = jobs

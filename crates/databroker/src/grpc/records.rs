@@ -1,7 +1,6 @@
 //! The calls of `databroker.DataBrokerService` (spec databroker.md 3, 5, 7).
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -10,35 +9,37 @@ use pomerium_api::pb::databroker as pb;
 use pomerium_api::pb::databroker::data_broker_service_server::DataBrokerService;
 use tonic::{Request, Response, Status};
 
+use super::mode::Served;
+
 /// The service.
-pub struct Records(Arc<dyn Databroker>);
+pub struct Records(Served);
 
 type Answer<T> = Result<Response<T>, Status>;
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Records {
-    pub(super) fn new(broker: Arc<dyn Databroker>) -> Self {
-        Self(broker)
+    pub(super) fn new(served: Served) -> Self {
+        Self(served)
     }
+}
 
-    /// What was set for a type, or for every type that has records.
-    async fn typed_options(&self, record_type: &str) -> Result<Vec<pb::TypedOptions>, Error> {
-        let types = match record_type {
-            "" => self.0.types().await?,
-            one => vec![one.to_owned()],
-        };
-        let mut all = Vec::new();
-        // A record may have no type; options need one.
-        for record_type in types.into_iter().filter(|name| !name.is_empty()) {
-            if let Some(options) = self.0.options(&record_type).await? {
-                all.push(pb::TypedOptions {
-                    type_url: record_type,
-                    options: Some(options),
-                });
-            }
+/// What was set for a type, or for every type that has records.
+async fn typed_options(broker: &dyn Databroker, record_type: &str) -> Result<Vec<pb::TypedOptions>, Error> {
+    let types = match record_type {
+        "" => broker.types().await?,
+        one => vec![one.to_owned()],
+    };
+    let mut all = Vec::new();
+    // A record may have no type; options need one.
+    for record_type in types.into_iter().filter(|name| !name.is_empty()) {
+        if let Some(options) = broker.options(&record_type).await? {
+            all.push(pb::TypedOptions {
+                type_url: record_type,
+                options: Some(options),
+            });
         }
-        Ok(all)
     }
+    Ok(all)
 }
 
 /// A time of a request, in seconds above none.
@@ -52,13 +53,15 @@ fn duration(given: Option<prost_types::Duration>) -> Result<Duration, Status> {
 #[tonic::async_trait]
 impl DataBrokerService for Records {
     async fn get(&self, request: Request<pb::GetRequest>) -> Answer<pb::GetResponse> {
+        let broker = self.0.reads(request.metadata()).await?;
         let pb::GetRequest { r#type, id } = request.into_inner();
-        let record = Some(self.0.get(&r#type, &id).await?);
+        let record = Some(broker.get(&r#type, &id).await?);
         Ok(Response::new(pb::GetResponse { record }))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Answer<pb::PutResponse> {
-        let written = self.0.put(request.into_inner().records).await?;
+        let broker = self.0.writes(request.metadata())?;
+        let written = broker.put(request.into_inner().records).await?;
         Ok(Response::new(pb::PutResponse {
             server_version: written.server_version,
             records: written.records,
@@ -66,9 +69,10 @@ impl DataBrokerService for Records {
     }
 
     async fn patch(&self, request: Request<pb::PatchRequest>) -> Answer<pb::PatchResponse> {
+        let broker = self.0.writes(request.metadata())?;
         let pb::PatchRequest { records, field_mask } = request.into_inner();
         let mask = field_mask.unwrap_or_default().paths;
-        let written = self.0.patch(records, mask).await?;
+        let written = broker.patch(records, mask).await?;
         Ok(Response::new(pb::PatchResponse {
             server_version: written.server_version,
             records: written.records,
@@ -76,7 +80,8 @@ impl DataBrokerService for Records {
     }
 
     async fn query(&self, request: Request<pb::QueryRequest>) -> Answer<pb::QueryResponse> {
-        let page = self.0.query(request.into_inner().try_into()?).await?;
+        let broker = self.0.reads(request.metadata()).await?;
+        let page = broker.query(request.into_inner().try_into()?).await?;
         Ok(Response::new(pb::QueryResponse {
             records: page.records,
             total_count: i64::try_from(page.total).unwrap_or(i64::MAX),
@@ -85,21 +90,24 @@ impl DataBrokerService for Records {
         }))
     }
 
-    async fn list_types(&self, _: Request<()>) -> Answer<pb::ListTypesResponse> {
-        let types = self.0.types().await?;
+    async fn list_types(&self, request: Request<()>) -> Answer<pb::ListTypesResponse> {
+        let broker = self.0.reads(request.metadata()).await?;
+        let types = broker.types().await?;
         Ok(Response::new(pb::ListTypesResponse { types }))
     }
 
-    async fn clear(&self, _: Request<()>) -> Answer<pb::ClearResponse> {
-        let cleared = self.0.clear().await?;
+    async fn clear(&self, request: Request<()>) -> Answer<pb::ClearResponse> {
+        let broker = self.0.writes(request.metadata())?;
+        let cleared = broker.clear().await?;
         Ok(Response::new(pb::ClearResponse {
             old_server_version: cleared.old,
             new_server_version: cleared.new,
         }))
     }
 
-    async fn server_info(&self, _: Request<()>) -> Answer<pb::ServerInfoResponse> {
-        let info = self.0.info().await?;
+    async fn server_info(&self, request: Request<()>) -> Answer<pb::ServerInfoResponse> {
+        let broker = self.0.reads(request.metadata()).await?;
+        let info = broker.info().await?;
         Ok(Response::new(pb::ServerInfoResponse {
             server_version: info.server_version,
             earliest_record_version: info.earliest,
@@ -108,7 +116,8 @@ impl DataBrokerService for Records {
     }
 
     async fn get_options(&self, request: Request<pb::GetOptionsRequest>) -> Answer<pb::GetOptionsResponse> {
-        let options = self.0.options(&request.into_inner().r#type).await?;
+        let broker = self.0.writes(request.metadata())?;
+        let options = broker.options(&request.into_inner().r#type).await?;
         let options = Some(options.ok_or(Error::NotFound)?);
         Ok(Response::new(pb::GetOptionsResponse { options }))
     }
@@ -116,11 +125,12 @@ impl DataBrokerService for Records {
     /// Options that say nothing are forgotten, and then there is nothing to answer with: clients know that as
     /// "not found" (spec databroker.md 3).
     async fn set_options(&self, request: Request<pb::SetOptionsRequest>) -> Answer<pb::SetOptionsResponse> {
+        let broker = self.0.writes(request.metadata())?;
         let pb::SetOptionsRequest { r#type, options } = request.into_inner();
-        self.0
+        broker
             .set_options(r#type.clone(), options.unwrap_or_default())
             .await?;
-        let options = Some(self.0.options(&r#type).await?.ok_or(Error::NotFound)?);
+        let options = Some(broker.options(&r#type).await?.ok_or(Error::NotFound)?);
         Ok(Response::new(pb::SetOptionsResponse { options }))
     }
 
@@ -128,19 +138,21 @@ impl DataBrokerService for Records {
         &self,
         request: Request<pb::AcquireLeaseRequest>,
     ) -> Answer<pb::AcquireLeaseResponse> {
+        let broker = self.0.writes(request.metadata())?;
         let pb::AcquireLeaseRequest { name, duration } = request.into_inner();
         let request = LeaseRequest {
             name,
             ttl: self::duration(duration)?,
             id: None,
         };
-        match self.0.lease(request).await? {
+        match broker.lease(request).await? {
             Some(id) => Ok(Response::new(pb::AcquireLeaseResponse { id })),
             None => Err(Status::already_exists("lease is already taken")),
         }
     }
 
     async fn renew_lease(&self, request: Request<pb::RenewLeaseRequest>) -> Answer<()> {
+        let broker = self.0.writes(request.metadata())?;
         let pb::RenewLeaseRequest { name, id, duration } = request.into_inner();
         if id.is_empty() {
             return Err(Status::invalid_argument("the lease to renew needs its id"));
@@ -150,21 +162,23 @@ impl DataBrokerService for Records {
             ttl: self::duration(duration)?,
             id: Some(id),
         };
-        match self.0.lease(request).await? {
+        match broker.lease(request).await? {
             Some(_) => Ok(Response::new(())),
             None => Err(Status::already_exists("lease no longer held")),
         }
     }
 
     async fn release_lease(&self, request: Request<pb::ReleaseLeaseRequest>) -> Answer<()> {
+        let broker = self.0.writes(request.metadata())?;
         let pb::ReleaseLeaseRequest { name, id } = request.into_inner();
-        self.0.release_lease(name, id).await?;
+        broker.release_lease(name, id).await?;
         Ok(Response::new(()))
     }
 
     type SyncStream = Answers<pb::SyncResponse>;
 
     async fn sync(&self, request: Request<pb::SyncRequest>) -> Answer<Self::SyncStream> {
+        let broker = self.0.reads(request.metadata()).await?;
         use pb::sync_response::Response as Message;
         let request = request.into_inner();
         let from = Versions {
@@ -172,10 +186,10 @@ impl DataBrokerService for Records {
             latest_record_version: request.record_version,
         };
         let records = match request.wait {
-            Some(false) => self.0.sync_until_now(&request.r#type, from).await?,
-            _ => self.0.sync(&request.r#type, from).await?,
+            Some(false) => broker.sync_until_now(&request.r#type, from).await?,
+            _ => broker.sync(&request.r#type, from).await?,
         };
-        let options = self.typed_options(&request.r#type).await?;
+        let options = typed_options(&*broker, &request.r#type).await?;
         let message = |response| pb::SyncResponse {
             response: Some(response),
         };
@@ -193,10 +207,11 @@ impl DataBrokerService for Records {
     type SyncLatestStream = Answers<pb::SyncLatestResponse>;
 
     async fn sync_latest(&self, request: Request<pb::SyncLatestRequest>) -> Answer<Self::SyncLatestStream> {
+        let broker = self.0.reads(request.metadata()).await?;
         use pb::sync_latest_response::Response as Message;
         let record_type = request.into_inner().r#type;
-        let latest = self.0.sync_latest(&record_type).await?;
-        let options = self.typed_options(&record_type).await?;
+        let latest = broker.sync_latest(&record_type).await?;
+        let options = typed_options(&*broker, &record_type).await?;
         let message = |response| {
             Ok(pb::SyncLatestResponse {
                 response: Some(response),

@@ -22,10 +22,10 @@ use super::{Authenticated, records, writes};
 use crate::MemoryStore;
 use crate::conformance::{CATS, Subject, conformance, record};
 
-const SECRET: [u8; 32] = [9; 32];
+pub(super) const SECRET: [u8; 32] = [9; 32];
 
 /// Ends the server with the test.
-struct Running(AbortHandle);
+pub(super) struct Running(pub(super) AbortHandle);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -47,12 +47,15 @@ async fn serve(broker: Arc<dyn Databroker>, clock: Arc<dyn Clock>) -> (Channel, 
     (channel, Running(task.abort_handle()))
 }
 
-fn client(channel: Channel, token: Token) -> Arc<dyn Databroker> {
-    let transport = Transport::new(channel.map_err(|error| Status::from_error(Box::new(error))));
-    Arc::new(Remote::new(transport, token, Duration::from_secs(10)))
+pub(super) fn client(channel: Channel, token: Token) -> Arc<dyn Databroker> {
+    Arc::new(Remote::new(transport(channel), token, Duration::from_secs(10)))
 }
 
-fn own_token(clock: ManualClock) -> Token {
+pub(super) fn transport(channel: Channel) -> Transport {
+    Transport::new(channel.map_err(|error| Status::from_error(Box::new(error))))
+}
+
+pub(super) fn own_token(clock: ManualClock) -> Token {
     Arc::new(move || service_token::sign(&SECRET, clock.now().as_second()))
 }
 

@@ -5,7 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
+};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::CryptoProvider;
@@ -22,6 +24,14 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 const CONNECTIONS: usize = 8;
 /// How long to wait for a connection.
 const WAIT: Duration = Duration::from_secs(5);
+/// How long a connection in the pool may take to show that it still works.
+const STILL_THERE: Duration = Duration::from_secs(1);
+/// How long a server may be silent before a connection counts as lost.
+const SILENCE: Duration = Duration::from_secs(15);
+/// What every connection is told first. A statement of ours that takes longer waits for something that does not come;
+/// locks are held by a write for milliseconds.
+const MANNERS: &str = "SET statement_timeout = '8s'; SET lock_timeout = '5s'; \
+                       SET idle_in_transaction_session_timeout = '30s'";
 
 /// Why a connection string cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +129,12 @@ impl Target {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(WAIT);
         }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE);
+        }
+        if config.get_keepalives_idle() > SILENCE {
+            config.keepalives_idle(SILENCE);
+        }
         let connections = match &extra.connections {
             None => CONNECTIONS,
             Some(text) => text
@@ -139,6 +155,12 @@ impl Target {
         })
     }
 
+    /// How many writes may be under way at a time: they wait for each other in the database, so that more of them would
+    /// only keep connections from those who read.
+    pub(super) fn writers(&self) -> usize {
+        (self.connections / 2).max(1)
+    }
+
     /// Hosts, without credentials.
     pub(super) fn place(&self) -> &str {
         &self.place
@@ -153,8 +175,11 @@ impl Target {
             .max_size(self.connections)
             .wait_timeout(Some(WAIT))
             .create_timeout(Some(WAIT))
-            .recycle_timeout(Some(WAIT))
+            .recycle_timeout(Some(STILL_THERE))
             .runtime(Runtime::Tokio1)
+            .post_create(Hook::async_fn(|client: &mut ClientWrapper, _| {
+                Box::pin(async move { client.batch_execute(MANNERS).await.map_err(HookError::Backend) })
+            }))
             .build()
             .map_err(|error| ConnectError::Unreadable(error.to_string()))
     }

@@ -1,13 +1,18 @@
 //! The layout: made at the first start, brought up to date by later versions, one process at a time.
 
 use deadpool_postgres::Object;
+use pomerium_api::databroker::Error;
 
-use super::said;
+use super::{reseal, said};
 use crate::seal::{KeyFit, Sealer};
 use crate::store::Counters;
 
 /// Steps from one format to the next; the format is how many there are.
-const STEPS: [&str; 1] = [include_str!("schema.sql")];
+const STEPS: [&str; 2] = [
+    include_str!("schema.sql"),
+    // Whose records these are: see `Standing`.
+    "ALTER TABLE pomerium_rs.about ADD COLUMN standing smallint NOT NULL DEFAULT 0",
+];
 /// The lock that lets one process at a time change the layout; any number will do.
 const LOCK: i64 = 0x706f_6d65_7269_756d;
 
@@ -16,7 +21,9 @@ const LOCK: i64 = 0x706f_6d65_7269_756d;
 pub enum MigrateError {
     /// It was made by a later version of this program.
     #[error(
-        "the tables in PostgreSQL have format {found}, this program knows {known}: start a version that knows it"
+        "the tables in PostgreSQL have format {found}, this program knows {known}: a later version has been here. Start \
+         that one; or go back to a backup made before it, in another database \
+         (databroker_storage_connection_string, then `pomerium databroker restore`)"
     )]
     Newer {
         /// What it says.
@@ -47,6 +54,10 @@ pub(super) async fn run(connection: &mut Object, sealer: &Sealer) -> Result<(), 
         return check_key(connection, sealer).await;
     }
     let transaction = connection.transaction().await?;
+    // Whoever comes second waits, however long the first takes.
+    transaction
+        .batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+        .await?;
     transaction
         .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
         .await?;
@@ -114,13 +125,21 @@ fn known(found: i32) -> Result<usize, MigrateError> {
         })
 }
 
-async fn check_key(connection: &Object, sealer: &Sealer) -> Result<(), MigrateError> {
+/// Errors when a later version has changed the tables while this process was running.
+pub(super) fn still_known(found: i32) -> Result<(), Error> {
+    known(found)
+        .map(drop)
+        .map_err(|error| Error::Unavailable(format!("PostgreSQL: {error}")))
+}
+
+async fn check_key(connection: &mut Object, sealer: &Sealer) -> Result<(), MigrateError> {
     let row = connection
         .query_one("SELECT key_check FROM pomerium_rs.format", &[])
         .await?;
     let check: Option<Vec<u8>> = row.get(0);
     Err(MigrateError::Key(match sealer.fits(check.as_deref()) {
-        KeyFit::Fits => return Ok(()),
+        KeyFit::Fits if sealer.is_current(check.as_deref()) => return Ok(()),
+        KeyFit::Fits => return reseal::run(connection, sealer).await,
         KeyFit::Wrong => {
             "the records in PostgreSQL were sealed with another shared secret; set the former shared_secret again, or use \
              another database"

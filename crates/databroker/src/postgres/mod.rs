@@ -12,26 +12,39 @@ mod listen;
 mod migrate;
 mod overlay;
 mod read;
+mod reseal;
+#[cfg(test)]
+#[path = "../../../testing/src/postgres.rs"]
+mod running;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod troubles;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use pomerium_api::databroker::{Error, Options, Page, Query, Record, Versions};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
+use tokio_postgres::error::SqlState;
 
 pub use self::connect::ConnectError;
 use self::connect::Target;
 pub use self::migrate::MigrateError;
+#[cfg(test)]
+pub(crate) use self::tests::fresh as fresh_database;
 use crate::query;
 use crate::seal::Sealer;
-use crate::store::{Changes, Counters, Records, Store, Write, Written};
+use crate::store::{Changes, Counters, Inventory, Records, Store, Write, Written};
+
+/// How long one call may take.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why a PostgreSQL store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +70,8 @@ pub enum OpenError {
 /// A [`Store`] in PostgreSQL.
 pub struct PostgresStore {
     pool: Pool,
+    /// One for each write that may be under way.
+    turns: Semaphore,
     sealer: Arc<Sealer>,
     changed: watch::Sender<()>,
     listener: AbortHandle,
@@ -79,9 +94,11 @@ impl PostgresStore {
         migrate::run(&mut first, &sealer).await?;
         drop(first);
         let changed = watch::Sender::new(());
+        let turns = Semaphore::new(target.writers());
         let listener = tokio::spawn(listen::run(target, pool.clone(), changed.clone()));
         Ok(Self {
             pool,
+            turns,
             sealer,
             changed,
             listener: listener.abort_handle(),
@@ -91,6 +108,31 @@ impl PostgresStore {
     async fn connection(&self) -> Result<Object, Error> {
         self.pool.get().await.map_err(|error| unavailable(&error))
     }
+
+    async fn write_once(&self, write: &Write, now: Timestamp) -> Result<Written, Error> {
+        let mut connection = self.connection().await?;
+        let written = write::run(&mut connection, &self.sealer, write, now).await;
+        match &written {
+            Ok(_) => drop(self.changed.send_replace(())),
+            Err(Error::Unavailable(why)) if why.ends_with(READ_ONLY) => drop(Object::take(connection)),
+            Err(_) => {}
+        }
+        written
+    }
+}
+
+/// The answer, or an error when the server has none in time. It cannot be waited for without end: a server may be
+/// gone without a word.
+fn in_time<'a, T: Send + 'a>(
+    answer: impl Future<Output = Result<T, Error>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, Error>> {
+    async move {
+        tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
+            let text = format!("PostgreSQL did not answer within {} s", PATIENCE.as_secs());
+            Err(Error::Unavailable(text))
+        })
+    }
+    .boxed()
 }
 
 impl Drop for PostgresStore {
@@ -115,17 +157,32 @@ fn said(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn unavailable(error: &dyn std::error::Error) -> Error {
-    Error::Unavailable(format!("PostgreSQL: {}", said(error)))
+fn unavailable(error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::Unavailable(format!("PostgreSQL: {}{}", said(error), advice(error)))
 }
+
+/// What to do about it, where that is known.
+fn advice(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    match error
+        .downcast_ref::<tokio_postgres::Error>()
+        .and_then(tokio_postgres::Error::code)
+    {
+        Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => READ_ONLY,
+        _ => "",
+    }
+}
+
+/// The end of what is said about a server that takes no writes.
+const READ_ONLY: &str = "; this server is read-only, as a replica is: name all servers in \
+                         databroker_storage_connection_string, with target_session_attrs=read-write";
 
 impl Store for PostgresStore {
     fn counters(&self) -> BoxFuture<'_, Result<Counters, Error>> {
-        async { read::counters(&**self.connection().await?).await }.boxed()
+        in_time(async { read::counters(&**self.connection().await?).await })
     }
 
     fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, Error>> {
-        async move { read::get(&self.connection().await?, &self.sealer, record_type, id).await }.boxed()
+        in_time(async move { read::get(&self.connection().await?, &self.sealer, record_type, id).await })
     }
 
     fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>> {
@@ -133,11 +190,11 @@ impl Store for PostgresStore {
     }
 
     fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
-        async { read::types(&self.connection().await?).await }.boxed()
+        in_time(async { read::types(&self.connection().await?).await })
     }
 
     fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
-        async move { read::options(&**self.connection().await?, record_type).await }.boxed()
+        in_time(async move { read::options(&**self.connection().await?, record_type).await })
     }
 
     fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>> {
@@ -159,26 +216,32 @@ impl Store for PostgresStore {
         from: Versions,
         limit: usize,
     ) -> BoxFuture<'a, Result<Changes, Error>> {
-        async move {
+        in_time(async move {
             let mut connection = self.connection().await?;
             read::changes(&mut connection, &self.sealer, record_type, from, limit).await
-        }
-        .boxed()
+        })
     }
 
     fn write(&self, write: Write, now: Timestamp) -> BoxFuture<'_, Result<Written, Error>> {
-        async move {
-            let mut connection = self.connection().await?;
-            let written = write::run(&mut connection, &self.sealer, &write, now).await;
-            if written.is_ok() {
-                self.changed.send_replace(());
+        in_time(async move {
+            let _turn = self.turns.acquire().await.map_err(|error| unavailable(&error))?;
+            match self.write_once(&write, now).await {
+                // The pool may lead to a server that is a replica by now. Nothing was written: once more, over a
+                // connection that asks which server is not.
+                Err(Error::Unavailable(why)) if why.ends_with(READ_ONLY) => {
+                    self.pool.retain(|_, _| false);
+                    self.write_once(&write, now).await
+                }
+                written => written,
             }
-            written
-        }
-        .boxed()
+        })
     }
 
     fn watch(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
+    }
+
+    fn inspect(&self) -> BoxFuture<'_, Result<Inventory, Error>> {
+        read::inspect(&self.pool, &self.sealer).boxed()
     }
 }

@@ -1,14 +1,12 @@
 //! What a write may touch, read before it, and what came of it: [`Tables`] in memory over what the database holds.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use jiff::Timestamp;
 use pomerium_api::databroker::{Error, Options, Record};
 
 use crate::apply::{Lease, Tables};
-
-/// Type and id.
-pub(super) type Key = (String, String);
+use crate::store::Key;
 
 /// The live records of a type by age, as far as a write can need them.
 #[derive(Default)]
@@ -33,9 +31,13 @@ pub(super) struct Overlay {
     pub(super) changes: Vec<Record>,
     /// Records to be written in the end; `None` is to be deleted.
     pub(super) written: BTreeMap<Key, Option<Record>>,
-    pub(super) options_written: bool,
+    /// The types whose options were written.
+    pub(super) options_written: BTreeSet<String>,
     pub(super) lease_written: bool,
     pub(super) cleared: bool,
+    pub(super) changes_cleared: bool,
+    /// The keys of the records that a part of a copy takes the place of.
+    pub(super) between: Vec<Key>,
 }
 
 impl Overlay {
@@ -108,7 +110,7 @@ impl Tables for Overlay {
             Some(options) => self.options.insert(record_type.to_owned(), options.clone()),
             None => self.options.remove(record_type),
         };
-        self.options_written = true;
+        self.options_written.insert(record_type.to_owned());
         Ok(())
     }
 
@@ -125,5 +127,14 @@ impl Tables for Overlay {
     fn clear(&mut self) -> Result<(), Error> {
         self.cleared = true;
         Ok(())
+    }
+
+    fn clear_changes(&mut self) -> Result<(), Error> {
+        self.changes_cleared = true;
+        Ok(())
+    }
+
+    fn between(&mut self, _: Option<&Key>, _: Option<&Key>) -> Result<Vec<Key>, Error> {
+        Ok(std::mem::take(&mut self.between))
     }
 }

@@ -12,12 +12,12 @@ use tokio_postgres::{GenericClient, IsolationLevel, Row};
 use super::migrate::{signed, unsigned};
 use super::unavailable;
 use crate::seal::{Place, Sealer};
-use crate::store::{Changes, Counters, Records};
+use crate::store::{Changes, Counters, Inventory, Records, Standing};
 
 /// How many records are read in one go.
 const PAGE: i64 = 512;
 
-pub(super) const COUNTERS: &str = "SELECT server_version, latest, trimmed FROM pomerium_rs.about";
+const COUNTERS: &str = "SELECT server_version, latest, trimmed, standing FROM pomerium_rs.about";
 
 pub(super) async fn counters(client: &impl GenericClient) -> Result<Counters, Error> {
     let row = client
@@ -32,6 +32,7 @@ pub(super) fn counters_of(row: &Row) -> Counters {
         server_version: unsigned(row.get(0)),
         latest: unsigned(row.get(1)),
         trimmed: unsigned(row.get(2)),
+        standing: Standing::of_number(u64::try_from(row.get::<_, i16>(3)).unwrap_or(u64::MAX)),
     }
 }
 
@@ -168,6 +169,54 @@ impl Reading {
         }
         Ok(())
     }
+}
+
+/// Opens everything. Not of one moment, but nothing that stays is missed.
+pub(super) async fn inspect(pool: &Pool, sealer: &Sealer) -> Result<Inventory, Error> {
+    let mut inventory = Inventory::default();
+    let mut after: (String, String) = Default::default();
+    let mut first = true;
+    loop {
+        let connection = pool.get().await.map_err(|error| unavailable(&error))?;
+        let rows = connection
+            .query(
+                "SELECT type, id, value FROM pomerium_rs.records WHERE $1 OR (type, id) > ($2, $3)
+                 ORDER BY type, id LIMIT $4",
+                &[&first, &after.0, &after.1, &PAGE],
+            )
+            .await
+            .map_err(|error| unavailable(&error))?;
+        first = false;
+        let Some(last) = rows.last() else { break };
+        after = (last.get(0), last.get(1));
+        for row in rows {
+            let (record_type, id): (&str, &str) = (row.get(0), row.get(1));
+            match sealer.open(row.get(2), &Place::Live { record_type, id }) {
+                Ok(_) => *inventory.records.entry(record_type.to_owned()).or_default() += 1,
+                Err(error) => inventory.unreadable.push(error.to_string()),
+            }
+        }
+    }
+    let mut after = i64::MIN;
+    loop {
+        let connection = pool.get().await.map_err(|error| unavailable(&error))?;
+        let rows = connection
+            .query(
+                "SELECT version, value FROM pomerium_rs.changes WHERE version > $1 ORDER BY version LIMIT $2",
+                &[&after, &PAGE],
+            )
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let Some(last) = rows.last() else { break };
+        after = last.get(0);
+        for row in rows {
+            match sealer.open(row.get(1), &Place::Change(unsigned(row.get(0)))) {
+                Ok(_) => inventory.changes += 1,
+                Err(error) => inventory.unreadable.push(error.to_string()),
+            }
+        }
+    }
+    Ok(inventory)
 }
 
 /// Part of the change log, with the place in it from one moment in time.

@@ -1,150 +1,50 @@
 //! The conformance suite on a real server, and what only a database can do.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::{StreamExt, future};
 use pomerium_api::databroker::Versions;
 
+use super::running::Postgres;
 use super::{OpenError, PostgresStore};
 use crate::conformance::{CATS, Subject, all_latest, conformance, deletion, record};
 
-const KEY: [u8; 32] = [7; 32];
-
-/// A server of its own on a temporary folder; it stops with the process that tests.
-struct Postgres {
-    socket: PathBuf,
-    _process: Child,
-    _folder: tempfile::TempDir,
-}
+pub(super) const KEY: [u8; 32] = [7; 32];
 
 /// One server for all tests, a database for each.
-static SERVER: LazyLock<Postgres> = LazyLock::new(|| {
-    // From a thread that stays: the server ends with the thread that started it.
-    let (ready, server) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        ready.send(Postgres::start()).unwrap();
-        loop {
-            std::thread::park();
-        }
-    });
-    server.recv().expect("the server did not start")
-});
-
-fn program(name: &str) -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let packaged = versions.map(|version| version.path().join("bin").join(name));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path: Vec<PathBuf> = std::env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .collect();
-    path.into_iter()
-        .chain(packaged)
-        .find(|program| program.is_file())
-        .unwrap_or_else(|| panic!("{name} is missing: `cargo xtask test` gets it"))
-}
-
-/// The command as somebody else than root, whom the server refuses.
-fn humbly(program: &Path) -> Command {
-    if !is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args([
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-        "--pdeathsig=KILL",
-    ]);
-    command.arg(program);
-    command
-}
-
-fn is_root() -> bool {
-    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
-}
-
-impl Postgres {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        if is_root() {
-            std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).unwrap();
-        }
-        let data = folder.path().join("data");
-        let made = humbly(&program("initdb"))
-            .args([
-                "--auth=trust",
-                "--username=postgres",
-                "--encoding=UTF8",
-                "--locale=C",
-                "--no-sync",
-                "-D",
-            ])
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut process = humbly(&program("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(folder.path())
-            .args([
-                "-c",
-                "listen_addresses=",
-                "-c",
-                "fsync=off",
-                "-c",
-                "max_connections=400",
-            ])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = std::io::BufRead::lines(std::io::BufReader::new(process.stderr.take().unwrap()));
-        let mut lines = lines.map_while(Result::ok);
-        assert!(
-            lines.any(|line| line.contains("ready to accept connections")),
-            "the server did not start"
-        );
-        // Whatever else it says is read, so that it never waits.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self {
-            socket: folder.path().to_owned(),
-            _process: process,
-            _folder: folder,
-        }
-    }
-
-    fn connection(&self, database: &str) -> String {
-        format!("host={} user=postgres dbname={database}", self.socket.display())
-    }
-}
+static SERVER: LazyLock<Postgres> = LazyLock::new(|| Postgres::start().unwrap());
 
 /// A connection string to a database that nobody has used.
-async fn fresh() -> String {
+pub(crate) async fn fresh() -> String {
+    let server = tokio::task::spawn_blocking(|| &*SERVER).await.unwrap();
+    fresh_on(server).await
+}
+
+/// The same on another server.
+pub(super) async fn fresh_on(server: &Postgres) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let server = tokio::task::spawn_blocking(|| &*SERVER).await.unwrap();
     let config = server.connection("postgres");
-    let (client, connection) = tokio_postgres::connect(&config, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    let connection = tokio::spawn(connection);
-    client
-        .batch_execute(&format!("CREATE DATABASE {name}"))
-        .await
-        .unwrap();
-    drop(client);
-    connection.await.unwrap().unwrap();
+    tell(&config, &format!("CREATE DATABASE {name}")).await;
     server.connection(&name)
 }
 
-async fn open(connection: &str) -> PostgresStore {
+/// A client beside the store.
+pub(super) async fn client(connection: &str) -> tokio_postgres::Client {
+    let (client, task) = tokio_postgres::connect(connection, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(task);
+    client
+}
+
+/// Has something done in the database.
+pub(super) async fn tell(connection: &str, statements: &str) {
+    client(connection).await.batch_execute(statements).await.unwrap();
+}
+
+pub(super) async fn open(connection: &str) -> PostgresStore {
     PostgresStore::open(connection, &[KEY]).await.unwrap()
 }
 
@@ -222,10 +122,7 @@ async fn contents_are_sealed_and_keys_must_fit() {
         .put(vec![record(CATS, "tom", "refresh-token-of-a-user")])
         .await
         .unwrap();
-    let (client, task) = tokio_postgres::connect(&connection, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    tokio::spawn(task);
+    let client = client(&connection).await;
     let row = client
         .query_one(
             "SELECT count(*) FROM pomerium_rs.records r, pomerium_rs.changes c
@@ -254,6 +151,18 @@ async fn contents_are_sealed_and_keys_must_fit() {
     );
     rotated.broker.put(vec![record(CATS, "kit", "x")]).await.unwrap();
     assert!(store.broker.get(CATS, "kit").await.is_err(), "and seals no more");
+    let here = rotated.broker.versions().await.unwrap();
+    drop(rotated);
+    // Everything is sealed with the new key by now: the former may be forgotten.
+    let renewed = Subject::new(PostgresStore::open(&connection, &[[8; 32]]).await.unwrap());
+    assert_eq!(all_latest(&*renewed.broker, "").await.0.len(), 2);
+    let from = Versions {
+        latest_record_version: 0,
+        ..here
+    };
+    let changes = renewed.broker.sync_until_now("", from).await.unwrap();
+    assert_eq!(changes.map(Result::unwrap).count().await, 2);
+    assert!(refused(vec![KEY]).await.contains("another shared secret"));
 }
 
 #[tokio::test]
@@ -279,14 +188,7 @@ async fn two_that_start_at_once_make_one_layout() {
 async fn tables_of_a_later_version_are_left_alone() {
     let connection = fresh().await;
     drop(open(&connection).await);
-    let (client, task) = tokio_postgres::connect(&connection, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    tokio::spawn(task);
-    client
-        .batch_execute("UPDATE pomerium_rs.format SET format = 99")
-        .await
-        .unwrap();
+    tell(&connection, "UPDATE pomerium_rs.format SET format = 99").await;
     let error = PostgresStore::open(&connection, &[KEY])
         .await
         .err()
@@ -310,11 +212,8 @@ async fn lost_connections_are_replaced() {
     let connection = fresh().await;
     let store = Subject::new(open(&connection).await);
     store.broker.put(vec![record(CATS, "tom", "x")]).await.unwrap();
-    let (client, task) = tokio_postgres::connect(&connection, tokio_postgres::NoTls)
+    client(&connection)
         .await
-        .unwrap();
-    tokio::spawn(task);
-    client
         .batch_execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
              WHERE datname = current_database() AND pid <> pg_backend_pid()",

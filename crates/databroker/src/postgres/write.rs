@@ -10,13 +10,16 @@ use pomerium_api::records::from_proto_time;
 use prost::Message;
 
 use super::listen::CHANNEL;
-use super::migrate::{signed, unsigned};
-use super::overlay::{Ages, Key, Overlay};
-use super::read::{COUNTERS, counters_of, decode_options};
+use super::migrate::{self, signed, unsigned};
+use super::overlay::{Ages, Overlay};
+use super::read::{counters_of, decode_options};
 use super::unavailable;
 use crate::apply::{Lease, apply};
 use crate::seal::{Place, Sealer};
-use crate::store::{Counters, Write, Written, ttl};
+use crate::store::{Copy, Counters, Key, Write, Written, ttl};
+
+/// With the format: a later version may have changed the tables since this process began.
+const COUNTERS_WITH_FORMAT: &str = "SELECT server_version, latest, trimmed, standing, (SELECT format FROM pomerium_rs.format) FROM pomerium_rs.about";
 
 /// How many records one clean-up lets expire; the next goes on.
 const MOST_EXPIRED: i64 = 10_000;
@@ -35,14 +38,18 @@ pub(super) async fn run(
         .map_err(|error| unavailable(&error))?;
     // Leases have a row of their own to wait for; everything else takes its turn here.
     let row = match write {
-        Write::Lease(_) | Write::ReleaseLease { .. } => transaction.query_one(COUNTERS, &[]).await,
+        Write::Lease(_) | Write::ReleaseLease { .. } => {
+            transaction.query_one(COUNTERS_WITH_FORMAT, &[]).await
+        }
         _ => {
             transaction
-                .query_one(&format!("{COUNTERS} FOR UPDATE"), &[])
+                .query_one(&format!("{COUNTERS_WITH_FORMAT} FOR UPDATE"), &[])
                 .await
         }
     };
-    let before = counters_of(&row.map_err(|error| unavailable(&error))?);
+    let row = row.map_err(|error| unavailable(&error))?;
+    migrate::still_known(row.get(4))?;
+    let before = counters_of(&row);
     let mut counters = before;
     let mut overlay = prefetch(&transaction, sealer, write, now).await?;
     let written = apply(&mut overlay, &mut counters, write, now)?;
@@ -59,7 +66,12 @@ fn refuse_zeros(write: &Write) -> Result<(), Error> {
         Write::SetOptions { record_type, .. } => record_type.contains('\0'),
         Write::Lease(request) => request.name.contains('\0'),
         Write::ReleaseLease { name, id } => name.contains('\0') || id.contains('\0'),
-        Write::Clear | Write::Trim(_) | Write::Expire => false,
+        Write::Copy(Copy::Part { records, .. } | Copy::Changes(records)) => {
+            records.iter().any(names_hold_zero)
+        }
+        Write::Copy(Copy::Options(all)) => all.iter().any(|(record_type, _)| record_type.contains('\0')),
+        Write::Copy(Copy::Begin | Copy::End(_)) => false,
+        Write::Clear | Write::Trim(_) | Write::Expire | Write::Promote => false,
     };
     if has_zero {
         return Err(Error::Invalid(
@@ -92,7 +104,11 @@ async fn prefetch(
         Write::SetOptions { .. } => read_options(transaction, &mut overlay).await?,
         Write::Lease(request) => read_lease(transaction, &request.name, &mut overlay).await?,
         Write::ReleaseLease { name, .. } => read_lease(transaction, name, &mut overlay).await?,
-        Write::Clear => {}
+        Write::Copy(Copy::Part { after, records, last }) => {
+            let to = records.last().filter(|_| !last);
+            read_between(transaction, after.as_ref(), to, &mut overlay).await?;
+        }
+        Write::Copy(_) | Write::Clear | Write::Promote => {}
         Write::Trim(before) => read_old_changes(transaction, *before, &mut overlay).await?,
         Write::Expire => {
             read_options(transaction, &mut overlay).await?;
@@ -136,6 +152,27 @@ async fn read_live(
         let record = sealer.open(row.get(2), &place)?;
         overlay.live.insert((record_type, id), Some(record));
     }
+    Ok(())
+}
+
+/// The keys of live records behind `after`, up to and with `to`.
+async fn read_between(
+    transaction: &Transaction<'_>,
+    after: Option<&Key>,
+    to: Option<&Record>,
+    overlay: &mut Overlay,
+) -> Result<(), Error> {
+    let (after_type, after_id) = after.map(|(record_type, id)| (record_type, id)).unzip();
+    let (to_type, to_id) = to.map(|record| (&record.r#type, &record.id)).unzip();
+    let rows = transaction
+        .query(
+            "SELECT type, id FROM pomerium_rs.records
+             WHERE ($1::text IS NULL OR (type, id) > ($1, $2)) AND ($3::text IS NULL OR (type, id) <= ($3, $4))",
+            &[&after_type, &after_id, &to_type, &to_id],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    overlay.between = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     Ok(())
 }
 
@@ -304,10 +341,16 @@ async fn store(
             .await
             .map_err(|error| unavailable(&error))?;
     }
+    if overlay.changes_cleared {
+        transaction
+            .batch_execute("DELETE FROM pomerium_rs.changes")
+            .await
+            .map_err(|error| unavailable(&error))?;
+    }
     store_changes(transaction, sealer, &overlay.changes).await?;
     store_records(transaction, sealer, overlay).await?;
+    store_options(transaction, overlay).await?;
     match write {
-        Write::SetOptions { record_type, .. } => store_options(transaction, record_type, overlay).await?,
         Write::Lease(request) => store_lease(transaction, &request.name, overlay).await?,
         Write::ReleaseLease { name, .. } => store_lease(transaction, name, overlay).await?,
         Write::Trim(_) => {
@@ -328,11 +371,12 @@ async fn store(
     }
     transaction
         .execute(
-            "UPDATE pomerium_rs.about SET server_version = $1, latest = $2, trimmed = $3",
+            "UPDATE pomerium_rs.about SET server_version = $1, latest = $2, trimmed = $3, standing = $4",
             &[
                 &signed(after.server_version),
                 &signed(after.latest),
                 &signed(after.trimmed),
+                &i16::from(after.standing.number()),
             ],
         )
         .await
@@ -428,31 +472,26 @@ async fn store_records(
     Ok(())
 }
 
-async fn store_options(
-    transaction: &Transaction<'_>,
-    record_type: &str,
-    overlay: &Overlay,
-) -> Result<(), Error> {
-    if !overlay.options_written {
-        return Ok(());
-    }
-    match overlay.options.get(record_type) {
-        Some(options) => {
-            transaction
-                .execute(
-                    "INSERT INTO pomerium_rs.options (type, value) VALUES ($1, $2)
-                     ON CONFLICT (type) DO UPDATE SET value = EXCLUDED.value",
-                    &[&record_type, &options.encode_to_vec()],
-                )
-                .await
+async fn store_options(transaction: &Transaction<'_>, overlay: &Overlay) -> Result<(), Error> {
+    for record_type in &overlay.options_written {
+        match overlay.options.get(record_type) {
+            Some(options) => {
+                transaction
+                    .execute(
+                        "INSERT INTO pomerium_rs.options (type, value) VALUES ($1, $2)
+                         ON CONFLICT (type) DO UPDATE SET value = EXCLUDED.value",
+                        &[record_type, &options.encode_to_vec()],
+                    )
+                    .await
+            }
+            None => {
+                transaction
+                    .execute("DELETE FROM pomerium_rs.options WHERE type = $1", &[record_type])
+                    .await
+            }
         }
-        None => {
-            transaction
-                .execute("DELETE FROM pomerium_rs.options WHERE type = $1", &[&record_type])
-                .await
-        }
+        .map_err(|error| unavailable(&error))?;
     }
-    .map_err(|error| unavailable(&error))?;
     Ok(())
 }
 

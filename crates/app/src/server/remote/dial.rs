@@ -128,7 +128,6 @@ impl Endpoint {
         })
     }
 
-
     /// The connection that stands, or a new one. Callers that come at the same time share it.
     async fn connection(&self) -> anyhow::Result<Connection> {
         let mut open = self.open.lock().await;

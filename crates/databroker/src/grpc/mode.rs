@@ -1,0 +1,157 @@
+//! Which databroker answers a call: this one, its copy, or the one that leads (spec databroker.md 10.4).
+
+use std::sync::Arc;
+
+use pomerium_api::databroker::Databroker;
+use pomerium_api::databroker::remote::FORWARDER;
+use prost::Message;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+
+use crate::cluster::Member;
+
+/// The header by which a caller says who is to answer; the last one counts.
+const MODE: &str = "pomerium-cluster-request-mode";
+
+/// What the services serve.
+#[derive(Clone)]
+pub enum Served {
+    /// A databroker that has no others beside it.
+    Alone(Arc<dyn Databroker>),
+    /// A member of a group.
+    Member(Arc<dyn Member>),
+}
+
+impl From<Arc<dyn Databroker>> for Served {
+    fn from(broker: Arc<dyn Databroker>) -> Self {
+        Self::Alone(broker)
+    }
+}
+
+impl From<Arc<dyn Member>> for Served {
+    fn from(member: Arc<dyn Member>) -> Self {
+        Self::Member(member)
+    }
+}
+
+/// Who is to answer, by the caller's wish.
+enum Mode {
+    Any,
+    Leader,
+    Local,
+}
+
+impl Served {
+    /// For calls that change nothing.
+    pub(super) async fn reads(&self, metadata: &MetadataMap) -> Result<Arc<dyn Databroker>, Status> {
+        let member = match self {
+            Self::Member(member) if !member.leads() => member,
+            leading => return Ok(leading.itself()),
+        };
+        match mode(metadata)? {
+            Mode::Any => forward(member, metadata),
+            Mode::Leader => Err(not_leader()),
+            Mode::Local => member
+                .local()
+                .await
+                .map_err(|error| reason(Code::Unavailable, "NOT_INITIALIZED", &error.to_string())),
+        }
+    }
+
+    /// For all others.
+    pub(super) fn writes(&self, metadata: &MetadataMap) -> Result<Arc<dyn Databroker>, Status> {
+        let member = match self {
+            Self::Member(member) if !member.leads() => member,
+            leading => return Ok(leading.itself()),
+        };
+        match mode(metadata)? {
+            Mode::Any => forward(member, metadata),
+            Mode::Leader | Mode::Local => Err(not_leader()),
+        }
+    }
+
+    /// What answers by itself, or passes calls on.
+    pub(super) fn itself(&self) -> Arc<dyn Databroker> {
+        match self {
+            Self::Alone(broker) => Arc::clone(broker),
+            Self::Member(member) => Arc::clone(member) as Arc<dyn Databroker>,
+        }
+    }
+}
+
+/// The leader, unless the call has been passed on already: then who leads is not agreed upon.
+fn forward(member: &Arc<dyn Member>, metadata: &MetadataMap) -> Result<Arc<dyn Databroker>, Status> {
+    let mut forwarders = metadata.get_all(FORWARDER).iter().peekable();
+    if forwarders.peek().is_none() {
+        return Ok(Arc::clone(member) as Arc<dyn Databroker>);
+    }
+    if forwarders.any(|id| id.as_bytes() == member.forwarder().as_bytes()) {
+        let text = "this call came back to a databroker that had passed it on: the nodes disagree about who leads; \
+                    set the same databroker_cluster_leader_id everywhere";
+        return Err(reason(Code::Internal, "FORWARDING_CYCLE_DETECTED", text));
+    }
+    Err(not_leader())
+}
+
+fn mode(metadata: &MetadataMap) -> Result<Mode, Status> {
+    let Some(wish) = metadata.get_all(MODE).iter().last() else {
+        return Ok(Mode::Any);
+    };
+    match wish.as_bytes() {
+        b"default" => Ok(Mode::Any),
+        b"leader" => Ok(Mode::Leader),
+        b"local" => Ok(Mode::Local),
+        other => {
+            let other: String = String::from_utf8_lossy(other).chars().take(40).collect();
+            let text = format!("{MODE} cannot be {other:?}; it is default, leader or local");
+            Err(reason(
+                Code::InvalidArgument,
+                "UNKNOWN_CLUSTER_REQUEST_MODE",
+                &text,
+            ))
+        }
+    }
+}
+
+fn not_leader() -> Status {
+    let text = "this databroker follows another one";
+    reason(Code::FailedPrecondition, "NODE_IS_NOT_LEADER", text)
+}
+
+/// A status that programs can tell by its reason (`google.rpc.ErrorInfo`, spec databroker.md 8.1).
+pub(super) fn reason(code: Code, reason: &str, text: &str) -> Status {
+    let message = format!("{reason}: {text}");
+    let info = ErrorInfo {
+        reason: reason.to_owned(),
+        domain: "pomerium.com".to_owned(),
+    };
+    let details = RpcStatus {
+        code: code as i32,
+        message: message.clone(),
+        details: vec![prost_types::Any {
+            type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(),
+            value: info.encode_to_vec(),
+        }],
+    };
+    Status::with_details(code, message, details.encode_to_vec().into())
+}
+
+/// `google.rpc.Status`.
+#[derive(Clone, PartialEq, Message)]
+struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<prost_types::Any>,
+}
+
+/// `google.rpc.ErrorInfo`, without its metadata.
+#[derive(Clone, PartialEq, Message)]
+struct ErrorInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(string, tag = "2")]
+    domain: String,
+}
