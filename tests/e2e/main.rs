@@ -28,6 +28,7 @@ mod records;
 mod rego;
 mod routing_cases;
 mod server_certificates;
+mod services_apart;
 mod sign_in_options;
 mod stapling;
 mod step_up;

@@ -22,6 +22,11 @@ pub(crate) async fn open_with(env: &Environment, client: &Client) -> Result<Sock
     open_as(env, Some(format!("_pomerium={cookie}"))).await
 }
 
+/// With a session handle from elsewhere.
+pub(crate) async fn open_with_handle(env: &Environment, handle: &str) -> Result<Socket> {
+    open_as(env, Some(format!("_pomerium={handle}"))).await
+}
+
 async fn open_as(env: &Environment, cookie: Option<String>) -> Result<Socket> {
     pomerium_testing::install_crypto_provider();
     let config = rustls::ClientConfig::builder()

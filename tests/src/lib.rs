@@ -11,6 +11,7 @@
     reason = "everything here fails when the set-up fails"
 )]
 
+pub mod apart;
 pub mod decision;
 pub mod devices;
 pub mod foreign;

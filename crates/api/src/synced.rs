@@ -188,6 +188,11 @@ impl SyncedRecords {
         self.contact.as_ref().and_then(Contact::lost_since)
     }
 
+    /// Tells when the databroker of another process is lost (true) and found again; `None` where it is in this one.
+    pub fn outages(&self) -> Option<watch::Receiver<bool>> {
+        self.contact.as_ref().map(Contact::told)
+    }
+
     /// How far the change log has been followed; `None` before the first complete read.
     pub fn position(&self) -> Option<Versions> {
         *self.position.lock()

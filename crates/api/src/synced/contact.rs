@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 
@@ -17,6 +18,8 @@ pub(super) struct Contact {
     limit: Duration,
     /// Unix milliseconds; [`NEVER`] while in touch.
     lost: AtomicI64,
+    /// Whether it is lost, for those who wait for that.
+    told: watch::Sender<bool>,
 }
 
 impl Contact {
@@ -26,12 +29,14 @@ impl Contact {
             clock,
             limit,
             lost: AtomicI64::new(NEVER),
+            told: watch::Sender::new(false),
         }
     }
 
     /// The stream of changes stands.
     pub(super) fn kept(&self) {
         self.lost.store(NEVER, Ordering::Release);
+        self.told.send_if_modified(|lost| std::mem::replace(lost, false));
     }
 
     /// The stream of changes broke. The first time counts.
@@ -40,6 +45,12 @@ impl Contact {
         let _ = self
             .lost
             .compare_exchange(NEVER, now, Ordering::AcqRel, Ordering::Acquire);
+        self.told.send_if_modified(|lost| !std::mem::replace(lost, true));
+    }
+
+    /// Tells when contact is lost (true) and found again.
+    pub(super) fn told(&self) -> watch::Receiver<bool> {
+        self.told.subscribe()
     }
 
     pub(super) fn lost_since(&self) -> Option<Timestamp> {

@@ -14,6 +14,7 @@ pub mod listeners;
 pub mod load;
 mod lost;
 pub mod observed;
+mod outage;
 pub mod records;
 pub mod reload;
 mod remote;
@@ -210,6 +211,7 @@ impl Server {
         reload::watch(&server);
         records::follow(&server, changes);
         lost::watch(&server);
+        outage::watch(&server);
         // Last: whoever waits for it may change the configuration at once.
         report_running(&server.core, &server.settings(), &server.dataplane);
         if let Some(why) = records_fault {

@@ -207,6 +207,24 @@ impl EnvironmentBuilder {
         })
     }
 
+    /// Writes the files and starts the program without waiting until it is ready, for one that will not be.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn start_unready(mut self) -> Result<Environment> {
+        self.write().await?;
+        let server = Server::start_unready(self.folder.path(), &self.variables)?;
+        Ok(Environment {
+            folder: self.folder,
+            authority: self.authority,
+            port: self.port,
+            health: self.health,
+            config: self.config,
+            variables: self.variables,
+            server,
+        })
+    }
+
     /// Writes the files and runs the program, which must refuse to start.
     ///
     /// # Errors

@@ -40,6 +40,12 @@ impl Server {
         Self::ready(program, health_port).await
     }
 
+    /// Starts the program and waits for nothing.
+    pub(crate) fn start_unready(folder: &Path, variables: &[(String, String)]) -> Result<Server> {
+        let program = Program::start(command(folder, variables)?)?;
+        Ok(Server { program })
+    }
+
     async fn ready(mut program: Program, health_port: u16) -> Result<Server> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {

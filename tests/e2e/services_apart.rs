@@ -1,0 +1,191 @@
+//! Databroker, authenticate service and two proxies as processes of their own, over TLS.
+
+use anyhow::Result;
+use futures_util::StreamExt;
+use pomerium_testing::{Environment, within};
+use pomerium_tests::apart::{Apart, as_it_is, with};
+use std::time::Duration;
+
+use crate::websocket::{echoes, open_with_handle};
+
+#[tokio::test]
+async fn who_signs_in_at_one_proxy_is_known_at_the_other_and_signed_out_at_both() -> Result<()> {
+    let apart = Apart::start(&as_it_is).await?;
+    let client = apart.client()?;
+    for proxy in [0, 1] {
+        assert_eq!(apart.status(&client, proxy, "app").await?, 401);
+        assert_eq!(apart.status(&client, proxy, "open").await?, 200);
+    }
+    let reply = apart.sign_in(&client).await?;
+    assert_eq!(
+        (reply.status.as_u16(), reply.url.as_str()),
+        (200, apart.url(0, "app", "/").as_str())
+    );
+    assert_eq!(apart.status(&client, 1, "app").await?, 200, "the other proxy");
+    let seen = apart.upstream.take_requests();
+    assert!(
+        seen.iter()
+            .any(|request| request.header("x-pomerium-jwt-assertion").is_some())
+    );
+
+    // What is open at the other proxy ends when the person signs out at this one.
+    let handle = client
+        .cookie(&apart.url(0, "app", "/"), "_pomerium")
+        .unwrap_or_default();
+    let mut socket = open_with_handle(&apart.proxies[1], &handle).await?;
+    echoes(&mut socket, "signed in").await?;
+    let page = client.follow(&apart.url(0, "app", "/.pomerium/sign_out")).await?;
+    if page.text().contains("<form") {
+        client.submit_form(&page, "sign_out").await?;
+    }
+    within("the end of the WebSocket", async {
+        while socket.next().await.is_some_and(|message| message.is_ok()) {}
+    })
+    .await?;
+    client.set_cookie(&apart.url(1, "app", "/"), "_pomerium", &handle)?;
+    assert_eq!(
+        apart.status(&client, 1, "app").await?,
+        401,
+        "the handle is of no use any more"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn people_who_are_signed_in_work_on_while_the_databroker_is_dead_and_nobody_signs_in_again_after()
+-> Result<()> {
+    let mut apart = Apart::start(&as_it_is).await?;
+    let client = apart.signed_in().await?;
+    assert_eq!(apart.status(&client, 1, "app").await?, 200);
+    apart.databroker.kill().await?;
+    for proxy in [0, 1] {
+        apart.proxies[proxy]
+            .log()
+            .wait("the loss in the log", |line| {
+                line.contains("databroker sync interrupted")
+            })
+            .await?;
+        assert_eq!(apart.status(&client, proxy, "app").await?, 200, "proxy {proxy}");
+    }
+    // A new sign-in is told plainly.
+    let stranger = apart.client()?;
+    let reply = apart.sign_in(&stranger).await?;
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    // A proxy that lacks the databroker is not out of service.
+    let ready = client.get(&apart.proxies[0].health_url("/readyz")).await?;
+    assert_eq!(ready.status, 200);
+
+    apart.databroker.start_again().await?;
+    assert_eq!(apart.status(&client, 0, "app").await?, 200, "no new sign-in");
+    within("a sign-in after the databroker is back", async {
+        while apart.sign_in(&apart.client()?).await?.status != 200 {}
+        anyhow::Ok(())
+    })
+    .await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_the_limit_of_an_outage_nobody_passes_but_where_everybody_may() -> Result<()> {
+    let mut apart = Apart::start(&with("databroker_outage_limit", "500ms")).await?;
+    let client = apart.signed_in().await?;
+    let handle = client
+        .cookie(&apart.url(0, "app", "/"), "_pomerium")
+        .unwrap_or_default();
+    let mut socket = open_with_handle(&apart.proxies[1], &handle).await?;
+    echoes(&mut socket, "in touch").await?;
+    apart.databroker.kill().await?;
+    for proxy in [0, 1] {
+        within("the end of the limit", async {
+            while apart.status(&client, proxy, "app").await? != 503 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await??;
+        assert_eq!(apart.status(&client, proxy, "open").await?, 200);
+    }
+    within("the end of the WebSocket", async {
+        while socket.next().await.is_some_and(|message| message.is_ok()) {}
+    })
+    .await?;
+    apart.databroker.start_again().await?;
+    within("people to pass again", async {
+        while apart.status(&client, 0, "app").await? != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn processes_may_start_in_any_order() -> Result<()> {
+    let mut apart = Apart::start(&as_it_is).await?;
+    let client = apart.signed_in().await?;
+    apart.databroker.kill().await?;
+    apart.proxies[1].kill().await?;
+    // Without records nobody could be judged, so it is not ready before it has them.
+    let (databroker, proxies) = (&mut apart.databroker, &mut apart.proxies);
+    let (started, proxy) = tokio::join!(databroker.start_again(), proxies[1].start_again());
+    (started?, proxy?);
+    assert_eq!(apart.status(&client, 1, "app").await?, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_shared_secret_gets_no_records_and_is_told_so() -> Result<()> {
+    let apart = Apart::start(&as_it_is).await?;
+    let foreign = Environment::builder()?
+        .set("services", "proxy")
+        .set("shared_secret", "YW5vdGhlciBzZWNyZXQgb2YgMzIgYnl0ZXMgLi4uLi4=")
+        .set("databroker_service_url", format!("https://{}", apart.grpc()))
+        .set("certificate_authority_file", "")
+        .set("override_certificate_name", pomerium_tests::apart::NAME);
+    // Its derived authority is another one, so that it does not even trust the databroker.
+    let mut program = foreign.start_unready().await?;
+    let line = program
+        .log()
+        .wait("the refusal", |line| line.contains("databroker sync interrupted"))
+        .await?;
+    assert!(
+        line.contains("UnknownIssuer") || line.contains("certificate"),
+        "{line}"
+    );
+    program.kill().await
+}
+
+#[tokio::test]
+async fn a_split_installation_without_secret_or_in_the_clear_is_refused() -> Result<()> {
+    for (keys, word) in [
+        (
+            &[("services", "proxy"), ("shared_secret", "")][..],
+            "empty shared secret",
+        ),
+        (
+            &[
+                ("services", "proxy"),
+                ("databroker_service_url", "http://192.0.2.1:5443"),
+            ],
+            "in the clear",
+        ),
+        (
+            &[("services", "proxy,databroker"), ("grpc_address", ":5443")],
+            "in the clear",
+        ),
+        (
+            &[("services", "databroker"), ("databroker_storage_type", "redis")],
+            "storage backend type",
+        ),
+    ] {
+        let mut builder = Environment::builder()?;
+        for (key, value) in keys {
+            builder = builder.set(key, *value);
+        }
+        let (status, log) = builder.refused().await?;
+        assert!(!status.success());
+        assert!(log.tail(40).contains(word), "{word}: {}", log.tail(40));
+    }
+    Ok(())
+}

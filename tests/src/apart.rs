@@ -1,0 +1,149 @@
+//! The four services as processes of their own, over TLS that comes from the shared secret: one databroker, one
+//! authenticate service, two proxies.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use pomerium_testing::{
+    Account, Client, ClientOptions, Environment, EnvironmentBuilder, Port, Reply, Route, SignIn, Upstream,
+    lease,
+};
+use serde_json::{Value, json};
+
+use crate::developer;
+
+/// The name that the derived certificate of the databroker is for.
+pub const NAME: &str = "databroker.internal.example.com";
+
+/// The processes. Each has a folder, a configuration and a port of its own.
+pub struct Apart {
+    /// Keeps the records.
+    pub databroker: Environment,
+    /// Signs people in, with the built-in provider.
+    pub authenticate: Environment,
+    /// Two that forward.
+    pub proxies: Vec<Environment>,
+    /// Behind both.
+    pub upstream: Upstream,
+    grpc: Port,
+}
+
+/// What the processes have in their configurations besides what they need.
+pub type Change<'c> = &'c dyn Fn(&str, EnvironmentBuilder) -> EnvironmentBuilder;
+
+impl Apart {
+    /// Starts them; `change` may add to the configuration of each, by the name of its service.
+    pub async fn start(change: Change<'_>) -> Result<Apart> {
+        Self::with_accounts(&[developer()], change).await
+    }
+
+    /// As [`Apart::start`], with these people.
+    pub async fn with_accounts(accounts: &[Account], change: Change<'_>) -> Result<Apart> {
+        let (grpc, upstream) = (lease()?, Upstream::start().await?);
+        let here = format!("127.0.0.1:{}", grpc.number());
+        let authenticate = Environment::builder()?;
+        let url = format!("https://auth.example.com:{}", authenticate.port());
+        let remote = |builder: EnvironmentBuilder, service: &str| {
+            builder
+                .set("services", service)
+                .set("tls_derive", NAME)
+                .set("override_certificate_name", NAME)
+                .set("databroker_service_url", format!("https://{here}"))
+        };
+        let builder = Environment::builder()?
+            .set("services", "databroker")
+            .set("tls_derive", NAME)
+            .set("grpc_address", here.as_str())
+            .set("authenticate_service_url", url.as_str());
+        let databroker = change("databroker", builder).start().await?;
+        let builder = remote(authenticate, "authenticate").sign_in(SignIn::Local(accounts.to_vec()));
+        let authenticate = change("authenticate", builder).start().await?;
+        let mut proxies = Vec::new();
+        for _ in 0..2 {
+            let builder = remote(Environment::builder()?, "proxy")
+                .set("authenticate_service_url", url.as_str())
+                .route(Route::new("app", &upstream.url()).any_user().identity())
+                .route(Route::new("open", &upstream.url()).public())
+                .route(
+                    Route::new("ws", &upstream.url())
+                        .any_user()
+                        .set("allow_websockets", true),
+                );
+            proxies.push(change("proxy", builder).start().await?);
+        }
+        Ok(Apart {
+            databroker,
+            authenticate,
+            proxies,
+            upstream,
+            grpc,
+        })
+    }
+
+    /// A client that trusts every listener.
+    pub fn client(&self) -> Result<Client> {
+        Client::new(&ClientOptions {
+            trust_anyone: true,
+            ..ClientOptions::default()
+        })
+    }
+
+    /// A client that is signed in, by way of the first proxy.
+    pub async fn signed_in(&self) -> Result<Client> {
+        let client = self.client()?;
+        let reply = self.sign_in(&client).await?;
+        anyhow::ensure!(
+            reply.status == 200,
+            "{} at {}: {}",
+            reply.status,
+            reply.url,
+            reply.text()
+        );
+        Ok(client)
+    }
+
+    /// Signs `client` in as the developer; returns where that ended.
+    pub async fn sign_in(&self, client: &Client) -> Result<Reply> {
+        let page = client.follow(&self.url(0, "app", "/")).await?;
+        client
+            .sign_in(&page, "developer@example.com", developer().password())
+            .await
+    }
+
+    /// `https://<name>.example.com:<port of the proxy><path>`.
+    pub fn url(&self, proxy: usize, name: &str, path: &str) -> String {
+        self.proxies[proxy].url(name, path)
+    }
+
+    /// Asks a proxy as a program that wants JSON; returns the status.
+    pub async fn status(&self, client: &Client, proxy: usize, name: &str) -> Result<u16> {
+        let url = self.url(proxy, name, "/");
+        let reply = client.get_with(&url, &[("accept", "application/json")]).await?;
+        Ok(reply.status.as_u16())
+    }
+
+    /// Where the databroker listens for the others.
+    pub fn grpc(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.grpc.number()))
+    }
+}
+
+/// No additions.
+pub fn as_it_is(_: &str, builder: EnvironmentBuilder) -> EnvironmentBuilder {
+    builder
+}
+
+/// Sets keys of the configuration of every process.
+pub fn everywhere(keys: Value) -> impl Fn(&str, EnvironmentBuilder) -> EnvironmentBuilder {
+    move |_, mut builder| {
+        for (key, value) in keys.as_object().into_iter().flatten() {
+            builder = builder.set(key, value.clone());
+        }
+        builder
+    }
+}
+
+/// The same with one key.
+pub fn with(key: &str, value: impl Into<Value>) -> impl Fn(&str, EnvironmentBuilder) -> EnvironmentBuilder {
+    everywhere(json!({ key: value.into() }))
+}
