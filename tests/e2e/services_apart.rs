@@ -189,3 +189,58 @@ async fn a_split_installation_without_secret_or_in_the_clear_is_refused() -> Res
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn services_show_each_other_certificates_where_that_is_asked_for() -> Result<()> {
+    let apart = Apart::start(&with("grpc_mutual_tls", true)).await?;
+    let client = apart.signed_in().await?;
+    assert_eq!(apart.status(&client, 1, "app").await?, 200);
+    // Who shows none gets nowhere.
+    let bare = Environment::builder()?
+        .set("services", "proxy")
+        .set("databroker_service_url", format!("https://{}", apart.grpc()))
+        .set("tls_derive", pomerium_tests::apart::NAME)
+        .set("override_certificate_name", pomerium_tests::apart::NAME);
+    let mut program = bare.start_unready().await?;
+    program
+        .log()
+        .wait("the refusal", |line| line.contains("databroker sync interrupted"))
+        .await?;
+    program.kill().await
+}
+
+#[tokio::test]
+async fn two_databrokers_with_stores_of_their_own_behind_one_list_are_found_out() -> Result<()> {
+    let apart = Apart::start(&as_it_is).await?;
+    let other = Apart::start(&as_it_is).await?;
+    let mixed = Environment::builder()?
+        .set("services", "proxy")
+        .set("tls_derive", pomerium_tests::apart::NAME)
+        .set("override_certificate_name", pomerium_tests::apart::NAME)
+        .set(
+            "databroker_service_urls",
+            serde_json::json!([
+                format!("https://{}", apart.grpc()),
+                format!("https://{}", other.grpc())
+            ]),
+        )
+        .start()
+        .await?;
+    let line = mixed
+        .log()
+        .wait("the finding", |line| line.contains("do not share their records"))
+        .await?;
+    assert!(
+        line.contains(&apart.grpc().to_string()) && line.contains(&other.grpc().to_string()),
+        "{line}"
+    );
+    let status = mixed.client()?.get(&mixed.health_url("/status")).await?.json()?;
+    let error = &status["statuses"]["databroker.instances"]["error"];
+    assert!(
+        error
+            .as_str()
+            .is_some_and(|text| text.contains("separate stores")),
+        "{status}"
+    );
+    Ok(())
+}

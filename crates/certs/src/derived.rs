@@ -9,8 +9,6 @@ use crate::load::LoadedCertificate;
 use crate::make::{self, MakeError, Period, authority_params, key_from_pkcs8};
 
 const COMMON_NAME: &str = "Pomerium PSK CA";
-/// Purpose of the authority's key. Changing it changes the authority of every running cluster.
-const PURPOSE: &str = "derived-certificate-authority-key";
 /// 2022-12-01 to 2050-12-01, UTC: the same in every process, whatever its clock says.
 const PERIOD: Period = Period {
     from: 1_669_852_800,
@@ -30,7 +28,7 @@ impl DerivedAuthority {
     /// # Errors
     /// [`MakeError`]; not expected.
     pub fn new(shared: &[u8; 32]) -> Result<Self, MakeError> {
-        let key = key_from_pkcs8(&kdf::p256_pkcs8(shared, PURPOSE))?;
+        let key = key_from_pkcs8(&kdf::authority_pkcs8(shared))?;
         let params = authority_params(COMMON_NAME, PERIOD)?;
         Ok(Self {
             certificate: params.self_signed(&key)?,

@@ -212,6 +212,7 @@ impl Server {
         records::follow(&server, changes);
         lost::watch(&server);
         outage::watch(&server);
+        watch_instances(&server.core);
         // Last: whoever waits for it may change the configuration at once.
         report_running(&server.core, &server.settings(), &server.dataplane);
         if let Some(why) = records_fault {
@@ -414,6 +415,16 @@ fn start_admin(settings: &Settings, core: &Core, sink: &LogSink) {
             "admin: `pomerium session` cannot reach this server"
         );
     }
+}
+
+fn watch_instances(core: &Core) {
+    let Some(way) = core.broker.way() else { return };
+    tokio::spawn(remote::watch_instances(
+        way.clone(),
+        Arc::clone(&core.health),
+        core.process.databases.clone(),
+        core.stop.clone(),
+    ));
 }
 
 fn start_refresh(settings: &Settings, core: &Core, control: &Arc<Control>) {

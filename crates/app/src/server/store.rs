@@ -7,14 +7,13 @@ use std::time::Duration;
 use anyhow::Context;
 use pomerium_api::clock::Clock;
 use pomerium_api::databroker::Databroker;
-use pomerium_api::databroker::remote::Remote;
 use pomerium_certs::DerivedAuthority;
 use pomerium_config::settings::{DatabrokerSettings, Settings};
 use pomerium_crypto::kdf;
 use pomerium_databroker::{AT_REST, FileStore, MemoryStore, OpenError, PostgresStore, Server, Store};
 use tokio::sync::OwnedRwLockWriteGuard;
 
-use super::remote;
+use super::remote::Way;
 use super::switch::{Source, Switch};
 use crate::handover::relay::Relay;
 
@@ -42,10 +41,18 @@ enum Opening {
         clock: Arc<dyn Clock>,
     },
     /// Kept by another one.
-    Other(Remote),
+    Other(Way),
 }
 
 impl Broker {
+    /// The way to the databroker, where another process keeps the records.
+    pub fn way(&self) -> Option<&Way> {
+        match &self.opening {
+            Opening::Other(way) => Some(way),
+            Opening::Own { .. } => None,
+        }
+    }
+
     /// Ends every stream; records that were acknowledged are already durable.
     pub fn close(&self) {
         self.switch.close();
@@ -95,7 +102,7 @@ pub async fn open(
     waiting: bool,
 ) -> anyhow::Result<Broker> {
     let opening = match &settings.internal.databroker {
-        Some(remote) => Opening::Other(remote::open(remote, settings, keys, clock)?),
+        Some(remote) => Opening::Other(Way::new(remote, settings, keys, clock)?),
         None => Opening::Own {
             settings: settings.databroker.clone(),
             keys: at_rest(settings)?,
@@ -146,9 +153,9 @@ impl Opening {
                 keys,
                 clock,
             } => (settings, keys, Arc::clone(clock)),
-            Self::Other(remote) => {
+            Self::Other(way) => {
                 return Ok(Source {
-                    broker: Arc::new(remote.clone()),
+                    broker: Arc::new(way.client()),
                     close: Box::new(|| ()),
                 });
             }

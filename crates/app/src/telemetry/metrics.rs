@@ -42,6 +42,8 @@ pub struct ProcessMetrics {
     pub record_version: IntGauge,
     /// Configuration records that cannot be used.
     pub record_errors: IntGauge,
+    /// Databases found behind `databroker_service_url`; more than one is a mistake.
+    pub databases: IntGauge,
     resident: IntGauge,
 }
 
@@ -84,6 +86,11 @@ impl ProcessMetrics {
                 registry,
                 "pomerium_config_db_errors",
                 "Mistakes in configuration records of the databroker that keep them from being used.",
+            )?,
+            databases: gauge(
+                registry,
+                "pomerium_databroker_databases",
+                "Databases found behind databroker_service_url; 0 where this process keeps the records.",
             )?,
             resident: gauge(registry, "process_resident_memory_bytes", "Resident memory.")?,
         })

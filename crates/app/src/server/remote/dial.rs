@@ -49,6 +49,8 @@ struct Inner {
 pub struct Endpoint {
     origin: Origin,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// The one address to connect to; any of its name's unless given.
+    pinned: Option<SocketAddr>,
     open: Mutex<Option<Connection>>,
 }
 
@@ -58,6 +60,13 @@ impl Dialer {
     pub fn new(endpoints: Vec<Endpoint>) -> Self {
         let current = AtomicUsize::new(rand::random_range(0..endpoints.len().max(1)));
         Self(Arc::new(Inner { endpoints, current }))
+    }
+}
+
+impl Dialer {
+    /// Those it goes to.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.0.endpoints
     }
 }
 
@@ -100,7 +109,7 @@ impl Inner {
                     self.current.store(at, Ordering::Relaxed);
                     return Ok((endpoint, connection));
                 }
-                Err(error) => problems.push(format!("{}: {error:#}", endpoint.origin.url())),
+                Err(error) => problems.push(format!("{}: {error:#}", endpoint.name())),
             }
         }
         Err(Status::unavailable(problems.join("; ")))
@@ -124,8 +133,30 @@ impl Endpoint {
         Ok(Self {
             origin,
             tls: secured,
+            pinned: None,
             open: Mutex::new(None),
         })
+    }
+
+    /// One endpoint for each address behind the name.
+    ///
+    /// Errors when the name cannot be looked up.
+    pub async fn each(&self) -> anyhow::Result<Vec<Self>> {
+        let one = |address| Self {
+            origin: self.origin.clone(),
+            tls: self.tls.clone(),
+            pinned: Some(address),
+            open: Mutex::new(None),
+        };
+        Ok(self.addresses().await?.into_iter().map(one).collect())
+    }
+
+    /// For messages: the URL, with the address where there is one only.
+    pub fn name(&self) -> String {
+        match self.pinned {
+            Some(address) => format!("{} ({address})", self.origin.url()),
+            None => self.origin.url(),
+        }
     }
 
     /// The connection that stands, or a new one. Callers that come at the same time share it.
@@ -156,13 +187,7 @@ impl Endpoint {
 
     /// Any of its addresses, in no order: those behind one name share the load.
     async fn reach(&self) -> anyhow::Result<TcpStream> {
-        let port = self
-            .origin
-            .port
-            .unwrap_or(if self.tls.is_some() { 443 } else { 80 });
-        let host = self.origin.host.as_str();
-        let found = tokio::net::lookup_host((host, port)).await.context("its name")?;
-        let mut addresses: Vec<SocketAddr> = found.collect();
+        let mut addresses = self.addresses().await?;
         addresses.shuffle(&mut rand::rng());
         let mut last = anyhow!("its name has no address");
         for address in addresses {
@@ -172,6 +197,19 @@ impl Endpoint {
             }
         }
         Err(last)
+    }
+
+    async fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        if let Some(address) = self.pinned {
+            return Ok(vec![address]);
+        }
+        let port = self
+            .origin
+            .port
+            .unwrap_or(if self.tls.is_some() { 443 } else { 80 });
+        let host = self.origin.host.as_str();
+        let found = tokio::net::lookup_host((host, port)).await.context("its name")?;
+        Ok(found.collect())
     }
 
     /// `request` with the address it goes to.
