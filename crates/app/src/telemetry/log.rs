@@ -62,6 +62,10 @@ fn targets(settings: &LogSettings) -> Targets {
         .with_default(filter(settings.level))
         .with_target("pomerium_proxy", filter(settings.proxy_level))
         .with_target("opentelemetry", filter(settings.otel_level))
+        // Every frame of a connection, and every step of a handshake: of no use to whoever looks for a mistake here.
+        .with_target("h2", filter(settings.level).min(LevelFilter::INFO))
+        .with_target("hyper", filter(settings.level).min(LevelFilter::INFO))
+        .with_target("rustls", filter(settings.level).min(LevelFilter::INFO))
 }
 
 fn filter(level: LogLevel) -> LevelFilter {
