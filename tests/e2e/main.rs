@@ -26,6 +26,7 @@ mod outliers;
 mod policy_tools;
 mod records;
 mod rego;
+mod replicas;
 mod routing_cases;
 mod server_certificates;
 mod services_apart;

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use pomerium_testing::{
     Account, Client, ClientOptions, Environment, EnvironmentBuilder, Port, Reply, Route, SignIn, Upstream,
     lease,
@@ -19,13 +19,15 @@ pub const NAME: &str = "databroker.internal.example.com";
 pub struct Apart {
     /// Keeps the records.
     pub databroker: Environment,
+    /// The same beside it, over the same PostgreSQL.
+    pub second: Option<Environment>,
     /// Signs people in, with the built-in provider.
     pub authenticate: Environment,
     /// Two that forward.
     pub proxies: Vec<Environment>,
     /// Behind both.
     pub upstream: Upstream,
-    grpc: Port,
+    grpc: Vec<Port>,
 }
 
 /// What the processes have in their configurations besides what they need.
@@ -39,40 +41,58 @@ impl Apart {
 
     /// As [`Apart::start`], with these people.
     pub async fn with_accounts(accounts: &[Account], change: Change<'_>) -> Result<Apart> {
-        let (grpc, upstream) = (lease()?, Upstream::start().await?);
-        let here = format!("127.0.0.1:{}", grpc.number());
+        Self::over(None, accounts, change).await
+    }
+
+    /// Two databrokers over the database of `connection`.
+    pub async fn over_postgres(connection: &str, change: Change<'_>) -> Result<Apart> {
+        Self::over(Some(connection), &[developer()], change).await
+    }
+
+    async fn over(connection: Option<&str>, accounts: &[Account], change: Change<'_>) -> Result<Apart> {
+        let upstream = Upstream::start().await?;
         let authenticate = Environment::builder()?;
         let url = format!("https://auth.example.com:{}", authenticate.port());
+        let (mut grpc, mut databrokers) = (Vec::new(), Vec::new());
+        for _ in 0..1 + usize::from(connection.is_some()) {
+            let port = lease()?;
+            let mut builder = Environment::builder()?
+                .set("services", "databroker")
+                .set("tls_derive", NAME)
+                .set("grpc_address", here(&port))
+                .set("authenticate_service_url", url.as_str());
+            if let Some(connection) = connection {
+                builder = builder
+                    .set("databroker_storage_type", "postgres")
+                    .set("databroker_storage_connection_string", connection);
+            }
+            databrokers.push(change("databroker", builder).start().await?);
+            grpc.push(port);
+        }
+        let urls: Vec<_> = grpc
+            .iter()
+            .map(|port| format!("https://{}", here(port)))
+            .collect();
         let remote = |builder: EnvironmentBuilder, service: &str| {
             builder
                 .set("services", service)
                 .set("tls_derive", NAME)
                 .set("override_certificate_name", NAME)
-                .set("databroker_service_url", format!("https://{here}"))
+                .set("databroker_service_urls", urls.clone())
         };
-        let builder = Environment::builder()?
-            .set("services", "databroker")
-            .set("tls_derive", NAME)
-            .set("grpc_address", here.as_str())
-            .set("authenticate_service_url", url.as_str());
-        let databroker = change("databroker", builder).start().await?;
         let builder = remote(authenticate, "authenticate").sign_in(SignIn::Local(accounts.to_vec()));
         let authenticate = change("authenticate", builder).start().await?;
         let mut proxies = Vec::new();
         for _ in 0..2 {
-            let builder = remote(Environment::builder()?, "proxy")
-                .set("authenticate_service_url", url.as_str())
-                .route(Route::new("app", &upstream.url()).any_user().identity())
-                .route(Route::new("open", &upstream.url()).public())
-                .route(
-                    Route::new("ws", &upstream.url())
-                        .any_user()
-                        .set("allow_websockets", true),
-                );
+            let builder =
+                remote(Environment::builder()?, "proxy").set("authenticate_service_url", url.as_str());
+            let builder = with_routes(builder, &upstream);
             proxies.push(change("proxy", builder).start().await?);
         }
+        let mut databrokers = databrokers.into_iter();
         Ok(Apart {
-            databroker,
+            databroker: databrokers.next().context("there is one")?,
+            second: databrokers.next(),
             authenticate,
             proxies,
             upstream,
@@ -124,8 +144,23 @@ impl Apart {
 
     /// Where the databroker listens for the others.
     pub fn grpc(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.grpc.number()))
+        SocketAddr::from(([127, 0, 0, 1], self.grpc[0].number()))
     }
+}
+
+fn here(port: &Port) -> String {
+    format!("127.0.0.1:{}", port.number())
+}
+
+fn with_routes(builder: EnvironmentBuilder, upstream: &Upstream) -> EnvironmentBuilder {
+    builder
+        .route(Route::new("app", &upstream.url()).any_user().identity())
+        .route(Route::new("open", &upstream.url()).public())
+        .route(
+            Route::new("ws", &upstream.url())
+                .any_user()
+                .set("allow_websockets", true),
+        )
 }
 
 /// No additions.

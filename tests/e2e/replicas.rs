@@ -1,0 +1,145 @@
+//! Two databrokers over one PostgreSQL: either may die at any moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use pomerium_api::clock::{Clock, SystemClock};
+use pomerium_api::databroker::Databroker;
+use pomerium_api::databroker::remote::{Remote, Transport};
+use pomerium_crypto::service_token;
+use pomerium_testing::{Environment, Postgres, lease, within};
+use pomerium_tests::apart::{Apart, as_it_is};
+use tower::ServiceExt;
+
+use crate::websocket::{echoes, open_with_handle};
+
+/// Of every environment of the tests.
+const SHARED: &[u8; 32] = b"tests only: the shared secret !!";
+
+#[tokio::test]
+async fn either_databroker_may_die_and_nobody_notices() -> Result<()> {
+    let postgres = Postgres::start()?;
+    let mut apart = Apart::over_postgres(&postgres.connection("postgres"), &as_it_is).await?;
+    let client = apart.signed_in().await?;
+    let handle = client
+        .cookie(&apart.url(0, "app", "/"), "_pomerium")
+        .unwrap_or_default();
+    let mut socket = open_with_handle(&apart.proxies[1], &handle).await?;
+    echoes(&mut socket, "both").await?;
+    for first in [true, false] {
+        let dying = match first {
+            true => &mut apart.databroker,
+            false => apart.second.as_mut().context("the second")?,
+        };
+        dying.kill().await?;
+        assert_eq!(apart.status(&client, 0, "app").await?, 200);
+        within("a new sign-in by way of the other", async {
+            while apart.sign_in(&apart.client()?).await?.status != 200 {}
+            anyhow::Ok(())
+        })
+        .await??;
+        echoes(&mut socket, "one").await?;
+        let dead = match first {
+            true => &mut apart.databroker,
+            false => apart.second.as_mut().context("the second")?,
+        };
+        dead.start_again().await?;
+    }
+    for proxy in [0, 1] {
+        assert_eq!(apart.status(&client, proxy, "app").await?, 200);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_sign_in_that_was_answered_is_lost_however_the_databrokers_die() -> Result<()> {
+    let postgres = Postgres::start()?;
+    let mut apart = Apart::over_postgres(&postgres.connection("postgres"), &as_it_is).await?;
+    let mut people = Vec::new();
+    for round in 0..8_u64 {
+        let clients = [apart.client()?, apart.client()?, apart.client()?];
+        let signing_in = futures_util::future::join_all(clients.iter().map(|client| apart.sign_in(client)));
+        // Somewhere in the middle of it, a different place each time.
+        let victim = match round % 2 {
+            0 => apart.databroker.process_id()?,
+            _ => apart.second.as_ref().context("the second")?.process_id()?,
+        };
+        let killed = async {
+            tokio::time::sleep(Duration::from_millis(17 * round)).await;
+            tokio::process::Command::new("kill")
+                .args(["-KILL", &victim.to_string()])
+                .status()
+                .await
+        };
+        let (answers, killed) = tokio::join!(signing_in, killed);
+        killed?;
+        let dying = match round % 2 {
+            0 => &mut apart.databroker,
+            _ => apart.second.as_mut().context("the second")?,
+        };
+        dying.kill().await?;
+        for (client, answer) in clients.into_iter().zip(answers) {
+            if answer.is_ok_and(|answer| answer.status == 200) {
+                people.push(client);
+            }
+        }
+        let dead = match round % 2 {
+            0 => &mut apart.databroker,
+            _ => apart.second.as_mut().context("the second")?,
+        };
+        dead.start_again().await?;
+    }
+    assert!(!people.is_empty());
+    for (number, client) in people.iter().enumerate() {
+        for proxy in [0, 1] {
+            assert_eq!(
+                apart.status(client, proxy, "app").await?,
+                200,
+                "person {number}, proxy {proxy}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_a_clear_every_handle_is_refused_at_every_proxy() -> Result<()> {
+    let postgres = Postgres::start()?;
+    let connection = postgres.connection("postgres");
+    let apart = Apart::over_postgres(&connection, &as_it_is).await?;
+    let client = apart.signed_in().await?;
+    assert_eq!(apart.status(&client, 1, "app").await?, 200);
+    // A third databroker over the same database, for tools of this machine.
+    let port = lease()?;
+    let address = format!("127.0.0.1:{}", port.number());
+    let _third = Environment::builder()?
+        .set("services", "databroker")
+        .set("grpc_address", address.as_str())
+        .set("grpc_insecure", true)
+        .set("databroker_storage_type", "postgres")
+        .set("databroker_storage_connection_string", connection.as_str())
+        .start()
+        .await?;
+    let cleared = tool(&address)?.clear().await?;
+    assert_ne!(cleared.old, cleared.new);
+    for proxy in [0, 1] {
+        within("the refusal", async {
+            while apart.status(&client, proxy, "app").await? == 200 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await??;
+        assert_eq!(apart.status(&client, proxy, "app").await?, 401, "proxy {proxy}");
+    }
+    Ok(())
+}
+
+/// A client with a token, as tools have it.
+fn tool(address: &str) -> Result<Remote> {
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?.connect_lazy();
+    let transport = Transport::new(channel.map_err(|error| tonic::Status::from_error(Box::new(error))));
+    let token = Arc::new(|| service_token::sign(SHARED, SystemClock.now().as_second()));
+    Ok(Remote::new(transport, token, Duration::from_secs(10)))
+}
