@@ -1,9 +1,9 @@
 //! Compiling a policy: every criterion to its typed form, all errors in one go.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
-use crate::criteria::Test;
-use crate::ppl::{Action, Group, Policy};
+use crate::criteria::{CRITERIA, Test};
+use crate::ppl::{Action, Criterion, Group, Policy};
 use crate::program::{Check, CompiledGroup, Program};
 
 /// Why a policy that is right in form cannot be judged. The place is a path such as
@@ -151,9 +151,9 @@ fn compile_group(group: &Group, errors: &mut Vec<CompileError>) -> CompiledGroup
         match Test::read(criterion) {
             Ok(test) => checks.push(Check {
                 test,
-                key: criterion.key().into(),
-                data: criterion.data.clone(),
-                place: Arc::clone(&criterion.place),
+                key: key(criterion),
+                data: criterion.data.to_string().into(),
+                place: criterion.place.clone(),
             }),
             Err(error) => errors.push(error),
         }
@@ -161,7 +161,16 @@ fn compile_group(group: &Group, errors: &mut Vec<CompileError>) -> CompiledGroup
     CompiledGroup {
         operator: group.operator,
         checks: checks.into(),
-        place: Arc::clone(&group.place),
+        place: group.place.clone(),
+    }
+}
+
+/// The key of a criterion; most are a word of the language, which is there already.
+fn key(criterion: &Criterion) -> Cow<'static, str> {
+    let known = CRITERIA.into_iter().find(|known| *known == criterion.name);
+    match known.filter(|_| criterion.sub_path.is_empty()) {
+        Some(known) => known.into(),
+        None => criterion.key().into(),
     }
 }
 

@@ -1,11 +1,10 @@
 //! The rules that route settings imply, joined with the policy of the route (spec config.md 9.4, policy.md 5).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::ppl::{Action, Criterion, Group, Operator, Policy, Rule};
+use crate::ppl::{Action, Criterion, Group, Operator, Place, Policy, Rule};
 
 /// The route settings that grant access.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,7 +41,7 @@ pub fn merge(rules: &RouteRules, embedded: Option<&Policy>) -> Policy {
             vec![Group {
                 operator: Operator::Or,
                 criteria,
-                place: Arc::from("route settings"),
+                place: Place::setting("route settings", None),
             }]
         };
         merged.push(Rule {
@@ -63,7 +62,7 @@ pub fn merge(rules: &RouteRules, embedded: Option<&Policy>) -> Policy {
 
 /// Denies whoever has no valid client certificate.
 fn certificate_rule() -> Rule {
-    let place: Arc<str> = Arc::from("downstream_mtls.enforcement");
+    let place = Place::setting("downstream_mtls.enforcement", None);
     Rule {
         action: Action::Deny,
         groups: vec![Group {
@@ -72,7 +71,7 @@ fn certificate_rule() -> Rule {
                 name: "invalid_client_certificate".into(),
                 sub_path: String::new(),
                 data: json!(true),
-                place: Arc::clone(&place),
+                place: place.clone(),
             }],
             place,
         }],
@@ -81,12 +80,12 @@ fn certificate_rule() -> Rule {
 
 fn implied(rules: &RouteRules) -> Vec<Criterion> {
     let mut criteria = Vec::new();
-    let mut add = |name: &str, sub_path: &str, data: Value, place: String| {
+    let mut add = |name: &str, sub_path: &str, data: Value, place: Place| {
         criteria.push(Criterion {
             name: name.to_owned(),
             sub_path: sub_path.to_owned(),
             data,
-            place: Arc::from(place),
+            place,
         });
     };
     if rules.public {
@@ -94,18 +93,19 @@ fn implied(rules: &RouteRules) -> Vec<Criterion> {
             "accept",
             "",
             json!(true),
-            "allow_public_unauthenticated_access".into(),
+            Place::setting("allow_public_unauthenticated_access", None),
         );
     }
     if rules.cors_allow_preflight {
-        add("cors_preflight", "", json!(true), "cors_allow_preflight".into());
+        let place = Place::setting("cors_allow_preflight", None);
+        add("cors_preflight", "", json!(true), place);
     }
     if rules.any_authenticated_user {
         add(
             "authenticated_user",
             "",
             json!(true),
-            "allow_any_authenticated_user".into(),
+            Place::setting("allow_any_authenticated_user", None),
         );
     }
     for (index, domain) in rules.allowed_domains.iter().enumerate() {
@@ -113,7 +113,7 @@ fn implied(rules: &RouteRules) -> Vec<Criterion> {
             "domain",
             "",
             json!({ "is": domain }),
-            format!("allowed_domains[{index}]"),
+            Place::setting("allowed_domains", Some(index)),
         );
     }
     for (claim, values) in &rules.allowed_idp_claims {
@@ -122,12 +122,12 @@ fn implied(rules: &RouteRules) -> Vec<Criterion> {
                 "claim",
                 claim,
                 value.clone(),
-                format!("allowed_idp_claims.{claim}[{index}]"),
+                Place::setting(format!("allowed_idp_claims.{claim}"), Some(index)),
             );
         }
     }
     for (index, user) in rules.allowed_users.iter().enumerate() {
-        let place = format!("allowed_users[{index}]");
+        let place = Place::setting("allowed_users", Some(index));
         add("user", "", json!({ "is": user }), place.clone());
         add("email", "", json!({ "is": user }), place);
     }

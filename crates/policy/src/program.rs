@@ -2,13 +2,12 @@
 
 mod join;
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
-
-use serde_json::Value;
 
 use crate::criteria::{ANY_DEVICE, Test};
 use crate::input::Input;
-use crate::ppl::{Action, Operator};
+use crate::ppl::{Action, Operator, Place};
 use crate::reason::{Reason, ReasonSet};
 use crate::rego::Script;
 
@@ -27,16 +26,17 @@ struct Rules {
 pub(crate) struct CompiledGroup {
     pub(crate) operator: Operator,
     pub(crate) checks: Box<[Check]>,
-    pub(crate) place: Arc<str>,
+    pub(crate) place: Place,
 }
 
 /// A compiled criterion with what is needed to explain it.
 #[derive(Debug)]
 pub(crate) struct Check {
     pub(crate) test: Test,
-    pub(crate) key: Box<str>,
-    pub(crate) data: Value,
-    pub(crate) place: Arc<str>,
+    pub(crate) key: Cow<'static, str>,
+    /// As written, in JSON: a tree of it takes many times as much.
+    pub(crate) data: Box<str>,
+    pub(crate) place: Place,
 }
 
 /// The result of one action.
@@ -207,12 +207,12 @@ impl Program {
         }
     }
 
-    /// Every criterion as it was written: key and data.
-    pub fn criteria(&self) -> impl Iterator<Item = (&str, &Value)> {
+    /// The key of every criterion, and the claim that it looks at if there is one.
+    pub fn criteria(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         let groups = self.0.allow.iter().chain(&self.0.deny);
         groups
             .flat_map(|group| &group.checks)
-            .map(|check| (&*check.key, &check.data))
+            .map(|check| (&*check.key, check.test.claim()))
     }
 
     /// The type of device to ask for when the decision is to ask for one, taken from the criteria whose result

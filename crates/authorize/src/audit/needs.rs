@@ -1,8 +1,6 @@
 //! Which facts a criterion looks at. Every criterion of the language is named here: one that is not cannot be judged
 //! from a log.
 
-use serde_json::Value;
-
 /// A fact that may be missing in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need<'a> {
@@ -18,12 +16,11 @@ pub(super) enum Need<'a> {
     Unknown,
 }
 
-/// What the criterion under `key` looks at.
-pub(super) fn of<'a>(key: &'a str, data: &'a Value) -> Need<'a> {
-    let (name, sub_path) = key.split_once('/').unwrap_or((key, ""));
+/// What the criterion under `key`, which may look at a `claim`, looks at.
+pub(super) fn of<'a>(key: &str, claim: Option<&'a str>) -> Need<'a> {
+    let name = key.split_once('/').map_or(key, |(name, _)| name);
     match name {
-        "claim" => Need::Claim(sub_path),
-        "ssh_username_matches_claim" => data.as_str().map_or(Need::Unknown, Need::Claim),
+        "claim" | "ssh_username_matches_claim" => claim.map_or(Need::Unknown, Need::Claim),
         "client_certificate" | "invalid_client_certificate" => Need::Certificate,
         "record" => Need::Records,
         "accept"

@@ -90,8 +90,8 @@ fn missing(program: &Program, facts: &Facts) -> Vec<String> {
             missing.push(what);
         }
     };
-    for (key, data) in program.criteria() {
-        match needs::of(key, data) {
+    for (key, claim) in program.criteria() {
+        match needs::of(key, claim) {
             // Nobody has no claims.
             Need::Claim(name) => {
                 let person = facts.subject.as_ref();

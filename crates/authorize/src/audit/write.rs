@@ -164,7 +164,7 @@ fn facts(program: &Program, input: &Input<'_>, seen: &Seen<'_>) -> Facts {
     let header = |name: &str| http.headers.get(name).map(std::borrow::Cow::into_owned);
     let claims = program
         .criteria()
-        .filter_map(|(key, data)| match needs::of(key, data) {
+        .filter_map(|(key, claim)| match needs::of(key, claim) {
             Need::Claim(name) => Some(name),
             _ => None,
         });

@@ -50,7 +50,7 @@ impl Test {
             Test::AuthenticatedUser | Test::User(_) => json!(subject.user()),
             Test::Email(_) => subject.email.as_str().into(),
             Test::Domain(_) => json!(subject.domain()),
-            Test::Claim(name, _) => Value::Array(subject.claim(name).to_vec()),
+            Test::Claim(claim) => Value::Array(subject.claim(&claim.0).to_vec()),
             Test::Groups(matcher) => json!({
                 "source": subject.groups.source.as_str(),
                 "groups": matcher.values(subject),

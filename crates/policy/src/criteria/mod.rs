@@ -97,7 +97,7 @@ pub(crate) enum Test {
     User(TextMatcher),
     Email(TextMatcher),
     Domain(TextMatcher),
-    Claim(String, ListMatcher),
+    Claim(Box<(String, ListMatcher)>),
     Groups(Box<GroupsMatcher>),
     Device(Box<DeviceMatcher>),
     HttpMethod(TextMatcher),
@@ -112,7 +112,7 @@ pub(crate) enum Test {
     SshUsernameMatchesClaim(Box<str>),
     SshPublicKey(Keys),
     SshCa(Keys),
-    Date(Dates),
+    Date(Box<Dates>),
     DayOfWeek(Days),
     TimeOfDay(Box<Hours>),
     Record(Box<RecordMatcher>),
@@ -199,11 +199,10 @@ impl Test {
                     subject.domain().is_some_and(|domain| matcher.matches(domain))
                 })
             }
-            Test::Claim(name, matcher) => {
-                signed_in(input, Reason::ClaimOk, Reason::ClaimUnauthorized, |subject| {
-                    matcher.matches(subject.claim(name))
-                })
-            }
+            Test::Claim(claim) => signed_in(input, Reason::ClaimOk, Reason::ClaimUnauthorized, |subject| {
+                let (name, matcher) = &**claim;
+                matcher.matches(subject.claim(name))
+            }),
             Test::Groups(matcher) => {
                 signed_in(input, Reason::GroupsOk, Reason::GroupsUnauthorized, |subject| {
                     matcher.matches(subject)
@@ -227,7 +226,7 @@ impl Test {
             | Test::User(_)
             | Test::Email(_)
             | Test::Domain(_)
-            | Test::Claim(..)
+            | Test::Claim(_)
             | Test::Groups(_)
             | Test::Device(_)
             | Test::SshUsernameMatchesEmail
@@ -257,6 +256,15 @@ impl Test {
             Test::ClientCertificate(_) | Test::InvalidClientCertificate => true,
             Test::Record(matcher) => matcher.needs_certificate(),
             _ => false,
+        }
+    }
+
+    /// The claim it looks at, if it looks at one.
+    pub(crate) fn claim(&self) -> Option<&str> {
+        match self {
+            Test::Claim(claim) => Some(&claim.0),
+            Test::SshUsernameMatchesClaim(name) => Some(name),
+            _ => None,
         }
     }
 

@@ -159,8 +159,8 @@ fn explain_group(group: &CompiledGroup, input: &Input<'_>) -> GroupTree {
         let (holds, reason) = check.test.run(input);
         CriterionTree {
             place: check.place.to_string(),
-            criterion: check.key.to_string(),
-            wants: check.data.clone(),
+            criterion: check.key.clone().into_owned(),
+            wants: serde_json::from_str(&check.data).unwrap_or_default(),
             found: check.test.looks_at(input),
             holds,
             reason,

@@ -3,17 +3,18 @@
 //! Nothing here knows what a criterion means; that is `criteria` and `compile`. Start at [`Policy`].
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde_json::Value;
 
 mod error;
 mod lint;
 mod parse;
+mod place;
 mod print;
 
 pub use error::ParseError;
 pub use lint::{Lint, Warning};
+pub use place::{Place, Setting};
 
 /// A policy: rules, whose order does not matter (spec policy.md 1).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,7 +40,7 @@ pub struct Group {
     /// The criteria, never empty.
     pub criteria: Vec<Criterion>,
     /// Where it stands: `policy[0].allow.or`, or the route settings it comes from.
-    pub place: Arc<str>,
+    pub place: Place,
 }
 
 /// One condition.
@@ -52,7 +53,7 @@ pub struct Criterion {
     /// What it is given.
     pub data: Value,
     /// Where it stands: `policy[0].allow.or[1]`, `allowed_users[2]`.
-    pub place: Arc<str>,
+    pub place: Place,
 }
 
 /// What a rule does.

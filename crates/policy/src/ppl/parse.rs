@@ -1,10 +1,10 @@
 //! Reading a policy from a JSON value (spec policy.md 1). Every error of a policy is found in one go.
 
-use std::sync::Arc;
+use std::fmt::Display;
 
 use serde_json::{Map, Value};
 
-use super::{Action, Criterion, Group, Operator, ParseError, Policy, Rule};
+use super::{Action, Criterion, Group, Operator, ParseError, Place, Policy, Rule};
 use crate::criteria;
 use crate::suggest::nearest;
 use crate::value::kind;
@@ -55,9 +55,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn error(&mut self, place: &str, problem: impl Into<String>, hint: impl Into<String>) {
+    fn error(&mut self, place: impl Display, problem: impl Into<String>, hint: impl Into<String>) {
         self.errors.push(ParseError {
-            place: place.to_owned(),
+            place: place.to_string(),
             problem: problem.into(),
             hint: hint.into(),
         });
@@ -66,14 +66,13 @@ impl Reader {
     fn policy(&mut self, value: &Value) -> Policy {
         let mut rules = Vec::new();
         match value {
-            Value::Object(object) => self.rules("policy", object, &mut rules),
+            Value::Object(object) => self.rules(None, object, &mut rules),
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    let place = format!("policy[{index}]");
                     match item {
-                        Value::Object(object) => self.rules(&place, object, &mut rules),
+                        Value::Object(object) => self.rules(Some(index), object, &mut rules),
                         other => self.error(
-                            &place,
+                            of_rule(Some(index)),
                             format!("{} cannot be a rule", kind(other)),
                             "a rule is a map such as `allow: {or: [email: user@example.com]}`",
                         ),
@@ -89,25 +88,28 @@ impl Reader {
         Policy { rules }
     }
 
-    fn rules(&mut self, place: &str, object: &Map<String, Value>, rules: &mut Vec<Rule>) {
+    fn rules(&mut self, rule: Option<usize>, object: &Map<String, Value>, rules: &mut Vec<Rule>) {
         for key in object
             .keys()
             .filter(|key| !matches!(key.as_str(), "allow" | "deny"))
         {
-            self.error(place, format!("unsupported action `{key}`"), action_hint(key));
+            self.error(
+                of_rule(rule),
+                format!("unsupported action `{key}`"),
+                action_hint(key),
+            );
         }
         for action in [Action::Allow, Action::Deny] {
             let Some(body) = object.get(action.as_str()) else {
                 continue;
             };
-            let place = format!("{place}.{action}");
             match body {
                 Value::Object(body) => {
-                    let groups = self.groups(&place, body);
+                    let groups = self.groups((rule, action), body);
                     rules.push(Rule { action, groups });
                 }
                 other => self.error(
-                    &place,
+                    format_args!("{}.{action}", of_rule(rule)),
                     format!("{} cannot be the body of a rule", kind(other)),
                     format!("write `{action}: {{or: [...]}}` with `and`, `or`, `not` or `nor`"),
                 ),
@@ -115,10 +117,11 @@ impl Reader {
         }
     }
 
-    fn groups(&mut self, place: &str, body: &Map<String, Value>) -> Vec<Group> {
+    fn groups(&mut self, (rule, action): (Option<usize>, Action), body: &Map<String, Value>) -> Vec<Group> {
         let known =
             |key: &str| key == "action" || Operator::ALL.iter().any(|operator| operator.as_str() == key);
         for key in body.keys().filter(|key| !known(key)) {
+            let place = format!("{}.{action}", of_rule(rule));
             self.error(place, format!("unknown operator `{key}`"), operator_hint(key));
         }
         let mut groups = Vec::new();
@@ -126,7 +129,7 @@ impl Reader {
             let Some(value) = body.get(operator.as_str()) else {
                 continue;
             };
-            let place = format!("{place}.{operator}");
+            let place = Place::group(rule, action, operator);
             let Value::Array(items) = value else {
                 self.error(
                     &place,
@@ -140,17 +143,17 @@ impl Reader {
                 groups.push(Group {
                     operator,
                     criteria,
-                    place: Arc::from(place),
+                    place,
                 });
             }
         }
         groups
     }
 
-    fn criteria(&mut self, place: &str, items: &[Value]) -> Vec<Criterion> {
+    fn criteria(&mut self, group: &Place, items: &[Value]) -> Vec<Criterion> {
         let mut criteria = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            let place = format!("{place}[{index}]");
+            let place = group.criterion(index);
             match item {
                 Value::Object(object) if object.len() == 1 => {
                     for (key, data) in object {
@@ -159,7 +162,7 @@ impl Reader {
                             name: name.to_owned(),
                             sub_path: sub_path.to_owned(),
                             data: data.clone(),
-                            place: Arc::from(place.as_str()),
+                            place: place.clone(),
                         });
                     }
                 }
@@ -183,6 +186,11 @@ impl Reader {
         }
         criteria
     }
+}
+
+/// The place of a rule.
+fn of_rule(rule: Option<usize>) -> String {
+    rule.map_or_else(|| "policy".to_owned(), |index| format!("policy[{index}]"))
 }
 
 fn action_hint(key: &str) -> String {
@@ -232,8 +240,8 @@ mod tests {
         );
         assert_eq!(groups[0].criteria[0].key(), "claim");
         assert_eq!(groups[1].criteria[0].sub_path, "a/b.c");
-        assert_eq!(&*groups[1].criteria[0].place, "policy[0].allow.or[0]");
-        assert_eq!(&*groups[1].place, "policy[0].allow.or");
+        assert_eq!(groups[1].criteria[0].place.to_string(), "policy[0].allow.or[0]");
+        assert_eq!(groups[1].place.to_string(), "policy[0].allow.or");
     }
 
     #[test]

@@ -3,14 +3,14 @@
 
 use super::compare::{Condition, Truth};
 use super::{Lint, Warning, warn};
-use crate::ppl::{Action, Operator, Policy};
+use crate::ppl::{Action, Operator, Place, Policy};
 
 /// How many pairs of alternatives are compared before it is left.
 const MOST_PAIRS: usize = 2_000_000;
 
 /// One way in, or out.
 struct Alternative<'a> {
-    place: &'a str,
+    place: &'a Place,
     conditions: Vec<Condition<'a>>,
 }
 
@@ -123,7 +123,7 @@ pub(super) fn compare_all(policy: &Policy, warnings: &mut Vec<Warning>) {
 fn public(allow: &[Alternative<'_>], warnings: &mut Vec<Warning>) {
     let open = allow
         .iter()
-        .find(|alternative| alternative.always() && alternative.place.starts_with("policy"));
+        .find(|alternative| alternative.always() && alternative.place.is_in_policy());
     if let Some(open) = open {
         let meaning = "this lets everybody in, without a sign-in; what `deny` says still counts";
         warn(warnings, Lint::Public, open.place, meaning);

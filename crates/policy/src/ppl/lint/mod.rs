@@ -111,10 +111,10 @@ impl Policy {
     }
 }
 
-fn warn(warnings: &mut Vec<Warning>, lint: Lint, place: &str, meaning: impl Into<String>) {
+fn warn(warnings: &mut Vec<Warning>, lint: Lint, place: impl fmt::Display, meaning: impl Into<String>) {
     warnings.push(Warning {
         lint,
-        place: place.to_owned(),
+        place: place.to_string(),
         meaning: meaning.into(),
     });
 }
