@@ -213,6 +213,8 @@ impl Server {
         lost::watch(&server);
         outage::watch(&server);
         watch_instances(&server.core);
+        // As after a reload.
+        pomerium_allocator::give_back();
         // Last: whoever waits for it may change the configuration at once.
         report_running(&server.core, &server.settings(), &server.dataplane);
         if let Some(why) = records_fault {
