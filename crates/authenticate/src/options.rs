@@ -89,9 +89,7 @@ impl Options {
     pub fn application_name(&self, authority: &str) -> String {
         let host = host_of(authority);
         let answers = |route: &&Arc<RouteSettings>| match &route.hosts {
-            HostMatch::Exact { domains, .. } => {
-                domains.iter().any(|domain| domain == authority || domain == host)
-            }
+            HostMatch::Exact { domains, .. } => domains.contains(authority) || domains.contains(host),
             HostMatch::Wildcard { .. } => false,
         };
         let named = self
@@ -99,7 +97,7 @@ impl Options {
             .iter()
             .filter(answers)
             .find(|route| !route.name.is_empty());
-        named.map(|route| route.name.clone()).unwrap_or_default()
+        named.map(|route| route.name.to_string()).unwrap_or_default()
     }
 
     /// Whether `authority` is the authenticate host, under its public or its internal name.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pomerium_config::settings::{
-    Action, DatabrokerSettings, HostMatch, IdpKind, PathRewrite, RouteSettings, UpstreamScheme,
+    Action, DatabrokerSettings, Domains, HostMatch, IdpKind, PathRewrite, RouteSettings, UpstreamScheme,
 };
 use pomerium_config::{LoadErrors, Loaded, Loader, Sort};
 use tempfile::TempDir;
@@ -82,7 +82,7 @@ fn a_small_configuration_needs_nothing_else() {
     assert_eq!(
         app.hosts,
         HostMatch::Exact {
-            domains: vec!["app.localhost:8443".into()],
+            domains: Domains::Listed(["app.localhost:8443".into()].into()),
             any_port: false
         }
     );
@@ -90,10 +90,13 @@ fn a_small_configuration_needs_nothing_else() {
         panic!("{:?}", app.action)
     };
     assert_eq!(
-        (to[0].scheme, to[0].host.as_str(), to[0].port),
+        (to[0].scheme, to[0].host(), to[0].port),
         (UpstreamScheme::Http, "127.0.0.1", 9000)
     );
-    assert_eq!(app.path_rewrite, Some(PathRewrite::Prefix("/base".into())));
+    assert_eq!(
+        app.path_rewrite.as_deref(),
+        Some(&PathRewrite::Prefix("/base".into()))
+    );
     assert_eq!(app.idp.as_ref().unwrap().id, idp.id);
 }
 
@@ -291,7 +294,7 @@ fn sockets_are_upstreams() {
         panic!()
     };
     assert_eq!(
-        (to[0].scheme, to[0].path.as_str()),
+        (to[0].scheme, &*to[0].path),
         (UpstreamScheme::Unix, "/run/my app.sock")
     );
     assert_eq!(

@@ -60,8 +60,8 @@ fn only_changed_routes_are_made_anew() {
     ));
     assert_eq!(shared(&first, &second), [false, true, false]);
     assert_eq!(
-        second.routes[2].path_rewrite,
-        Some(PathRewrite::Prefix("/x".into()))
+        second.routes[2].path_rewrite.as_deref(),
+        Some(&PathRewrite::Prefix("/x".into()))
     );
     // An answer that never came does not count as forgotten.
     assert!(site.try_load("routes: [\n").is_err());

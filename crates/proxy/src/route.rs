@@ -23,15 +23,21 @@ pub struct Route {
     checksum: OnceLock<u64>,
     pub(crate) action: RouteAction,
     pub(crate) path: PathRewriter,
+    pub(crate) headers: Arc<HeaderPlan>,
+    /// Its policy or its headers look at the client certificate.
+    pub(crate) needs_certificate: bool,
+    /// How often it may be asked.
+    pub(crate) throttle: Option<Box<Throttle>>,
+}
+
+/// What becomes of the headers of a request. Routes with the same options share it.
+#[derive(Debug)]
+pub(crate) struct HeaderPlan {
     pub(crate) host: HostRewriter,
     pub(crate) templates: Vec<(HeaderName, Template)>,
     pub(crate) needs_assertion: bool,
-    /// Its policy or its headers look at the client certificate.
-    pub(crate) needs_certificate: bool,
     pub(crate) forwarded_host: bool,
     pub(crate) claim_headers: ClaimHeaders,
-    /// How often it may be asked.
-    pub(crate) throttle: Option<Throttle>,
 }
 
 /// What an allowed request gets.
@@ -39,7 +45,7 @@ pub struct Route {
 pub(crate) enum RouteAction {
     Forward(Arc<Cluster>),
     Redirect(Box<Redirect>),
-    Respond(http::StatusCode, bytes::Bytes),
+    Respond(Box<(http::StatusCode, bytes::Bytes)>),
 }
 
 /// Headers that a template may not set: they address and frame the message (policy.md 12).
@@ -53,52 +59,59 @@ const UNSETTABLE: [&str; 7] = [
     "keep-alive",
 ];
 
-impl Route {
-    pub(crate) fn build(
-        settings: &Arc<RouteSettings>,
-        claim_headers: &ClaimHeaders,
-        cluster: Option<Arc<Cluster>>,
-        throttle: Option<Throttle>,
-    ) -> Result<Self, BuildError> {
-        let action = match (&settings.action, cluster) {
-            (Action::Redirect(redirect), _) => RouteAction::Redirect(redirect.clone()),
-            (Action::Respond { status, body }, _) => RouteAction::Respond(
-                http::StatusCode::from_u16(*status).map_err(|_| BuildError::Action {
-                    route: settings.from.clone(),
-                })?,
-                bytes::Bytes::from(body.clone()),
-            ),
-            (Action::Forward(_), Some(cluster)) => RouteAction::Forward(cluster),
-            (Action::Forward(_), None) => {
-                return Err(BuildError::Action {
-                    route: settings.from.clone(),
-                });
-            }
-        };
+impl HeaderPlan {
+    /// The plan of a route and of all others with its options.
+    pub(crate) fn build(settings: &RouteSettings, claim_headers: &ClaimHeaders) -> Result<Self, BuildError> {
         let templates: Vec<_> = settings
             .set_request_headers
             .iter()
             .filter(|(name, _)| !UNSETTABLE.contains(&name.as_str()))
             .map(|(name, value)| (name.clone(), Template::parse(value)))
             .collect();
-        let needs_assertion = settings.pass_identity_headers
-            || settings.kubernetes_token.is_some()
-            || templates.iter().any(|(_, template)| template.uses_assertion());
-        let needs_certificate = settings.policy.needs_certificate()
-            || templates.iter().any(|(_, template)| template.uses_certificate());
         Ok(Self {
-            action,
-            path: PathRewriter::build(settings)?,
             host: HostRewriter::build(settings)?,
-            templates,
-            needs_assertion,
-            needs_certificate,
+            needs_assertion: settings.pass_identity_headers
+                || settings.kubernetes_token.is_some()
+                || templates.iter().any(|(_, template)| template.uses_assertion()),
             forwarded_host: !settings
                 .remove_request_headers
                 .iter()
                 .any(|name| name == "x-forwarded-host"),
             claim_headers: claim_headers.clone(),
-            throttle,
+            templates,
+        })
+    }
+}
+
+impl Route {
+    pub(crate) fn build(
+        settings: &Arc<RouteSettings>,
+        headers: Arc<HeaderPlan>,
+        cluster: Option<Arc<Cluster>>,
+        throttle: Option<Throttle>,
+    ) -> Result<Self, BuildError> {
+        let action = match (&settings.action, cluster) {
+            (Action::Redirect(redirect), _) => RouteAction::Redirect(redirect.clone()),
+            (Action::Respond { status, body }, _) => {
+                let status = http::StatusCode::from_u16(*status).map_err(|_| BuildError::Action {
+                    route: settings.from.to_string(),
+                })?;
+                RouteAction::Respond(Box::new((status, bytes::Bytes::copy_from_slice(body.as_bytes()))))
+            }
+            (Action::Forward(_), Some(cluster)) => RouteAction::Forward(cluster),
+            (Action::Forward(_), None) => {
+                return Err(BuildError::Action {
+                    route: settings.from.to_string(),
+                });
+            }
+        };
+        let shown = |(_, template): &(HeaderName, Template)| template.uses_certificate();
+        Ok(Self {
+            action,
+            path: PathRewriter::build(settings)?,
+            needs_certificate: settings.policy.needs_certificate() || headers.templates.iter().any(shown),
+            headers,
+            throttle: throttle.map(Box::new),
             checksum: OnceLock::new(),
             settings: settings.clone(),
         })
@@ -116,14 +129,14 @@ impl Route {
     pub(crate) fn cluster(&self) -> Option<&Arc<Cluster>> {
         match &self.action {
             RouteAction::Forward(cluster) => Some(cluster),
-            RouteAction::Redirect(_) | RouteAction::Respond(..) => None,
+            RouteAction::Redirect(_) | RouteAction::Respond(_) => None,
         }
     }
 
     pub(crate) fn cluster_name(&self) -> &str {
         match &self.action {
             RouteAction::Forward(cluster) => &cluster.name,
-            RouteAction::Redirect(_) | RouteAction::Respond(..) => "",
+            RouteAction::Redirect(_) | RouteAction::Respond(_) => "",
         }
     }
 

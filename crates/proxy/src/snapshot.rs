@@ -7,8 +7,8 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use pomerium_authorize::{ClaimHeaders, GeoIp, GeoIpError};
 use pomerium_config::settings::{
-    Action, Codec, EscapedSlashAction, HttpSettings, RateLimit, RouteKind, RouteSettings, Settings, Timeouts,
-    UnderscoreAction,
+    Action, Codec, EscapedSlashAction, HttpSettings, RateLimit, RouteKind, RouteOptions, RouteSettings,
+    Settings, Timeouts, UnderscoreAction,
 };
 use pomerium_web::canonical::{EscapedSlashes, ManagedHeaders, Rules, Underscores};
 use pomerium_web::cookies::OwnCookies;
@@ -19,7 +19,7 @@ use crate::body::Limits;
 use crate::client_tls::ClientTrusts;
 use crate::decision::{DecisionError, DecisionPlan};
 use crate::flow::reply::Pages;
-use crate::route::Route;
+use crate::route::{HeaderPlan, Route};
 use crate::router::{PatternError, RouteTable};
 use crate::throttle::Throttles;
 use crate::upstream::{Cluster, Clusters, Roots, TlsError, UpstreamSettings};
@@ -176,6 +176,7 @@ impl Snapshot {
             previous.claim_headers == claim_headers && previous.rate_limit == settings.rate_limit
         });
         let kept = Kept::new(alike.map_or(&[], |alike| &alike.routes));
+        let mut headers = HeaderPlans::default();
         let mut clusters = None;
         let mut routes = Vec::with_capacity(settings.routes.len());
         for (index, route) in settings.routes.iter().enumerate() {
@@ -189,7 +190,8 @@ impl Snapshot {
             });
             let cluster = cluster(route, clusters)?;
             let throttle = throttles.of_route(&route.id, route.rate_limit, settings.rate_limit);
-            let route = Route::build(route, &claim_headers, cluster, throttle)?;
+            let headers = headers.of(route, &claim_headers)?;
+            let route = Route::build(route, headers, cluster, throttle)?;
             routes.push(Arc::new(route));
         }
         drop(clusters);
@@ -276,13 +278,29 @@ impl<'a> Kept<'a> {
     }
 }
 
+/// Plans by the options of their routes, which stay where they are while a snapshot is built.
+#[derive(Default)]
+struct HeaderPlans(HashMap<*const RouteOptions, Arc<HeaderPlan>>);
+
+impl HeaderPlans {
+    fn of(&mut self, route: &RouteSettings, claims: &ClaimHeaders) -> Result<Arc<HeaderPlan>, BuildError> {
+        let key = Arc::as_ptr(&route.options);
+        if let Some(known) = self.0.get(&key) {
+            return Ok(known.clone());
+        }
+        let plan = Arc::new(HeaderPlan::build(route, claims)?);
+        self.0.insert(key, plan.clone());
+        Ok(plan)
+    }
+}
+
 fn cluster(route: &RouteSettings, clusters: &mut Clusters<'_>) -> Result<Option<Arc<Cluster>>, BuildError> {
     let Action::Forward(destinations) = &route.action else {
         return Ok(None);
     };
     if route.kind != RouteKind::Http {
         return Err(BuildError::Action {
-            route: route.from.clone(),
+            route: route.from.to_string(),
         });
     }
     if route.upstream_tls.skip_verify {
@@ -295,7 +313,7 @@ fn cluster(route: &RouteSettings, clusters: &mut Clusters<'_>) -> Result<Option<
         .intern(route, destinations)
         .map(Some)
         .map_err(|source| BuildError::Tls {
-            route: route.from.clone(),
+            route: route.from.to_string(),
             source,
         })
 }

@@ -171,7 +171,7 @@ mod tests {
                 .settings()
                 .routes
                 .iter()
-                .map(|route| route.from.clone())
+                .map(|route| route.from.to_string())
                 .collect()
         };
         let waited = tokio::time::timeout(Duration::from_secs(20), async {
@@ -191,8 +191,8 @@ mod tests {
         broker.put(vec![route("one", open.clone())]).await.unwrap();
         let one = "https://one.example.com".to_owned();
         until(&server, |seen| seen.contains(&one)).await;
-        assert_eq!(server.settings().routes[0].from, "https://file.example.com");
-        assert_eq!(server.settings().routes[1].id, "one");
+        assert_eq!(&*server.settings().routes[0].from, "https://file.example.com");
+        assert_eq!(&*server.settings().routes[1].id, "one");
 
         // A bad one is said to be bad; its place lets nobody in, and the others stay.
         let bad = route("two", json!({"to": ["gopher://x"], "prefix": "/a"}));
@@ -200,7 +200,7 @@ mod tests {
         let two = "https://two.example.com".to_owned();
         until(&server, |seen| seen.contains(&one) && seen.contains(&two)).await;
         let settings = server.settings();
-        let closed = settings.routes.iter().find(|route| route.from == two).unwrap();
+        let closed = settings.routes.iter().find(|route| *route.from == *two).unwrap();
         assert!(matches!(closed.action, Action::Respond { status: 503, .. }));
         assert!(
             closed.policy.needs_identity() || !closed.policy.is_empty(),
@@ -222,7 +222,7 @@ mod tests {
             }
         });
         assert!(waited.await.is_ok());
-        assert!(server.settings().routes.iter().any(|route| route.from == one));
+        assert!(server.settings().routes.iter().any(|route| *route.from == *one));
         let mut mended = route("three", open.clone());
         mended.deleted_at = Some(pomerium_api::records::to_proto_time(server.core.clock.now()));
         broker.put(vec![mended]).await.unwrap();

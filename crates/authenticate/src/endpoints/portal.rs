@@ -134,7 +134,7 @@ fn address(route: &RouteSettings) -> String {
 /// The configured name, or one made from the first label of the host.
 fn display_name(route: &RouteSettings) -> String {
     if !route.name.is_empty() {
-        return route.name.clone();
+        return route.name.to_string();
     }
     let host = host(route);
     let label = host.split(['.', ':']).next().unwrap_or_default();

@@ -83,7 +83,7 @@ fn derived(values: &Values, settings: &Settings, name: &str) -> Option<Value> {
                 settings
                     .routes
                     .iter()
-                    .map(|route| route.from.as_str())
+                    .map(|route| &*route.from)
                     .collect::<Vec<_>>()
             )
         }
@@ -122,9 +122,9 @@ fn of_route(given: &Values, route: &RouteSettings, option: &str) -> Option<Value
     };
     Some(match option {
         "id" => json!(route.id),
-        "cluster" => json!(route.cluster),
+        "cluster" => json!(route.cluster()),
         "match_hosts" => match &route.hosts {
-            HostMatch::Exact { domains, .. } => json!(domains),
+            HostMatch::Exact { domains, .. } => json!(domains.iter().collect::<Vec<_>>()),
             HostMatch::Wildcard { pattern, .. } => json!([pattern]),
         },
         "depends_on" => json!(route.depends_on),
@@ -148,7 +148,7 @@ fn of_route(given: &Values, route: &RouteSettings, option: &str) -> Option<Value
         "timeout.effective" => off_is_zero(route.timeout),
         "idle_timeout.effective" => off_is_zero(route.idle_timeout),
         "pass_identity_headers.effective" => json!(route.pass_identity_headers),
-        "prefix_rewrite.effective" => match &route.path_rewrite {
+        "prefix_rewrite.effective" => match route.path_rewrite.as_deref() {
             Some(PathRewrite::Prefix(prefix)) => json!(prefix),
             _ => Value::Null,
         },

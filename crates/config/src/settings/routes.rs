@@ -1,25 +1,21 @@
 //! Routes: what matches, where it goes, who may.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Balance, IdpSettings, IssuerFormat, RateLimit, Secret};
 
-/// One route. What most routes have in common is shared between them.
+/// One route: what is its own. There may be many thousands, so what most of them have in common stands in `options`,
+/// which those that are alike share, and whose fields are those of the route as well.
 #[derive(Debug, Clone)]
 pub struct RouteSettings {
     /// 16 hex digits over from, matcher and action (config.md 9.3).
-    pub id: String,
+    pub id: Box<str>,
     /// Display name, may be empty.
-    pub name: String,
-    /// Text for the portal.
-    pub description: String,
-    /// Icon for the portal.
-    pub logo_url: String,
-    /// `<name or "route">-<id>`.
-    pub cluster: String,
+    pub name: Box<str>,
     /// `from` as written.
-    pub from: String,
+    pub from: Box<str>,
     /// What kind of traffic.
     pub kind: RouteKind,
     /// Host patterns that match (proxy.md 4.2).
@@ -29,15 +25,42 @@ pub struct RouteSettings {
     /// What happens to an allowed request.
     pub action: Action,
     /// Who may: the generated rules and PPL, merged and compiled.
-    pub policy: Arc<pomerium_policy::Program>,
+    pub policy: pomerium_policy::Program,
+    /// Path rewriting.
+    pub path_rewrite: Option<Box<PathRewrite>>,
+    /// Everything else.
+    pub options: Arc<RouteOptions>,
+}
+
+impl RouteSettings {
+    /// The name of its upstream in logs and metrics, `<name or "route">-<id>`.
+    pub fn cluster(&self) -> String {
+        let name = if self.name.is_empty() { "route" } else { &self.name };
+        format!("{name}-{}", self.id)
+    }
+}
+
+impl std::ops::Deref for RouteSettings {
+    type Target = RouteOptions;
+
+    fn deref(&self) -> &RouteOptions {
+        &self.options
+    }
+}
+
+/// What routes have in common, as a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteOptions {
+    /// Text for the portal.
+    pub description: String,
+    /// Icon for the portal.
+    pub logo_url: String,
     /// Whether the page tells the person which policy denied.
     pub show_error_details: bool,
     /// More hosts of the login redirect chain.
     pub depends_on: Vec<String>,
     /// The provider that signs people in for this route; absent when none is configured.
     pub idp: Option<Arc<IdpSettings>>,
-    /// Path rewriting.
-    pub path_rewrite: Option<PathRewrite>,
     /// Host header to the upstream.
     pub host_rewrite: HostRewrite,
     /// Request headers to set, values with templates (policy.md 12); names lower case.
@@ -104,18 +127,47 @@ pub enum RouteKind {
 pub enum HostMatch {
     /// Exact domains: `host` (any port when the flag is on) or `host:port`.
     Exact {
-        /// The domains, lower case, one or two (`h` and `h:443`).
-        domains: Vec<String>,
+        /// The domains, lower case.
+        domains: Domains,
         /// Whether a domain without port answers for every port.
         any_port: bool,
     },
     /// A pattern with `*`; the whole authority must match this regular expression.
     Wildcard {
         /// As written, lower case.
-        pattern: String,
+        pattern: Box<str>,
         /// Anchored regular expression.
-        regex: String,
+        regex: Box<str>,
     },
+}
+
+/// Exact domains of a route, lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Domains {
+    /// A host, and the same with the port of its scheme written out: `h` and `h:443`.
+    Host(Arc<str>, u16),
+    /// As they are.
+    Listed(Box<[Box<str>]>),
+}
+
+impl Domains {
+    /// The domains; a host without port before the one with it.
+    pub fn iter(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let (host, listed) = match self {
+            Self::Host(host, port) => (Some((host, *port)), [].as_slice()),
+            Self::Listed(listed) => (None, &**listed),
+        };
+        let host = host.into_iter().flat_map(|(host, port)| {
+            let with_port = format!("{host}:{port}");
+            [Cow::Borrowed(&**host), Cow::Owned(with_port)]
+        });
+        host.chain(listed.iter().map(|domain| Cow::Borrowed(&**domain)))
+    }
+
+    /// Whether `authority` is one of them.
+    pub fn contains(&self, authority: &str) -> bool {
+        self.iter().any(|domain| domain == authority)
+    }
 }
 
 /// Path matcher of a route; exactly one.
@@ -124,18 +176,18 @@ pub enum PathMatch {
     /// Every path.
     Any,
     /// String prefix, not segment aware.
-    Prefix(String),
+    Prefix(Arc<str>),
     /// The whole path.
-    Exact(String),
+    Exact(Arc<str>),
     /// The whole path must match.
-    Regex(String),
+    Regex(Arc<str>),
 }
 
 /// What happens to an allowed request.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// Forward.
-    Forward(Vec<Destination>),
+    Forward(Box<[Destination]>),
     /// Redirect.
     Redirect(Box<Redirect>),
     /// Answer.
@@ -143,7 +195,7 @@ pub enum Action {
         /// Status.
         status: u16,
         /// Body.
-        body: String,
+        body: Box<str>,
     },
 }
 
@@ -166,16 +218,21 @@ pub enum UpstreamScheme {
 pub struct Destination {
     /// Scheme.
     pub scheme: UpstreamScheme,
-    /// Host without port; empty for UNIX sockets.
-    pub host: String,
     /// Port to dial (default of the scheme filled in).
     pub port: u16,
-    /// `host[:port]` exactly as written: the default Host header.
-    pub authority: String,
-    /// Path of the URL, or of the UNIX socket.
-    pub path: String,
     /// Weight, 1 unless given.
     pub weight: u32,
+    /// `host[:port]` exactly as written: the default Host header. Empty for UNIX sockets.
+    pub authority: Box<str>,
+    /// Path of the URL, or of the UNIX socket.
+    pub path: Box<str>,
+}
+
+impl Destination {
+    /// Host without port and brackets; empty for UNIX sockets.
+    pub fn host(&self) -> &str {
+        crate::spec::go_url::split_host_port(&self.authority).0
+    }
 }
 
 /// Redirect action (proxy.md 4.7).
@@ -246,7 +303,7 @@ pub struct RewriteResponseHeader {
 }
 
 /// TLS to the upstream.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
     /// Accept any chain and name.
     pub skip_verify: bool,

@@ -4,21 +4,25 @@
 //! A route is taken over when its own text and everything that it inherits are the same. It is kept only when
 //! nothing was found about it and it read no file: both would have to be looked at again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::node::{Node, Value};
 use crate::settings::{IdpSettings, Origin, RouteSettings, Secret};
 
-/// Routes by what they say, and what they inherited.
+/// Routes by what they say, and what they inherited. Kept between loads, so that it should be small.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
-    routes: Arc<HashMap<u128, Arc<RouteSettings>>>,
+    /// Sorted.
+    routes: Box<[(Key, Arc<RouteSettings>)]>,
     globals: u128,
     inherited: Option<Inherited>,
-    fresh: HashMap<u128, Arc<RouteSettings>>,
-    told: HashSet<u128>,
+    fresh: Vec<(Key, Arc<RouteSettings>)>,
+    told: HashSet<Key>,
 }
+
+/// A fingerprint, without the room that the alignment of a number takes.
+type Key = [u8; 16];
 
 /// What routes inherit beside the text of the global options: files and generated secrets stand behind it.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +55,9 @@ impl Memory {
 
     /// What came of a route that says this.
     pub fn recall(&self, fingerprint: u128) -> Option<Arc<RouteSettings>> {
-        self.routes.get(&fingerprint).cloned()
+        let key = fingerprint.to_be_bytes();
+        let found = self.routes.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+        self.routes.get(found).map(|(_, settings)| settings.clone())
     }
 
     /// Whether routes were taken over that inherited something else than `now`.
@@ -72,20 +78,21 @@ impl Memory {
 
     /// Remembers a route.
     pub fn learn(&mut self, fingerprint: u128, settings: &Arc<RouteSettings>) {
-        self.fresh.insert(fingerprint, settings.clone());
+        self.fresh.push((fingerprint.to_be_bytes(), settings.clone()));
     }
 
     /// Something was found about a route: it is looked at again next time.
     pub fn tell(&mut self, fingerprint: u128) {
-        self.told.insert(fingerprint);
+        self.told.insert(fingerprint.to_be_bytes());
     }
 
     /// Ends a load: what the next one may rely on. A file that could not be read at all changes nothing.
     pub fn end(mut self, was_read: bool) -> Self {
         let (told, mut fresh) = (std::mem::take(&mut self.told), std::mem::take(&mut self.fresh));
         if was_read {
-            fresh.retain(|fingerprint, _| !told.contains(fingerprint));
-            self.routes = Arc::new(fresh);
+            fresh.retain(|(key, _)| !told.contains(key));
+            fresh.sort_unstable_by_key(|(key, _)| *key);
+            self.routes = fresh.into();
         }
         self
     }

@@ -1,7 +1,6 @@
 //! Decoded options: typed values under their keys, with positions. What was not written is absent, unless the
 //! table gives it a default.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -98,8 +97,9 @@ pub struct Item {
 /// The options of one level.
 #[derive(Debug, Clone, Default)]
 pub struct Values {
-    items: HashMap<&'static str, Item>,
-    failed: HashSet<&'static str>,
+    /// Sorted by name; a level has few of them.
+    items: Vec<(&'static str, Item)>,
+    failed: Vec<&'static str>,
     /// Key path of this level, empty at the top, `routes[0]` in a route.
     pub path: String,
     /// Where this level begins.
@@ -129,18 +129,22 @@ impl Values {
     }
 
     pub(super) fn insert(&mut self, name: &'static str, value: Val, place: Place) {
-        self.items.insert(name, Item { value, place });
+        let item = Item { value, place };
+        match self.items.binary_search_by_key(&name, |(name, _)| *name) {
+            Ok(at) => self.items[at].1 = item,
+            Err(at) => self.items.insert(at, (name, item)),
+        }
     }
 
     pub(super) fn fail(&mut self, name: &'static str) {
-        self.failed.insert(name);
+        self.failed.push(name);
     }
 
     /// Whether nothing was written.
     pub fn is_empty(&self) -> bool {
         self.items
-            .values()
-            .all(|item| item.place.origin == Origin::Default)
+            .iter()
+            .all(|(_, item)| item.place.origin == Origin::Default)
     }
 
     /// The key path of an option of this level.
@@ -154,29 +158,29 @@ impl Values {
 
     /// Value and position.
     pub fn item(&self, name: &str) -> Option<&Item> {
-        self.items.get(name)
+        let found = self.items.binary_search_by_key(&name, |(name, _)| *name).ok()?;
+        self.items.get(found).map(|(_, item)| item)
     }
 
     /// Whether it was written (a default does not count).
     pub fn is_set(&self, name: &str) -> bool {
-        self.items
-            .get(name)
+        self.item(name)
             .is_some_and(|item| item.place.origin != Origin::Default)
     }
 
     /// Whether it was written but could not be decoded (an error is already reported).
     pub fn is_failed(&self, name: &str) -> bool {
-        self.failed.contains(name)
+        self.failed.contains(&name)
     }
 
     /// Where it was written, or where this level begins.
     pub fn place(&self, name: &str) -> Place {
-        self.items.get(name).map_or(self.place, |item| item.place)
+        self.item(name).map_or(self.place, |item| item.place)
     }
 
     /// Text; empty when absent.
     pub fn text(&self, name: &str) -> &str {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Text(text)) => text,
             _ => "",
         }
@@ -189,7 +193,7 @@ impl Values {
 
     /// Boolean, if present.
     pub fn bool(&self, name: &str) -> Option<bool> {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Bool(value)) => Some(*value),
             _ => None,
         }
@@ -202,7 +206,7 @@ impl Values {
 
     /// Whole number, if present.
     pub fn int(&self, name: &str) -> Option<i64> {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Int(value)) => Some(*value),
             _ => None,
         }
@@ -210,7 +214,7 @@ impl Values {
 
     /// Number, if present.
     pub fn float(&self, name: &str) -> Option<f64> {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Float(value)) => Some(*value),
             _ => None,
         }
@@ -218,7 +222,7 @@ impl Values {
 
     /// Nanoseconds, if present.
     pub fn nanoseconds(&self, name: &str) -> Option<i64> {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Duration(value)) => Some(*value),
             _ => None,
         }
@@ -232,7 +236,7 @@ impl Values {
 
     /// List of texts; empty when absent.
     pub fn texts(&self, name: &str) -> &[String] {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Texts(items)) => items,
             _ => &[],
         }
@@ -240,7 +244,7 @@ impl Values {
 
     /// Map of texts; empty when absent.
     pub fn pairs(&self, name: &str) -> &[(String, String)] {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Pairs(items)) => items,
             _ => &[],
         }
@@ -248,7 +252,7 @@ impl Values {
 
     /// Switches; empty when absent.
     pub fn flags(&self, name: &str) -> &[(String, bool, Place)] {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Flags(items)) => items,
             _ => &[],
         }
@@ -256,7 +260,7 @@ impl Values {
 
     /// The chosen name, if present.
     pub fn choice(&self, name: &str) -> Option<&'static str> {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Choice(member)) => Some(member),
             _ => None,
         }
@@ -264,7 +268,7 @@ impl Values {
 
     /// Nested options, if present.
     pub fn object(&self, name: &str) -> Option<&Values> {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Object(values)) => Some(values),
             _ => None,
         }
@@ -272,7 +276,7 @@ impl Values {
 
     /// List of nested options; empty when absent.
     pub fn objects(&self, name: &str) -> &[Values] {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Objects(items)) => items,
             _ => &[],
         }
@@ -280,7 +284,7 @@ impl Values {
 
     /// Named nested options; empty when absent.
     pub fn named(&self, name: &str) -> &[(String, Values)] {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Named(items)) => items,
             _ => &[],
         }
@@ -288,7 +292,7 @@ impl Values {
 
     /// Claims; empty when absent.
     pub fn claims(&self, name: &str) -> &[(String, Vec<serde_json::Value>)] {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Claims(items)) => items,
             _ => &[],
         }
@@ -296,7 +300,7 @@ impl Values {
 
     /// Upstreams; empty when absent.
     pub fn upstreams(&self, name: &str) -> &[Upstream] {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Upstreams(items)) => items,
             _ => &[],
         }
@@ -304,7 +308,7 @@ impl Values {
 
     /// Policy and its tree, if present.
     pub fn policy(&self, name: &str) -> Option<(&pomerium_policy::ppl::Policy, &Node)> {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Policy(policy, node)) => Some((policy, node)),
             _ => None,
         }
@@ -312,7 +316,7 @@ impl Values {
 
     /// Any tree, if present.
     pub fn free(&self, name: &str) -> Option<&Node> {
-        match self.items.get(name).map(|item| &item.value) {
+        match self.item(name).map(|item| &item.value) {
             Some(Val::Free(node)) => Some(node),
             _ => None,
         }

@@ -190,8 +190,8 @@ fn hosts(settings: &Settings, (global, own): (Option<&Anchors>, &Own), maker: &m
             .map(|trust| trust.anchors());
         match &route.hosts {
             HostMatch::Exact { domains, any_port } => {
-                for domain in domains {
-                    let (name, port) = split_authority(domain);
+                for domain in domains.iter() {
+                    let (name, port) = split_authority(&domain);
                     let host = exact.entry(name.into()).or_default();
                     host.join(anchors);
                     host.closed |= *any_port && port.is_none();

@@ -74,7 +74,7 @@ pub(super) async fn answer(
 
 /// 200 with what the proxy has to set.
 fn allowed(granted: Granted, plan: &DecisionPlan, client: &HeaderMap) -> Reply {
-    let templates = granted.route.iter().flat_map(|route| &route.templates);
+    let templates = granted.route.iter().flat_map(|route| &route.headers.templates);
     let templates: Vec<&HeaderName> = templates.map(|(name, _)| name).collect();
     match told(client, &granted.headers, &templates, plan) {
         Ok(headers) => {

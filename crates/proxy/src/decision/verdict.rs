@@ -61,7 +61,7 @@ pub(super) async fn judge(mut flow: Box<Flow>, expected: Expected<'_>) -> Verdic
     let Some(route) = flow.snapshot.routes.get(index).cloned() else {
         return Verdict::Refused(flow.fail(Problem::NoRoute));
     };
-    if expected.route.is_some_and(|wanted| wanted != route.settings.id) {
+    if expected.route.is_some_and(|wanted| *wanted != *route.settings.id) {
         return Verdict::Refused(flow.fail(Problem::NoRoute));
     }
     flow.exchange.matched(&route);

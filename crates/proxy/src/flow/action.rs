@@ -21,7 +21,8 @@ pub(super) async fn carry_out(mut flow: Box<Flow>, route: Arc<Route>, allowed: A
             Some(location) => own_answer(flow, &route, redirect.status, Answer::Location(location)),
             None => flow.fail(Problem::BadRewrite),
         },
-        RouteAction::Respond(status, body) => {
+        RouteAction::Respond(answer) => {
+            let (status, body) = &**answer;
             own_answer(flow, &route, status.as_u16(), Answer::Body(body.clone()))
         }
         RouteAction::Forward(_) => {

@@ -53,7 +53,7 @@ pub(super) async fn forward(mut flow: Box<Flow>, route: Arc<Route>, allowed: All
     let sending = Sending {
         conn: &conn,
         route: &route,
-        host: route.host.value(&request, &parts.headers),
+        host: route.headers.host.value(&request, &parts.headers),
         key: balance_key(&route, &request, &parts.headers),
     };
     let outgoing = Box::new(Request::from_parts(parts, RequestBody::new(body, activity)));

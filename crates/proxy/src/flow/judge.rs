@@ -199,7 +199,7 @@ fn identity(
     principal: Option<&Principal>,
     now: Timestamp,
 ) -> Result<Option<Arc<IdentityHeaders>>, Refused> {
-    if !route.needs_assertion {
+    if !route.headers.needs_assertion {
         return Ok(None);
     }
     sign(flow, route, principal, now).map(Some)
@@ -216,7 +216,7 @@ pub(crate) fn sign(
         route_id: &route.settings.id,
         hostname: flow.request.host(),
         issuer_format_uri: route.issuer_is_uri(),
-        claim_headers: &route.claim_headers,
+        claim_headers: &route.headers.claim_headers,
         groups_filter: &route.settings.groups_filter,
     };
     flow.conn

@@ -64,7 +64,7 @@ pub(super) async fn upgrade(
     let sending = Sending {
         conn: &conn,
         route: &route,
-        host: route.host.value(&request, &parts.headers),
+        host: route.headers.host.value(&request, &parts.headers),
         key: balance_key(&route, &request, &parts.headers),
     };
     let mut watchdog = Watchdog::new(activity.clone(), route.limits(snapshot.limits()));

@@ -26,7 +26,7 @@ impl HostRewriter {
             HostRewrite::Preserve => Self::Preserve,
             HostRewrite::Literal(host) => {
                 Self::Literal(HeaderValue::from_str(host).map_err(|_| BuildError::Host {
-                    route: route.from.clone(),
+                    route: route.from.to_string(),
                     host: host.clone(),
                 })?)
             }

@@ -13,12 +13,16 @@ use crate::snapshot::BuildError;
 pub(crate) enum PathRewriter {
     None,
     /// Replaces the matched prefix, or the whole path when the matcher is no prefix.
-    Prefix {
-        matched: Option<Box<str>>,
-        with: Box<str>,
-    },
+    Prefix(Box<Prefix>),
     /// Replaces every match.
-    Regex(Regex, String),
+    Regex(Box<(Regex, String)>),
+}
+
+/// See [`PathRewriter::Prefix`].
+#[derive(Debug)]
+pub(crate) struct Prefix {
+    matched: Option<Box<str>>,
+    with: Box<str>,
 }
 
 impl PathRewriter {
@@ -30,15 +34,15 @@ impl PathRewriter {
                 .as_deref()
                 .map_or(Self::None, |with| Self::prefix(matched_prefix, with)));
         }
-        match &route.path_rewrite {
+        match route.path_rewrite.as_deref() {
             Some(PathRewrite::Prefix(with)) => Ok(Self::prefix(matched_prefix, with)),
             Some(PathRewrite::Regex {
                 pattern,
                 substitution,
-            }) => Ok(Self::Regex(
-                BuildError::regex(&route.from, pattern)?,
-                translate(substitution),
-            )),
+            }) => {
+                let pattern = BuildError::regex(&route.from, pattern)?;
+                Ok(Self::Regex(Box::new((pattern, translate(substitution)))))
+            }
             None => Ok(match base_path(route) {
                 Some(base) => Self::prefix(matched_prefix, base),
                 None => Self::None,
@@ -47,25 +51,27 @@ impl PathRewriter {
     }
 
     fn prefix(matched: Option<&str>, with: &str) -> Self {
-        Self::Prefix {
+        Self::Prefix(Box::new(Prefix {
             matched: matched.map(Box::from),
             with: with.into(),
-        }
+        }))
     }
 
     /// The path that goes upstream.
     pub(crate) fn apply<'a>(&self, path: &'a str) -> Cow<'a, str> {
         match self {
             Self::None => Cow::Borrowed(path),
-            Self::Prefix { matched: None, with } => Cow::Owned(with.to_string()),
-            Self::Prefix {
-                matched: Some(matched),
-                with,
-            } => {
-                let rest = path.strip_prefix(&**matched).unwrap_or(path);
-                Cow::Owned(format!("{with}{rest}"))
+            Self::Prefix(prefix) => match &prefix.matched {
+                None => Cow::Owned(prefix.with.to_string()),
+                Some(matched) => {
+                    let rest = path.strip_prefix(&**matched).unwrap_or(path);
+                    Cow::Owned(format!("{}{rest}", prefix.with))
+                }
+            },
+            Self::Regex(rewrite) => {
+                let (pattern, with) = &**rewrite;
+                pattern.replace_all(path, with)
             }
-            Self::Regex(pattern, with) => pattern.replace_all(path, with),
         }
     }
 }
@@ -86,5 +92,5 @@ fn base_path(route: &RouteSettings) -> Option<&str> {
     };
     let first = destinations.first()?;
     let socket = matches!(first.scheme, UpstreamScheme::Unix | UpstreamScheme::HttpsUnix);
-    (!socket && !first.path.is_empty()).then_some(first.path.as_str())
+    (!socket && !first.path.is_empty()).then_some(&*first.path)
 }

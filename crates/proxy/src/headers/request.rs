@@ -68,7 +68,7 @@ pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) -> Result<(), Missi
     for (name, value) in templates {
         parts.headers.insert(name, value);
     }
-    if from.route.forwarded_host && from.route.host.hides_original() {
+    if from.route.headers.forwarded_host && from.route.headers.host.hides_original() {
         canonical::append_forwarded_host(&mut parts.headers, from.request.authority.as_str());
     }
     for name in &from.route.settings.remove_request_headers {
@@ -85,7 +85,7 @@ pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) -> Result<(), Missi
 /// Rendered before anything is removed: a template may quote any header the client sent. A value that
 /// cannot stand in a header becomes empty.
 fn render_templates(parts: &Parts, from: &Sources<'_>) -> Vec<(HeaderName, HeaderValue)> {
-    if from.route.templates.is_empty() {
+    if from.route.headers.templates.is_empty() {
         return Vec::new();
     }
     let context = Context {
@@ -107,7 +107,7 @@ fn render_templates(parts: &Parts, from: &Sources<'_>) -> Vec<(HeaderName, Heade
             value.unwrap_or_else(|_| HeaderValue::from_static("")),
         )
     };
-    from.route.templates.iter().map(render).collect()
+    from.route.headers.templates.iter().map(render).collect()
 }
 
 /// Rewrites the path. The path as it was judged goes along in `x-envoy-original-path`.

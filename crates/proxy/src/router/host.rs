@@ -1,6 +1,8 @@
 //! Exact domains: which virtual hosts exist, and which routes live in them.
 
-use pomerium_config::settings::{HostMatch, Origin};
+use std::sync::Arc;
+
+use pomerium_config::settings::{Domains, HostMatch, Origin};
 
 use super::Hosts;
 
@@ -21,17 +23,21 @@ pub(super) fn declare(hosts: &mut Hosts, wanted: &HostMatch) {
     let HostMatch::Exact { domains, any_port } = wanted else {
         return;
     };
-    let own = if *any_port { 1 } else { domains.len() };
-    for domain in domains.iter().take(own) {
-        let host = hosts.entry(domain.as_str().into()).or_default();
-        host.any_port |= *any_port && split_authority(domain).1.is_none();
+    let mut own = |domain: Arc<str>| {
+        let without_port = split_authority(&domain).1.is_none();
+        hosts.entry(domain).or_default().any_port |= *any_port && without_port;
+    };
+    match domains {
+        // The table shares the text.
+        Domains::Host(host, _) if *any_port => own(host.clone()),
+        domains => domains.iter().for_each(|domain| own(domain.into())),
     }
 }
 
 /// Makes sure that a `tls_downstream_server_name` exists as a host. It has no routes of its own: only
 /// internal paths answer there.
 pub(super) fn declare_server_name(hosts: &mut Hosts, name: &str, any_port: bool) {
-    let host = hosts.entry(name.to_lowercase().into_boxed_str()).or_default();
+    let host = hosts.entry(name.to_lowercase().into()).or_default();
     host.any_port |= any_port && split_authority(name).1.is_none();
 }
 
@@ -40,8 +46,8 @@ pub(super) fn join(hosts: &mut Hosts, wanted: &HostMatch, index: u32) {
     let HostMatch::Exact { domains, .. } = wanted else {
         return;
     };
-    for domain in domains {
-        if let Some(host) = hosts.get_mut(domain.as_str()) {
+    for domain in domains.iter() {
+        if let Some(host) = hosts.get_mut(&*domain) {
             host.routes.push(index);
         }
     }
@@ -61,7 +67,7 @@ pub(super) fn declare_authenticate(hosts: &mut Hosts, origin: &Origin, any_port:
     for (position, domain) in domains.into_iter().enumerate() {
         let explicit = position == 0 || !any_port;
         if explicit {
-            let host = hosts.entry(domain.into_boxed_str()).or_default();
+            let host = hosts.entry(domain.into()).or_default();
             host.any_port |= plain && any_port;
             host.authenticate = true;
         } else if let Some(host) = hosts.get_mut(domain.as_str()) {

@@ -54,7 +54,7 @@ pub struct RouteTable {
     source: Source,
 }
 
-type Hosts = HashMap<Box<str>, VirtualHost, foldhash::fast::RandomState>;
+type Hosts = HashMap<Arc<str>, VirtualHost, foldhash::fast::RandomState>;
 
 /// One exact domain with its own routes; nothing outside it is consulted (proxy.md 4.2).
 #[derive(Debug, Default)]
@@ -235,11 +235,11 @@ fn matchers(
 
 fn pattern_error(route: &RouteSettings, matcher: &PathMatch, source: regex::Error) -> PatternError {
     let pattern = match matcher {
-        PathMatch::Regex(pattern) => pattern.clone(),
+        PathMatch::Regex(pattern) => pattern.to_string(),
         _ => String::new(),
     };
     PatternError {
-        route: route.from.clone(),
+        route: route.from.to_string(),
         pattern,
         source: Box::new(source),
     }

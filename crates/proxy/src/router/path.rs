@@ -10,16 +10,16 @@ pub(super) enum PathMatcher {
     Any,
     Prefix(Arc<str>),
     Exact(Arc<str>),
-    Regex(Regex),
+    Regex(Arc<Regex>),
 }
 
 impl PathMatcher {
     pub(super) fn compile(setting: &PathMatch) -> Result<Self, regex::Error> {
         Ok(match setting {
             PathMatch::Any => Self::Any,
-            PathMatch::Prefix(prefix) => Self::Prefix(prefix.as_str().into()),
-            PathMatch::Exact(path) => Self::Exact(path.as_str().into()),
-            PathMatch::Regex(pattern) => Self::Regex(anchored(pattern)?),
+            PathMatch::Prefix(prefix) => Self::Prefix(prefix.clone()),
+            PathMatch::Exact(path) => Self::Exact(path.clone()),
+            PathMatch::Regex(pattern) => Self::Regex(Arc::new(anchored(pattern)?)),
         })
     }
 

@@ -88,7 +88,7 @@ mod tests {
         for text in texts {
             settings.push(PathMatch::Prefix(text.into()));
             settings.push(PathMatch::Exact(text.into()));
-            settings.push(PathMatch::Regex(format!("{text}.b?")));
+            settings.push(PathMatch::Regex(format!("{text}.b?").into()));
         }
         settings.push(PathMatch::Any);
         let count = settings.len();

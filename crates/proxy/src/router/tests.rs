@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use pomerium_config::settings::Domains;
+
 use super::*;
 use crate::tests::support::settings;
 
@@ -172,7 +174,7 @@ fn looking_up_does_not_depend_on_the_number_of_hosts() {
     let route = |number: usize| {
         let mut route = (*template.routes[0]).clone();
         route.hosts = HostMatch::Exact {
-            domains: vec![format!("h{number}.example.com")],
+            domains: Domains::Listed([format!("h{number}.example.com").into()].into()),
             any_port: true,
         };
         Arc::new(route)

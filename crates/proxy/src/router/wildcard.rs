@@ -84,7 +84,7 @@ fn compile(chunk: &[(&str, &RouteSettings)]) -> Result<RegexSet, PatternError> {
         .map_err(|source| PatternError {
             route: chunk
                 .first()
-                .map(|(_, route)| route.from.clone())
+                .map(|(_, route)| route.from.to_string())
                 .unwrap_or_default(),
             pattern: chunk
                 .iter()

@@ -13,9 +13,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use pomerium_config::settings::{
-    Balance, CircuitBreakers, Destination, LoadBalancing, RouteSettings, UpstreamScheme,
-};
+use pomerium_config::settings::{Balance, Destination, LoadBalancing, RouteSettings, UpstreamScheme};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -35,25 +33,33 @@ type Destined = (Arc<Endpoint>, u32);
 pub struct Cluster {
     /// `upstream-cluster` of the access log.
     pub name: Box<str>,
-    /// How a host is chosen.
-    pub policy: LoadBalancing,
-    /// Percentage of healthy hosts below which health is ignored.
-    pub panic_threshold: u8,
-    /// Limits, counted in `counts`.
-    pub breakers: CircuitBreakers,
+    /// How a host is chosen, its health, and the limits that are counted in `counts`.
+    pub balance: Arc<Balance>,
     destinations: Box<[Destined]>,
-    health: Option<Arc<Balance>>,
-    counts: Arc<Counts>,
+    /// Made when the first request comes: of many clusters few are in use.
+    counts: OnceLock<Arc<Counts>>,
     view: ArcSwapOption<View>,
-    building: Mutex<Building>,
+    /// The same.
+    building: Mutex<Option<Box<Building>>>,
     /// Set by requests, taken back by the refreshing of names.
     used: AtomicBool,
     traffic: AtomicBool,
     adopted: AtomicBool,
     version: AtomicU64,
-    changes: OnceLock<watch::Sender<u64>>,
-    ended: OnceLock<CancellationToken>,
+    watched: OnceLock<Box<Watched>>,
     this: Weak<Self>,
+}
+
+/// What those need who follow the health of a cluster.
+struct Watched {
+    changes: watch::Sender<u64>,
+    ended: CancellationToken,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
 }
 
 #[derive(Default)]
@@ -64,9 +70,19 @@ struct Building {
     known: Vec<Arc<Host>>,
 }
 
+impl Building {
+    /// Goes on with hosts that are known.
+    fn with(known: Vec<Arc<Host>>) -> Self {
+        Self {
+            known,
+            ..Self::default()
+        }
+    }
+}
+
 impl Cluster {
     fn build(
-        route: &RouteSettings,
+        (name, route): (String, &RouteSettings),
         destinations: &[Destination],
         endpoints: &mut Endpoints,
         roots: &Roots,
@@ -85,31 +101,22 @@ impl Cluster {
             return Ok(before.clone());
         }
         let balance = &route.balance;
-        let watched = !balance.health_checks.is_empty() || balance.outlier_detection.is_some();
-        let health = watched.then(|| balance.clone());
         let known = before
             .filter(|before| before.watch() == watch_settings(balance))
             .map(|before| before.known_hosts())
             .unwrap_or_default();
         let cluster = Arc::new_cyclic(|this: &Weak<Self>| Self {
-            name: route.cluster.as_str().into(),
-            policy: balance.policy,
-            panic_threshold: balance.panic_threshold.0,
-            breakers: balance.breakers,
+            name: name.into(),
+            balance: balance.clone(),
             destinations,
-            health,
-            counts: before.map_or_else(Arc::default, |before| before.counts.clone()),
+            counts: before.map_or_else(OnceLock::new, |before| before.counts().clone().into()),
             view: ArcSwapOption::empty(),
-            building: Mutex::new(Building {
-                names: Vec::new(),
-                known,
-            }),
+            building: Mutex::new((!known.is_empty()).then(|| Box::new(Building::with(known)))),
             used: AtomicBool::new(false),
             traffic: AtomicBool::new(false),
             adopted: AtomicBool::new(false),
             version: AtomicU64::new(0),
-            changes: OnceLock::new(),
-            ended: OnceLock::new(),
+            watched: OnceLock::new(),
             this: this.clone(),
         });
         Ok(cluster)
@@ -122,27 +129,28 @@ impl Cluster {
     fn equals(&self, destinations: &[Destined], balance: &Balance) -> bool {
         let ids =
             |list: &[Destined]| -> Vec<_> { list.iter().map(|(to, weight)| (to.id, *weight)).collect() };
-        ids(&self.destinations) == ids(destinations)
-            && self.policy == balance.policy
-            && self.panic_threshold == balance.panic_threshold.0
-            && self.breakers == balance.breakers
-            && self.watch() == watch_settings(balance)
+        ids(&self.destinations) == ids(destinations) && *self.balance == *balance
     }
 
     fn watch(&self) -> WatchSettings<'_> {
-        self.health.as_deref().map_or((&[], None), watch_settings)
+        watch_settings(&self.balance)
     }
 
     fn known_hosts(&self) -> Vec<Arc<Host>> {
         match &*self.view.load() {
             Some(view) => view.hosts.to_vec(),
-            None => self.building.lock().known.clone(),
+            None => self
+                .building
+                .lock()
+                .as_ref()
+                .map_or_else(Vec::new, |building| building.known.clone()),
         }
     }
 
     /// Health checks and outlier detection, when the route has any.
     pub fn health(&self) -> Option<&Arc<Balance>> {
-        self.health.as_ref()
+        let (checks, outliers) = self.watch();
+        (!checks.is_empty() || outliers.is_some()).then_some(&self.balance)
     }
 
     /// The hosts right now; empty before they were first looked up.
@@ -155,15 +163,22 @@ impl Cluster {
 
     /// Changes whenever the hosts or their health change. The number itself means nothing.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes
-            .get_or_init(|| watch::Sender::new(self.version.load(Ordering::Acquire)))
-            .subscribe()
+        self.watched().changes.subscribe()
+    }
+
+    fn watched(&self) -> &Watched {
+        self.watched.get_or_init(|| {
+            Box::new(Watched {
+                changes: watch::Sender::new(self.version.load(Ordering::Acquire)),
+                ended: CancellationToken::new(),
+            })
+        })
     }
 
     /// Cancelled when no snapshot and no request has this cluster any more: its tasks end then. A task
     /// holds a `Weak` of the cluster between its turns.
     pub fn ended(&self) -> CancellationToken {
-        self.ended.get_or_init(CancellationToken::new).clone()
+        self.watched().ended.clone()
     }
 
     /// Whether it ever had a request.
@@ -177,7 +192,7 @@ impl Cluster {
     }
 
     pub(super) fn counts(&self) -> &Arc<Counts> {
-        &self.counts
+        self.counts.get_or_init(Arc::default)
     }
 
     /// The hosts in use with what choosing needs; `None` before the first lookup, and after long disuse.
@@ -204,17 +219,17 @@ impl Cluster {
 
     /// Counts a request in; refused at `max_requests`.
     pub(crate) fn begin(&self) -> Option<Running> {
-        self.counts.request(self.breakers.max_requests)
+        self.counts().request(self.balance.breakers.max_requests)
     }
 
     /// Counts a second attempt; refused at `max_retries`.
     pub(crate) fn retry(&self) -> Option<Pending<'_>> {
-        self.counts.retry(self.breakers.max_retries)
+        self.counts().retry(self.balance.breakers.max_retries)
     }
 
     /// Counts a request at its host, where that is looked at.
     pub(crate) fn count_at(&self, running: &mut Running, host: &Arc<Host>) {
-        if self.policy == LoadBalancing::LeastRequest {
+        if self.balance.policy == LoadBalancing::LeastRequest {
             running.at(host);
         }
     }
@@ -233,7 +248,11 @@ impl Cluster {
         for (endpoint, _) in &self.destinations {
             names.push(needs_lookup(endpoint).map(|host| upstreams.names.get(host)));
         }
-        self.building.lock().names.clone_from(&names);
+        self.building
+            .lock()
+            .get_or_insert_default()
+            .names
+            .clone_from(&names);
         let mut failed = None;
         // One after the other: all are being looked up from the moment they are subscribed to.
         for name in names.iter().flatten() {
@@ -255,6 +274,7 @@ impl Cluster {
     /// Puts what the names say now in place.
     pub(super) fn rebuild(&self) {
         let mut building = self.building.lock();
+        let building = building.get_or_insert_default();
         let before = self.view.load_full();
         let known = match &before {
             Some(view) => view.hosts.to_vec(),
@@ -271,7 +291,7 @@ impl Cluster {
             view.hosts.len() == hosts.len() && view.hosts.iter().zip(&hosts).all(|(a, b)| Arc::ptr_eq(a, b))
         });
         if !same {
-            let view = View::new(hosts.into(), self.policy, self.panic_threshold);
+            let view = View::new(hosts.into(), self.balance.policy, self.balance.panic_threshold.0);
             self.view.store(Some(Arc::new(view)));
             self.changed();
         }
@@ -304,16 +324,16 @@ impl Cluster {
     pub(super) fn health_changed(&self) {
         let _one_at_a_time = self.building.lock();
         if let Some(view) = self.view.load_full() {
-            self.view
-                .store(Some(Arc::new(view.renewed(self.policy, self.panic_threshold))));
+            let view = view.renewed(self.balance.policy, self.balance.panic_threshold.0);
+            self.view.store(Some(Arc::new(view)));
             self.changed();
         }
     }
 
     fn changed(&self) {
         let version = self.version.fetch_add(1, Ordering::AcqRel) + 1;
-        if let Some(changes) = self.changes.get() {
-            changes.send_replace(version);
+        if let Some(watched) = self.watched.get() {
+            watched.changes.send_replace(version);
         }
     }
 
@@ -321,21 +341,16 @@ impl Cluster {
     pub(super) fn forget(&self) {
         let mut building = self.building.lock();
         if let Some(view) = self.view.swap(None) {
-            building.known = view.hosts.to_vec();
+            building.get_or_insert_default().known = view.hosts.to_vec();
         }
     }
 
     /// Whether requests to it differ in the host they prefer.
     pub(crate) fn hashes(&self) -> bool {
-        matches!(self.policy, LoadBalancing::RingHash | LoadBalancing::Maglev)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if let Some(ended) = self.ended.get() {
-            ended.cancel();
-        }
+        matches!(
+            self.balance.policy,
+            LoadBalancing::RingHash | LoadBalancing::Maglev
+        )
     }
 }
 
@@ -343,7 +358,7 @@ impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster")
             .field("name", &self.name)
-            .field("policy", &self.policy)
+            .field("policy", &self.balance.policy)
             .field("hosts", &self.hosts())
             .finish_non_exhaustive()
     }
@@ -409,7 +424,7 @@ fn protocol_of(route: &RouteSettings, destinations: &[Destination]) -> Protocol 
 pub(crate) struct Clusters<'a> {
     roots: &'a Roots,
     before: HashMap<&'a str, &'a Arc<Cluster>>,
-    known: HashMap<Box<str>, Arc<Cluster>>,
+    known: HashMap<String, Arc<Cluster>>,
     endpoints: Endpoints,
 }
 
@@ -429,20 +444,20 @@ impl<'a> Clusters<'a> {
         route: &RouteSettings,
         destinations: &[Destination],
     ) -> Result<Arc<Cluster>, TlsError> {
-        let name = route.cluster.as_str();
+        let name = route.cluster();
         let before = self
             .known
-            .get(name)
-            .or_else(|| self.before.get(name).copied())
+            .get(&*name)
+            .or_else(|| self.before.get(&*name).copied())
             .cloned();
         let cluster = Cluster::build(
-            route,
+            (name.clone(), route),
             destinations,
             &mut self.endpoints,
             self.roots,
             before.as_ref(),
         )?;
-        self.known.insert(name.into(), cluster.clone());
+        self.known.insert(name, cluster.clone());
         Ok(cluster)
     }
 }

@@ -44,7 +44,9 @@ pub(super) async fn dial(
     let prior = endpoint.protocol == Protocol::Http2;
     match &endpoint.target {
         Target::Unix(path) => {
-            let socket = UnixStream::connect(path).await.map_err(UpstreamError::connect)?;
+            let socket = UnixStream::connect(&**path)
+                .await
+                .map_err(UpstreamError::connect)?;
             match endpoint.tls.as_ref() {
                 None => Ok((Stream::Unix(socket), prior)),
                 Some(_) => {

@@ -25,9 +25,9 @@ pub enum Protocol {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     /// A host (name or literal, without brackets) and a port.
-    Tcp(String, u16),
+    Tcp(Box<str>, u16),
     /// The path of a UNIX socket.
-    Unix(String),
+    Unix(Box<str>),
 }
 
 /// TLS to an endpoint, ready to use.
@@ -51,7 +51,7 @@ pub struct Endpoint {
     pub authority: Option<HeaderValue>,
     /// Which HTTP version is spoken.
     pub protocol: Protocol,
-    pub(super) tls: Option<TlsTarget>,
+    pub(super) tls: Option<Box<TlsTarget>>,
 }
 
 impl Endpoint {
@@ -61,11 +61,11 @@ impl Endpoint {
         let tls = self.tls.as_ref().map(|tls| {
             let mut config = rustls::ClientConfig::clone(&tls.config);
             config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-            TlsTarget {
+            Box::new(TlsTarget {
                 spec: tls.spec.clone(),
                 config: Arc::new(config),
                 server_name: tls.server_name.clone(),
-            }
+            })
         });
         Self {
             id: self.id,
@@ -81,7 +81,7 @@ impl Endpoint {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct EndpointSpec {
     target: Target,
-    authority: String,
+    authority: Box<str>,
     protocol: Protocol,
     tls: Option<TlsSpec>,
 }
@@ -158,7 +158,7 @@ impl Endpoints {
                 tls: spec
                     .tls
                     .as_ref()
-                    .map(|tls| self.tls_target(tls, roots))
+                    .map(|tls| self.tls_target(tls, roots).map(Box::new))
                     .transpose()?,
             }),
         };
@@ -194,11 +194,11 @@ fn spec_of(route: &RouteSettings, destination: &Destination, protocol: Protocol)
         destination.scheme,
         UpstreamScheme::Unix | UpstreamScheme::HttpsUnix
     );
-    let host = destination.host.trim_start_matches('[').trim_end_matches(']');
+    let host = destination.host();
     let target = if unix {
         Target::Unix(destination.path.clone())
     } else {
-        Target::Tcp(host.to_owned(), destination.port)
+        Target::Tcp(host.into(), destination.port)
     };
     let tls = is_tls(destination.scheme).then(|| {
         let settings = &route.upstream_tls;
@@ -236,7 +236,7 @@ pub(crate) fn is_tls(scheme: UpstreamScheme) -> bool {
 pub(super) fn test_endpoint(host: &str, port: u16) -> Endpoint {
     Endpoint {
         id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-        target: Target::Tcp(host.to_owned(), port),
+        target: Target::Tcp(host.into(), port),
         authority: None,
         protocol: Protocol::Http1,
         tls: None,

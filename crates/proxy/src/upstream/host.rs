@@ -166,7 +166,7 @@ impl Host {
         match (&self.endpoint.target, self.addresses.first()) {
             (Target::Tcp(_, port), Some(address)) => std::net::SocketAddr::new(*address, *port).to_string(),
             (Target::Tcp(host, port), None) => format!("{host}:{port}"),
-            (Target::Unix(path), _) => path.clone(),
+            (Target::Unix(path), _) => path.to_string(),
         }
     }
 

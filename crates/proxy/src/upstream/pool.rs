@@ -289,7 +289,7 @@ impl HostPool {
     }
 
     async fn acquire_slowly(self: &Arc<Self>, to: To<'_>) -> Result<(Connection, bool), UpstreamError> {
-        let breakers = &to.cluster.breakers;
+        let breakers = &to.cluster.balance.breakers;
         let counts = to.cluster.counts();
         let Some(_pending) = counts.pending(breakers.max_pending_requests) else {
             self.upstreams.metrics.upstream_overflow();
@@ -333,7 +333,7 @@ impl HostPool {
             return match to
                 .cluster
                 .counts()
-                .connection(to.cluster.breakers.max_connections, to.host)
+                .connection(to.cluster.balance.breakers.max_connections, to.host)
             {
                 Some(open) => self.connect(to, open).await.map(|new| Some((new, false))),
                 None => Ok(self.borrow(to).await.map(|borrowed| (borrowed, true))),
@@ -357,7 +357,7 @@ impl HostPool {
         let open = to
             .cluster
             .counts()
-            .connection(to.cluster.breakers.max_connections, to.host);
+            .connection(to.cluster.balance.breakers.max_connections, to.host);
         match open {
             Some(open) if self.speaks_http1() => {
                 drop(permit);

@@ -169,7 +169,7 @@ fn show_logged(decision: &Decision, routes: Option<&Routes>, as_json: bool) {
 
 fn now(decision: &Decision, routes: &Routes) -> (Value, String) {
     let program = match routes.answering(&decision.host, &decision.path) {
-        Answering::Route(route) => Some(&*route.settings.policy),
+        Answering::Route(route) => Some(&route.settings.policy),
         Answering::Nothing => None,
         Answering::Own => {
             let words = "with this configuration: the address is one of Pomerium's own pages";

@@ -84,7 +84,7 @@ impl Count {
                 } else {
                     &settings.name
                 };
-                (Some(&*settings.policy), name.as_str())
+                (Some(&settings.policy), &**name)
             }
             Answering::Nothing => (None, "no route"),
             Answering::Own => {

@@ -66,7 +66,9 @@ impl Routes {
             .iter()
             .filter(|route| {
                 let settings = &route.settings;
-                [&settings.name, &settings.id, &settings.from].contains(&&wanted.to_owned())
+                [&settings.name, &settings.id, &settings.from]
+                    .iter()
+                    .any(|own| ***own == *wanted)
             })
             .collect();
         match named.as_slice() {
@@ -76,7 +78,7 @@ impl Routes {
             }),
             [] => self.at(wanted),
             several => {
-                let ids: Vec<&str> = several.iter().map(|route| route.settings.id.as_str()).collect();
+                let ids: Vec<&str> = several.iter().map(|route| &*route.settings.id).collect();
                 Err(format!(
                     "{} routes are called {wanted:?}; name one by its id ({}) or give the address of a page",
                     several.len(),
@@ -109,9 +111,9 @@ impl Routes {
             let known = self.snapshot.routes.iter().map(|route| {
                 let settings = &route.settings;
                 if settings.name.is_empty() {
-                    settings.from.clone()
+                    settings.from.to_string()
                 } else {
-                    settings.name.clone()
+                    settings.name.to_string()
                 }
             });
             let known: Vec<String> = known.take(20).collect();

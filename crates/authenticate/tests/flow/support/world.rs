@@ -160,7 +160,7 @@ impl World {
     /// What is asked of a sign-in that falls short.
     fn lacking(&self, route: &RouteSettings, principal: &Principal) -> Option<Demand> {
         let step_up = self.step_up.lock();
-        let step_up = step_up.as_ref().filter(|_| route.from == APP)?;
+        let step_up = step_up.as_ref().filter(|_| &*route.from == APP)?;
         let how = authentication(&principal.session.as_ref()?.session);
         let lacks = step_up
             .demand
@@ -279,7 +279,7 @@ impl World {
         settings
             .routes
             .iter()
-            .find(|route| route.from == format!("https://{host}"))
+            .find(|route| *route.from == *format!("https://{host}"))
             .cloned()
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::node::{Entry, Node, Value};
+use super::node::{Node, Value};
 use crate::diagnostic::{Origin, Place};
 
 mod dotenv;
@@ -19,6 +19,9 @@ pub use yaml::parse as parse_yaml;
 pub const MAX_FILE: u64 = 16 << 20;
 /// Deepest nesting of any format.
 pub(crate) const MAX_DEPTH: usize = 100;
+
+/// Up to so many keys each is compared with each; hashing them takes longer.
+pub(crate) const FEW: usize = 16;
 
 /// A file that cannot be read into a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +90,7 @@ pub fn parse_file(path: &Path, text: &str) -> Result<Node, SyntaxError> {
             );
         }
     };
-    let tree = match tree.value {
+    let mut tree = match tree.value {
         Value::Null => Node::new(Value::Map(Vec::new()), tree.place),
         Value::Map(_) => tree,
         _ => {
@@ -98,32 +101,35 @@ pub fn parse_file(path: &Path, text: &str) -> Result<Node, SyntaxError> {
             .help("write `key: value` lines, for instance `address: \":443\"`"));
         }
     };
-    lower_keys(tree)
+    lower_keys(&mut tree)?;
+    Ok(tree)
 }
 
 /// Lower-cases every map key, at every depth; two keys that differ only in case are a mistake.
-fn lower_keys(node: Node) -> Result<Node, SyntaxError> {
-    let value = match node.value {
-        Value::List(items) => Value::List(items.into_iter().map(lower_keys).collect::<Result<_, _>>()?),
+fn lower_keys(node: &mut Node) -> Result<(), SyntaxError> {
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().try_for_each(lower_keys),
         Value::Map(entries) => {
-            let mut seen = std::collections::HashSet::with_capacity(entries.len());
-            let mut lowered = Vec::with_capacity(entries.len());
-            for entry in entries {
-                let key = entry.key.to_lowercase();
-                if !seen.insert(key.clone()) {
+            let mut seen = std::collections::HashSet::new();
+            let many = entries.len() > FEW;
+            for at in 0..entries.len() {
+                let (before, rest) = entries.split_at_mut(at);
+                let entry = &mut rest[0];
+                let lowered = entry.key.to_lowercase();
+                let twice = match many {
+                    true => !seen.insert(lowered.clone()),
+                    false => before.iter().any(|before| before.key == lowered),
+                };
+                if twice {
                     return Err(duplicate(&entry.key, entry.place));
                 }
-                lowered.push(Entry {
-                    key,
-                    place: entry.place,
-                    node: lower_keys(entry.node)?,
-                });
+                entry.key = lowered;
+                lower_keys(&mut entry.node)?;
             }
-            Value::Map(lowered)
+            Ok(())
         }
-        other => other,
-    };
-    Ok(Node::new(value, node.place))
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn duplicate(key: &str, place: Place) -> SyntaxError {

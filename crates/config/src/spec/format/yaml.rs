@@ -1,12 +1,12 @@
 //! YAML: parser events become a tree. Anchors, aliases and `<<` merges work; duplicate keys are errors; what
 //! aliases copy is counted, so that a small file cannot grow into a huge tree.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Tag};
 
 use super::super::node::{Entry, Node, Value};
-use super::{MAX_DEPTH, SyntaxError, at, duplicate, scalar};
+use super::{FEW, MAX_DEPTH, SyntaxError, at, duplicate, scalar};
 use crate::diagnostic::Place;
 
 /// How many nodes all aliases together may copy.
@@ -105,7 +105,7 @@ impl<'a> Builder<'a> {
 
     fn map(&mut self, place: Place, depth: usize) -> Result<Node, SyntaxError> {
         let mut entries: Vec<Entry> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let mut merges = Vec::new();
         loop {
             let (event, key_place) = self.next()?;
@@ -113,12 +113,12 @@ impl<'a> Builder<'a> {
                 break;
             }
             let merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, _) if text == "<<");
-            let key = key_text(&self.node(event, key_place, depth + 1)?, key_place)?;
+            let key = key_text(self.node(event, key_place, depth + 1)?, key_place)?;
             let (event, value_place) = self.next()?;
             let node = self.node(event, value_place, depth + 1)?;
             if merge {
                 merges.push(node);
-            } else if seen.insert(key.clone()) {
+            } else if is_new(&key, &entries, &mut seen) {
                 entries.push(Entry {
                     key,
                     place: key_place,
@@ -132,6 +132,18 @@ impl<'a> Builder<'a> {
             merge_into(&mut entries, merge)?;
         }
         Ok(Node::new(Value::Map(entries), place))
+    }
+}
+
+/// Whether a key is none of the `entries`; `seen` holds them where they are many.
+fn is_new(key: &str, entries: &[Entry], seen: &mut HashSet<String>) -> bool {
+    match entries.len() {
+        ..FEW => entries.iter().all(|entry| entry.key != key),
+        FEW => {
+            seen.extend(entries.iter().map(|entry| entry.key.clone()));
+            seen.insert(key.to_owned())
+        }
+        _ => seen.insert(key.to_owned()),
     }
 }
 
@@ -154,9 +166,9 @@ fn merge_into(entries: &mut Vec<Entry>, merge: Node) -> Result<(), SyntaxError> 
     }
 }
 
-fn key_text(node: &Node, place: Place) -> Result<String, SyntaxError> {
-    Ok(match &node.value {
-        Value::Text(text) => text.clone(),
+fn key_text(node: Node, place: Place) -> Result<String, SyntaxError> {
+    Ok(match node.value {
+        Value::Text(text) => text,
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
         Value::Float(value) => value.to_string(),

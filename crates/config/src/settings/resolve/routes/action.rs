@@ -26,7 +26,7 @@ pub(super) fn resolve(route: &Values, cx: &mut Cx<'_>) -> Option<Action> {
     if let Some(response) = route.object("response") {
         return Some(respond(response, cx));
     }
-    destinations.map(Action::Forward)
+    destinations.map(|destinations| Action::Forward(destinations.into()))
 }
 
 fn redirect(values: &Values, cx: &mut Cx<'_>) -> Redirect {
@@ -84,7 +84,10 @@ fn respond(values: &Values, cx: &mut Cx<'_>) -> Action {
             help,
         );
     }
-    Action::Respond { status, body }
+    Action::Respond {
+        status,
+        body: body.into(),
+    }
 }
 
 fn destinations(route: &Values, cx: &mut Cx<'_>) -> Option<Vec<Destination>> {
@@ -148,14 +151,13 @@ fn destination(upstream: &Upstream) -> Result<Destination, (String, &'static str
     };
     Ok(Destination {
         scheme,
-        host: url.hostname().to_owned(),
         port,
-        authority: url.host.clone(),
+        weight: upstream.weight.unwrap_or(1),
+        authority: url.host.as_str().into(),
         path: match scheme {
             // A file name is not escaped.
-            UpstreamScheme::Unix | UpstreamScheme::HttpsUnix => url.path.clone(),
-            _ => url.written_path.clone(),
+            UpstreamScheme::Unix | UpstreamScheme::HttpsUnix => url.path.as_str().into(),
+            _ => url.written_path.as_str().into(),
         },
-        weight: upstream.weight.unwrap_or(1),
     })
 }

@@ -1,7 +1,7 @@
 //! `from`: what kind of route, and which authorities it answers to (spec config.md 9.1, proxy.md 4.2).
 
 use super::super::Cx;
-use crate::settings::{HostMatch, RouteKind};
+use crate::settings::{Domains, HostMatch, RouteKind};
 use crate::spec::go_url::{self, GoUrl};
 use crate::spec::values::Values;
 
@@ -68,21 +68,25 @@ fn hosts(url: &GoUrl, kind: RouteKind, any_port: bool) -> HostMatch {
     }
     if kind != RouteKind::Http {
         return HostMatch::Exact {
-            domains: match_hosts(url),
+            domains: listed(match_hosts(url)),
             any_port: false,
         };
     }
-    let default_port = if url.scheme == "http" { "80" } else { "443" };
-    if port.is_empty() || port == default_port {
+    let default_port = if url.scheme == "http" { 80 } else { 443 };
+    if port.is_empty() || port == default_port.to_string() {
         return HostMatch::Exact {
-            domains: vec![host.clone(), format!("{host}:{default_port}")],
+            domains: Domains::Host(host.into(), default_port),
             any_port,
         };
     }
     HostMatch::Exact {
-        domains: vec![authority],
+        domains: listed(vec![authority]),
         any_port: false,
     }
+}
+
+fn listed(domains: Vec<String>) -> Domains {
+    Domains::Listed(domains.into_iter().map(Into::into).collect())
 }
 
 /// Host as it stands in an authority (an IPv6 address keeps its brackets), and port.
@@ -110,8 +114,8 @@ fn wildcard(authority: &str, host: &str, port: &str, any_port: bool) -> HostMatc
         format!("^{}$", quoted(authority))
     };
     HostMatch::Wildcard {
-        pattern: authority.to_owned(),
-        regex,
+        pattern: authority.into(),
+        regex: regex.into(),
     }
 }
 
@@ -134,15 +138,19 @@ pub(crate) fn match_hosts(url: &GoUrl) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn of(from: &str, any_port: bool) -> HostMatch {
+    fn matched(from: &str, any_port: bool) -> HostMatch {
         hosts(&GoUrl::parse(from).unwrap(), kind(from), any_port)
     }
 
-    fn exact(domains: &[&str], any_port: bool) -> HostMatch {
-        HostMatch::Exact {
-            domains: domains.iter().map(|d| (*d).to_owned()).collect(),
-            any_port,
+    fn of(from: &str, any_port: bool) -> (Vec<String>, bool) {
+        match matched(from, any_port) {
+            HostMatch::Exact { domains, any_port } => (domains.iter().map(Into::into).collect(), any_port),
+            HostMatch::Wildcard { .. } => panic!("{from} is exact"),
         }
+    }
+
+    fn exact(domains: &[&str], any_port: bool) -> (Vec<String>, bool) {
+        (domains.iter().map(|d| (*d).to_owned()).collect(), any_port)
     }
 
     #[test]
@@ -166,7 +174,7 @@ mod tests {
 
     #[test]
     fn wildcards() {
-        let HostMatch::Wildcard { regex, .. } = of("https://*.Example.com", true) else {
+        let HostMatch::Wildcard { regex, .. } = matched("https://*.Example.com", true) else {
             panic!()
         };
         let regex = regex::Regex::new(&regex).unwrap();

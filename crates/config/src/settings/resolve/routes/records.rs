@@ -27,7 +27,7 @@ pub(super) fn append(routes: &mut Vec<Arc<RouteSettings>>, inherited: &Inherited
         .filter_map(|record| read(record, inherited, cx))
         .collect();
     added.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let mut taken: HashSet<String> = routes.iter().map(|route| route.id.clone()).collect();
+    let mut taken: HashSet<Box<str>> = routes.iter().map(|route| route.id.clone()).collect();
     for (_, route) in added {
         if taken.insert(route.id.clone()) {
             routes.push(Arc::new(route));
@@ -61,13 +61,7 @@ fn read(record: &RouteRecord, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Opt
     };
     let mut settings = settings?;
     if let Some(id) = &record.id {
-        settings.id.clone_from(id);
-        let name = if settings.name.is_empty() {
-            "route"
-        } else {
-            &settings.name
-        };
-        settings.cluster = format!("{name}-{id}");
+        settings.id = id.as_str().into();
     }
     Some((Order::of(&values, &settings.id), settings))
 }
@@ -121,7 +115,7 @@ fn closed(node: &Node, label: &str, inherited: &Inherited<'_>, cx: &mut Cx<'_>) 
     let outer = std::mem::take(&mut cx.sink);
     let values = decode::options(ROUTE.iter(), &node, label, &mut cx.sink);
     let route = one(&values, inherited, cx).map(|route| RouteSettings {
-        policy: Arc::new(Program::deny_all()),
+        policy: Program::deny_all(),
         ..route
     });
     let found = std::mem::replace(&mut cx.sink, outer);

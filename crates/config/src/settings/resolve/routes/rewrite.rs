@@ -25,14 +25,14 @@ pub(super) fn matcher(route: &Values, cx: &mut Cx<'_>) -> PathMatch {
         );
     }
     if let Some(regex) = checked_regex(route, "regex", cx) {
-        return PathMatch::Regex(regex);
+        return PathMatch::Regex(regex.into());
     }
     if let Some(path) = route.some_text("path") {
-        return PathMatch::Exact(path.to_owned());
+        return PathMatch::Exact(path.into());
     }
     route
         .some_text("prefix")
-        .map_or(PathMatch::Any, |prefix| PathMatch::Prefix(prefix.to_owned()))
+        .map_or(PathMatch::Any, |prefix| PathMatch::Prefix(prefix.into()))
 }
 
 /// Reported at the stage where the route table is built, as in the original; here with its line.
@@ -85,7 +85,7 @@ pub(super) fn path(route: &Values, action: &Action, cx: &mut Cx<'_>) -> Option<P
             .first()
             .filter(|first| !matches!(first.scheme, UpstreamScheme::Unix | UpstreamScheme::HttpsUnix))
             .filter(|first| !first.path.is_empty())
-            .map(|first| PathRewrite::Prefix(first.path.clone())),
+            .map(|first| PathRewrite::Prefix(first.path.to_string())),
         _ => None,
     }
 }
