@@ -17,6 +17,7 @@ mod grpc_parts;
 mod health;
 mod http3;
 mod impersonation;
+mod interop;
 mod lifecycle;
 mod local_provider;
 mod long_lived;
