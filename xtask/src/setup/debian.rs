@@ -15,6 +15,7 @@ use super::Purpose;
 use crate::run::{check, find, output};
 
 /// A program and the package that brings it.
+#[derive(Clone, Copy)]
 struct Program {
     name: &'static str,
     package: &'static str,
