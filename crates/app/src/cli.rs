@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands;
+use crate::commands::databroker::args::DatabrokerCommand;
 use crate::commands::policy::args::PolicyCommand;
 use crate::telemetry::log::{self, LogFormat};
 
@@ -50,6 +51,9 @@ enum Command {
     /// Sessions of the server that runs on this machine
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Backups of the records, checks, and standbys that take over
+    #[command(subcommand)]
+    Databroker(DatabrokerCommand),
     /// Ask a running Pomerium how it is
     Health(HealthArgs),
 }
@@ -209,6 +213,7 @@ pub fn main() -> ExitCode {
         Some(Command::User(UserCommand::Add(args))) => commands::user::add(&args),
         Some(Command::Session(SessionCommand::List(args))) => commands::session::list(&args),
         Some(Command::Session(SessionCommand::Impersonate(args))) => commands::session::impersonate(&args),
+        Some(Command::Databroker(command)) => commands::databroker::run(&command),
         Some(Command::Health(args)) => commands::health::run(&args),
     };
     match result {

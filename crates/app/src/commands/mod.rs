@@ -1,5 +1,6 @@
 //! One file per command. A command prints to standard output; everything else goes to the log.
 
+pub mod databroker;
 pub mod demo;
 pub mod health;
 pub mod init;

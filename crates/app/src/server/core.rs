@@ -134,7 +134,7 @@ impl Core {
     }
 }
 
-pub(super) fn secret(bytes: &[u8], name: &str) -> anyhow::Result<[u8; 32]> {
+pub(crate) fn secret(bytes: &[u8], name: &str) -> anyhow::Result<[u8; 32]> {
     bytes
         .try_into()
         .with_context(|| format!("{name} must be 32 bytes"))

@@ -17,7 +17,7 @@ pub mod observed;
 mod outage;
 pub mod records;
 pub mod reload;
-mod remote;
+pub mod remote;
 pub mod signals;
 pub mod store;
 mod switch;

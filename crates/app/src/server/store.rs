@@ -132,7 +132,7 @@ pub async fn open(
 }
 
 /// The keys of records at rest.
-fn at_rest(settings: &Settings) -> anyhow::Result<Vec<[u8; 32]>> {
+pub fn at_rest(settings: &Settings) -> anyhow::Result<Vec<[u8; 32]>> {
     settings
         .at_rest
         .iter()

@@ -1,0 +1,177 @@
+//! What the commands work on: the store of a databroker that does not run, a database, or a databroker that runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use pomerium_api::clock::SystemClock;
+use pomerium_api::databroker::Databroker;
+use pomerium_certs::DerivedAuthority;
+use pomerium_config::Loader;
+use pomerium_config::settings::{DatabrokerSettings, Origin, RemoteDatabroker, Settings};
+use pomerium_databroker::{FileStore, OpenError, PostgresStore, Server};
+
+use super::args::Which;
+use crate::commands::environment;
+use crate::server::{core, remote, store};
+
+/// A store that is open here.
+pub enum Opened {
+    /// A file.
+    File(FileStore),
+    /// A database.
+    Postgres(PostgresStore),
+}
+
+/// The configuration; nothing is made by reading it.
+pub fn settings(which: &Which) -> anyhow::Result<Settings> {
+    let loaded = Loader::new(which.config.as_deref(), &environment())
+        .dry_run()
+        .load()
+        .context("the configuration says where the records are, and which secret they are sealed with (--config FILE)")?;
+    Ok(loaded.settings)
+}
+
+/// The databroker whose records are wanted.
+pub async fn databroker(settings: &Settings, from: Option<&str>) -> anyhow::Result<Arc<dyn Databroker>> {
+    if let Some(url) = from {
+        return running(settings, vec![parse(url)?]);
+    }
+    if let Some(remote) = &settings.internal.databroker {
+        return running(settings, remote.endpoints.clone());
+    }
+    let opened = match existing(settings).await {
+        Err(error) if is_in_use(&error) => return ask_the_one_that_runs(settings),
+        opened => opened?,
+    };
+    let clock = Arc::new(SystemClock);
+    Ok(match opened {
+        Opened::File(store) => Arc::new(Server::new(store, clock)),
+        Opened::Postgres(store) => Arc::new(Server::new(store, clock)),
+    })
+}
+
+fn ask_the_one_that_runs(settings: &Settings) -> anyhow::Result<Arc<dyn Databroker>> {
+    let Some(listener) = &settings.internal.listener else {
+        bail!(
+            "the store is in use by a Pomerium that tools cannot ask: set grpc_address (for instance 127.0.0.1:5443), \
+             or stop it first"
+        );
+    };
+    let (host, port) = listener
+        .address
+        .rsplit_once(':')
+        .context("grpc_address names no port")?;
+    let host = match host {
+        "" | "0.0.0.0" | "[::]" => "127.0.0.1",
+        host => host,
+    };
+    let scheme = if listener.insecure { "http" } else { "https" };
+    running(settings, vec![parse(&format!("{scheme}://{host}:{port}"))?])
+}
+
+fn running(settings: &Settings, endpoints: Vec<Origin>) -> anyhow::Result<Arc<dyn Databroker>> {
+    let shared = core::secret(settings.secrets.shared.expose(), "shared_secret")?;
+    let derived = DerivedAuthority::new(&shared)?;
+    let known = settings.internal.databroker.as_ref();
+    let remote = RemoteDatabroker {
+        endpoints,
+        server_name: known.and_then(|known| known.server_name.clone()),
+        outage_limit: std::time::Duration::ZERO,
+    };
+    let remote = remote::open(&remote, settings, (&shared, &derived), Arc::new(SystemClock))?;
+    Ok(Arc::new(remote))
+}
+
+fn parse(url: &str) -> anyhow::Result<Origin> {
+    let wrong = || format!("{url:?} is no address of a databroker; write scheme://host:port with http or https");
+    let (scheme, rest) = url.split_once("://").with_context(wrong)?;
+    if !matches!(scheme, "http" | "https") {
+        bail!(wrong());
+    }
+    let authority = rest.trim_end_matches('/');
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok().with_context(wrong)?)),
+        _ => (authority, None),
+    };
+    if host.is_empty() || host.contains(['/', '@', '?']) {
+        bail!(wrong());
+    }
+    let host = host.trim_matches(['[', ']']).to_lowercase();
+    Ok(Origin {
+        scheme: scheme.to_owned(),
+        host,
+        port,
+    })
+}
+
+/// The store of the configuration, if there is one.
+pub async fn existing(settings: &Settings) -> anyhow::Result<Opened> {
+    if let DatabrokerSettings::File(folder) = &settings.databroker
+        && !folder.join("databroker.redb").exists()
+    {
+        bail!("there is no store in {}", folder.display());
+    }
+    open(settings, &settings.databroker).await
+}
+
+/// Where a backup is to be restored.
+pub async fn target(settings: &Settings, into: Option<&str>) -> anyhow::Result<Opened> {
+    match into {
+        None => open(settings, &settings.databroker).await,
+        Some(text) if is_connection_string(text) => postgres(settings, text).await,
+        Some(folder) => file(settings, Path::new(folder)),
+    }
+}
+
+fn is_connection_string(text: &str) -> bool {
+    text.starts_with("postgres://") || text.starts_with("postgresql://") || text.contains("dbname=")
+}
+
+async fn open(settings: &Settings, store: &DatabrokerSettings) -> anyhow::Result<Opened> {
+    match store {
+        DatabrokerSettings::File(folder) => file(settings, folder),
+        DatabrokerSettings::Postgres(connection) => {
+            let connection = std::str::from_utf8(connection.expose())
+                .context("databroker_storage_connection_string is no text")?;
+            postgres(settings, connection).await
+        }
+        DatabrokerSettings::Memory => bail!(
+            "the records of this configuration are in the memory of the process that runs; ask it with --from, or name a \
+             store with --into"
+        ),
+    }
+}
+
+fn file(settings: &Settings, folder: &Path) -> anyhow::Result<Opened> {
+    let folder: PathBuf = folder.to_owned();
+    Ok(Opened::File(FileStore::open(&folder, &store::at_rest(settings)?)?))
+}
+
+async fn postgres(settings: &Settings, connection: &str) -> anyhow::Result<Opened> {
+    let store = PostgresStore::open(connection, &store::at_rest(settings)?).await?;
+    Ok(Opened::Postgres(store))
+}
+
+fn is_in_use(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<OpenError>(), Some(OpenError::InUse { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_databrokers_are_understood_or_refused() {
+        let origin = parse("https://Databroker.example.com:5443/").unwrap();
+        assert_eq!(
+            (origin.scheme.as_str(), origin.host.as_str(), origin.port),
+            ("https", "databroker.example.com", Some(5443))
+        );
+        assert_eq!(parse("http://[::1]:80").unwrap().host, "::1");
+        assert_eq!(parse("http://[::1]").unwrap().port, None);
+        for wrong in ["", "x", "ftp://x", "https://", "https://user@x", "https://x/y", "https://x:y"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
