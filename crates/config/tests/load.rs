@@ -582,3 +582,71 @@ fn scripts_of_a_route_are_compiled() {
         );
     }
 }
+
+const NODES: &str = "databroker_cluster_nodes:\n- id: a\n  grpc_address: https://a.example.com:5443\n- id: b\n  \
+                     grpc_address: https://b.example.com:5443\n";
+
+#[test]
+fn one_node_of_a_cluster_leads_and_the_others_follow() {
+    let site = Site::new();
+    let cluster = |more: &str| {
+        let loaded = site
+            .load(&format!("{NODES}grpc_address: ':5443'\n{more}"))
+            .unwrap();
+        assert!(loaded.refusals.is_empty(), "{:?}", loaded.refusals);
+        loaded.settings.internal.cluster
+    };
+    assert_eq!(cluster(""), None, "no node of this list");
+    assert_eq!(
+        cluster("databroker_cluster_node_id: a\n").unwrap().leader,
+        None,
+        "the first leads"
+    );
+    let follows = cluster("databroker_cluster_node_id: b\n").unwrap();
+    assert_eq!(follows.id, "b");
+    assert_eq!(follows.leader.unwrap().url(), "https://a.example.com:5443");
+    let named = cluster("databroker_cluster_node_id: b\ndatabroker_cluster_leader_id: b\n").unwrap();
+    assert_eq!(named.leader, None);
+}
+
+#[test]
+fn a_cluster_that_asks_for_more_is_refused_with_advice() {
+    let site = Site::new();
+    let own = "databroker_cluster_node_id: a\n";
+    let loaded = site
+        .load(&format!(
+            "{NODES}{own}grpc_address: ':5443'\ndatabroker_raft_bind_address: ':5999'\n"
+        ))
+        .unwrap();
+    let refusal = loaded
+        .refusals
+        .iter()
+        .find(|refusal| refusal.key == "databroker_raft_bind_address");
+    assert!(
+        refusal
+            .unwrap()
+            .help
+            .contains("databroker_storage_type: postgres")
+    );
+    let postgres =
+        "databroker_storage_type: postgres\ndatabroker_storage_connection_string: postgres://db/x\n";
+    let text = site
+        .load(&format!("{NODES}{own}grpc_address: ':5443'\n{postgres}"))
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("need no cluster"), "{text}");
+    let text = site.load(&format!("{NODES}{own}")).unwrap_err().to_string();
+    assert!(
+        text.contains("this node leads, and the others cannot reach it"),
+        "{text}"
+    );
+    let plain = NODES.replace("https://a", "http://a");
+    let text = site
+        .load(&format!("{plain}databroker_cluster_node_id: b\n"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("in the clear to http://a.example.com:5443"),
+        "{text}"
+    );
+}

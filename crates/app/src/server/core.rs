@@ -14,6 +14,7 @@ use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::autocert::Autocert;
+use super::cluster;
 use super::observed::{self, Observed};
 use super::store::{self, Broker};
 use super::tokens::Tokens;
@@ -82,6 +83,10 @@ impl Core {
         };
         broker.handle = Arc::new(Observed::new(broker.handle, Arc::clone(&health), check));
         health.report(check, Status::Running);
+        if let Some(group) = &broker.group {
+            let watched = cluster::Watched::new(&registry, Arc::clone(&health), Arc::clone(&clock))?;
+            tokio::spawn(watched.run(group.status.clone(), stop.clone()));
+        }
         let records = match &settings.internal.databroker {
             None => SyncedRecords::new(Arc::clone(&broker.handle)),
             Some(remote) => SyncedRecords::of_another_process(
@@ -116,7 +121,7 @@ impl Core {
     /// Waits until the records are here. Those of another process are waited for as long as it takes: an
     /// installation whose processes start in any order comes up.
     pub async fn wait_for_records(&self, settings: &Settings) -> anyhow::Result<()> {
-        if settings.internal.databroker.is_some() {
+        if settings.internal.databroker.is_some() || self.broker.group.is_some() {
             self.records.wait_ready().await;
         } else {
             tokio::time::timeout(FIRST_SYNC, self.records.wait_ready())

@@ -71,10 +71,11 @@ fn routes(settings: &Settings, core: &Core) -> Routes {
     let authenticated = Authenticated::new(core.shared, Arc::clone(&core.clock));
     let mut routes = Routes::default();
     if settings.services.databroker {
-        let broker = Arc::clone(&core.broker.handle);
+        let served = core.broker.served();
         routes = routes
-            .add_service(grpc::records(Arc::clone(&broker), authenticated.clone()))
-            .add_service(grpc::writes(broker, authenticated));
+            .add_service(grpc::records(served.clone(), authenticated.clone()))
+            .add_service(grpc::writes(served.clone(), authenticated.clone()))
+            .add_service(grpc::checkpoints(served, authenticated));
     }
     routes.prepare()
 }

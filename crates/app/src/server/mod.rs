@@ -5,6 +5,7 @@
 
 pub mod autocert;
 pub mod certificates;
+mod cluster;
 pub mod control;
 pub mod core;
 pub mod expiry;

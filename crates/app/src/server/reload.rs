@@ -161,6 +161,10 @@ fn warn_about_restart(old: &Settings, new: &Settings) {
         ("databroker_encryption_keys", old.at_rest != new.at_rest),
         ("grpc_address", old.internal.listener != new.internal.listener),
         (
+            "databroker_cluster_nodes",
+            old.internal.cluster != new.internal.cluster,
+        ),
+        (
             "grpc_mutual_tls",
             old.internal.mutual_tls != new.internal.mutual_tls,
         ),

@@ -1,17 +1,21 @@
 //! Opens the databroker the settings ask for.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::Context;
 use pomerium_api::clock::Clock;
 use pomerium_api::databroker::Databroker;
 use pomerium_certs::DerivedAuthority;
-use pomerium_config::settings::{DatabrokerSettings, Settings};
+use pomerium_config::settings::{DatabrokerSettings, RemoteDatabroker, Settings};
 use pomerium_crypto::kdf;
+use pomerium_databroker::backup::{self, BackupError};
+use pomerium_databroker::cluster::{self, Leader, Member, Node};
+use pomerium_databroker::grpc::Served;
+use pomerium_databroker::store::{Standing, ready};
 use pomerium_databroker::{AT_REST, FileStore, MemoryStore, OpenError, PostgresStore, Server, Store};
-use tokio::sync::OwnedRwLockWriteGuard;
+use tokio::sync::{OwnedRwLockWriteGuard, watch};
 
 use super::remote::Way;
 use super::switch::{Source, Switch};
@@ -26,8 +30,26 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Broker {
     /// For everyone who reads and writes records.
     pub handle: Arc<dyn Databroker>,
+    /// The place of this one among others that it follows.
+    pub group: Option<Group>,
     switch: Arc<Switch>,
     opening: Opening,
+}
+
+/// The place of a databroker that follows another one.
+pub struct Group {
+    member: Weak<dyn Member>,
+    /// How it is doing.
+    pub status: watch::Receiver<cluster::Status>,
+}
+
+/// Whom to follow.
+#[derive(Clone)]
+struct Follow {
+    id: String,
+    leader: Leader,
+    /// Where records go that are here and not a copy, and what they are sealed with.
+    aside: Option<(PathBuf, [u8; 32])>,
 }
 
 /// What it takes to open the store.
@@ -39,6 +61,7 @@ enum Opening {
         /// The first seals, each of them opens.
         keys: Vec<[u8; 32]>,
         clock: Arc<dyn Clock>,
+        follow: Option<Follow>,
     },
     /// Kept by another one.
     Other(Way),
@@ -50,6 +73,18 @@ impl Broker {
         match &self.opening {
             Opening::Other(way) => Some(way),
             Opening::Own { .. } => None,
+        }
+    }
+
+    /// What other processes are served.
+    pub fn served(&self) -> Served {
+        let broker = Arc::clone(&self.handle);
+        match &self.group {
+            None => Served::Alone(broker),
+            Some(group) => Served::Member {
+                broker,
+                member: Weak::clone(&group.member),
+            },
         }
     }
 
@@ -86,7 +121,7 @@ impl Released {
     /// The other process is gone: this one goes on. Errors when the store cannot be opened; then this process
     /// has none.
     pub async fn reopen(mut self) -> anyhow::Result<()> {
-        *self.place = self.opening.open_once_free().await?;
+        *self.place = self.opening.open_once_free().await?.0;
         Ok(())
     }
 }
@@ -106,6 +141,7 @@ pub async fn open(
         None => Opening::Own {
             settings: settings.databroker.clone(),
             keys: at_rest(settings)?,
+            follow: follow(settings, keys, &clock)?,
             clock,
         },
     };
@@ -118,7 +154,7 @@ pub async fn open(
     ) {
         tracing::warn!("databroker_storage_type is memory: sessions end with this process");
     }
-    let source = if waiting {
+    let (source, group) = if waiting {
         opening.open_once_free().await?
     } else {
         opening.open().await?
@@ -126,6 +162,7 @@ pub async fn open(
     let switch = Arc::new(Switch::new(source));
     Ok(Broker {
         handle: Arc::clone(&switch) as Arc<dyn Databroker>,
+        group,
         switch,
         opening,
     })
@@ -145,37 +182,74 @@ pub fn at_rest(settings: &Settings) -> anyhow::Result<Vec<[u8; 32]>> {
         .collect()
 }
 
+/// The databroker to be followed, if another one leads.
+fn follow(
+    settings: &Settings,
+    keys: (&[u8; 32], &DerivedAuthority),
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<Follow>> {
+    let Some(cluster) = &settings.internal.cluster else {
+        return Ok(None);
+    };
+    let Some(leader) = &cluster.leader else {
+        return Ok(None);
+    };
+    let remote = RemoteDatabroker {
+        endpoints: vec![leader.clone()],
+        server_name: None,
+        outage_limit: Duration::ZERO,
+    };
+    let broker = Way::new(&remote, settings, keys, Arc::clone(clock))?.forwarding(&cluster.id)?;
+    let aside = match (&settings.databroker, settings.at_rest.first()) {
+        (DatabrokerSettings::File(folder), Some(key)) => {
+            let key = super::core::secret(key.expose(), "databroker_encryption_keys")?;
+            Some((folder.clone(), kdf::derive(&key, backup::PURPOSE)))
+        }
+        _ => None,
+    };
+    Ok(Some(Follow {
+        id: cluster.id.clone(),
+        leader: Leader {
+            broker: Arc::new(broker),
+            place: leader.url(),
+        },
+        aside,
+    }))
+}
+
 impl Opening {
-    async fn open(&self) -> anyhow::Result<Source> {
-        let (settings, keys, clock) = match self {
+    async fn open(&self) -> anyhow::Result<(Source, Option<Group>)> {
+        let (settings, keys, clock, follow) = match self {
             Self::Own {
                 settings,
                 keys,
                 clock,
-            } => (settings, keys, Arc::clone(clock)),
+                follow,
+            } => (settings, keys, Arc::clone(clock), follow.as_ref()),
             Self::Other(way) => {
-                return Ok(Source {
+                let source = Source {
                     broker: Arc::new(way.client()),
                     close: Box::new(|| ()),
-                });
+                };
+                return Ok((source, None));
             }
         };
-        Ok(match settings {
-            DatabrokerSettings::Memory => source(Server::start(MemoryStore::new(), clock)),
-            DatabrokerSettings::File(folder) => source(Server::start(open_file(folder, keys)?, clock)),
+        match settings {
+            DatabrokerSettings::Memory => serve(MemoryStore::new(), clock, follow).await,
+            DatabrokerSettings::File(folder) => serve(open_file(folder, keys)?, clock, follow).await,
             DatabrokerSettings::Postgres(connection) => {
                 let connection = std::str::from_utf8(connection.expose())
                     .context("databroker_storage_connection_string is no text")?;
                 let store = PostgresStore::open(connection, keys)
                     .await
                     .context("databroker")?;
-                source(Server::start(store, clock))
+                serve(store, clock, follow).await
             }
-        })
+        }
     }
 
     /// Waits a while for a process that still has it.
-    async fn open_once_free(&self) -> anyhow::Result<Source> {
+    async fn open_once_free(&self) -> anyhow::Result<(Source, Option<Group>)> {
         let deadline = tokio::time::Instant::now() + CLOSING;
         loop {
             match self.open().await {
@@ -195,6 +269,64 @@ fn is_in_use(error: &anyhow::Error) -> bool {
 fn open_file(folder: &Path, keys: &[[u8; 32]]) -> anyhow::Result<FileStore> {
     FileStore::open(folder, keys)
         .with_context(|| format!("databroker: the store in {} cannot be opened", folder.display()))
+}
+
+/// A databroker over `store`, in its role.
+async fn serve<S: Store>(
+    store: S,
+    clock: Arc<dyn Clock>,
+    follow: Option<&Follow>,
+) -> anyhow::Result<(Source, Option<Group>)> {
+    let Some(follow) = follow else {
+        ready(&store).await.context("databroker")?;
+        return Ok((source(Server::start(store, clock)), None));
+    };
+    let store = Arc::new(store);
+    if let Some((folder, key)) = &follow.aside {
+        set_aside(&store, folder, key, &clock).await?;
+    }
+    tracing::info!(leader = follow.leader.place, "databroker: following");
+    let node = Node::follow(store, clock, follow.leader.clone(), &follow.id);
+    let status = node.status();
+    let member = Arc::clone(&node) as Arc<dyn Member>;
+    let (member, closing) = (Arc::downgrade(&member), Arc::downgrade(&node));
+    let source = Source {
+        broker: node,
+        close: Box::new(move || {
+            if let Some(node) = closing.upgrade() {
+                node.close();
+            }
+        }),
+    };
+    Ok((source, Some(Group { member, status })))
+}
+
+/// Records that are no copy are about to be replaced by those of another databroker: a backup of them stays.
+async fn set_aside<S: Store>(
+    store: &Arc<S>,
+    folder: &Path,
+    key: &[u8; 32],
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<()> {
+    let counters = store.counters().await.context("databroker")?;
+    if counters.standing != Standing::Own || counters.latest == 0 {
+        return Ok(());
+    }
+    let name = format!(
+        "before-following-{:016x}-{}.backup",
+        counters.server_version, counters.latest
+    );
+    let path = folder.join(name);
+    let server = Server::new(Arc::clone(store), Arc::clone(clock));
+    match backup::write(&server, &path, key, clock.now()).await {
+        Ok(_) => tracing::warn!(
+            backup = %path.display(),
+            "databroker: this node follows another one from here on; the records it had of its own are in a backup"
+        ),
+        Err(BackupError::Exists(_)) => {}
+        Err(error) => return Err(error).context("databroker: the records of this node cannot be set aside"),
+    }
+    Ok(())
 }
 
 fn source<S>(server: Arc<Server<S>>) -> Source

@@ -51,8 +51,19 @@ pub struct InternalSettings {
     pub listener: Option<GrpcListener>,
     /// The databroker of another process; `None` where this process keeps the records.
     pub databroker: Option<RemoteDatabroker>,
+    /// The group of databrokers this one belongs to.
+    pub cluster: Option<ClusterSettings>,
     /// `grpc_mutual_tls`: services show each other certificates.
     pub mutual_tls: bool,
+}
+
+/// Databrokers, each with a store of its own, of which one leads and the others follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// Name of this one.
+    pub id: String,
+    /// Where the one that leads is; `None` when this one does.
+    pub leader: Option<Origin>,
 }
 
 /// The listener for other services.

@@ -21,10 +21,8 @@ impl CheckpointService for Checkpoints {
         &self,
         _: Request<pb::GetCheckpointRequest>,
     ) -> Result<Response<pb::GetCheckpointResponse>, Status> {
-        let (versions, is_leader) = match &self.0 {
-            Served::Alone(broker) => (broker.versions().await?, true),
-            Served::Member(member) => (member.checkpoint().await?, member.leads()),
-        };
+        let is_leader = self.0.follower().is_none();
+        let versions = self.0.checkpoint().await?;
         let checkpoint = pb::Checkpoint {
             server_version: versions.server_version,
             record_version: versions.latest_record_version,

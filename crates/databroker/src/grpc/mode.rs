@@ -1,9 +1,9 @@
 //! Which databroker answers a call: this one, its copy, or the one that leads (spec databroker.md 10.4).
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use pomerium_api::databroker::Databroker;
 use pomerium_api::databroker::remote::FORWARDER;
+use pomerium_api::databroker::{Databroker, Error, Versions};
 use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -19,18 +19,17 @@ pub enum Served {
     /// A databroker that has no others beside it.
     Alone(Arc<dyn Databroker>),
     /// A member of a group.
-    Member(Arc<dyn Member>),
+    Member {
+        /// Answers, or passes calls on.
+        broker: Arc<dyn Databroker>,
+        /// Its place in the group; once that is gone, `broker` is like one that is alone.
+        member: Weak<dyn Member>,
+    },
 }
 
 impl From<Arc<dyn Databroker>> for Served {
     fn from(broker: Arc<dyn Databroker>) -> Self {
         Self::Alone(broker)
-    }
-}
-
-impl From<Arc<dyn Member>> for Served {
-    fn from(member: Arc<dyn Member>) -> Self {
-        Self::Member(member)
     }
 }
 
@@ -44,12 +43,11 @@ enum Mode {
 impl Served {
     /// For calls that change nothing.
     pub(super) async fn reads(&self, metadata: &MetadataMap) -> Result<Arc<dyn Databroker>, Status> {
-        let member = match self {
-            Self::Member(member) if !member.leads() => member,
-            leading => return Ok(leading.itself()),
+        let Some(member) = self.follower() else {
+            return Ok(self.itself());
         };
         match mode(metadata)? {
-            Mode::Any => forward(member, metadata),
+            Mode::Any => self.forward(&*member, metadata),
             Mode::Leader => Err(not_leader()),
             Mode::Local => member
                 .local()
@@ -60,37 +58,51 @@ impl Served {
 
     /// For all others.
     pub(super) fn writes(&self, metadata: &MetadataMap) -> Result<Arc<dyn Databroker>, Status> {
-        let member = match self {
-            Self::Member(member) if !member.leads() => member,
-            leading => return Ok(leading.itself()),
+        let Some(member) = self.follower() else {
+            return Ok(self.itself());
         };
         match mode(metadata)? {
-            Mode::Any => forward(member, metadata),
+            Mode::Any => self.forward(&*member, metadata),
             Mode::Leader | Mode::Local => Err(not_leader()),
         }
     }
 
     /// What answers by itself, or passes calls on.
-    pub(super) fn itself(&self) -> Arc<dyn Databroker> {
+    fn itself(&self) -> Arc<dyn Databroker> {
         match self {
-            Self::Alone(broker) => Arc::clone(broker),
-            Self::Member(member) => Arc::clone(member) as Arc<dyn Databroker>,
+            Self::Alone(broker) | Self::Member { broker, .. } => Arc::clone(broker),
         }
     }
-}
 
-/// The leader, unless the call has been passed on already: then who leads is not agreed upon.
-fn forward(member: &Arc<dyn Member>, metadata: &MetadataMap) -> Result<Arc<dyn Databroker>, Status> {
-    let mut forwarders = metadata.get_all(FORWARDER).iter().peekable();
-    if forwarders.peek().is_none() {
-        return Ok(Arc::clone(member) as Arc<dyn Databroker>);
+    /// Its place in a group, if it follows there.
+    pub(super) fn follower(&self) -> Option<Arc<dyn Member>> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Member { member, .. } => member.upgrade().filter(|member| !member.leads()),
+        }
     }
-    if forwarders.any(|id| id.as_bytes() == member.forwarder().as_bytes()) {
-        let text = "this call came back to a databroker that had passed it on: the nodes disagree about who leads; \
-                    set the same databroker_cluster_leader_id everywhere";
-        return Err(reason(Code::Internal, "FORWARDING_CYCLE_DETECTED", text));
+
+    /// The position of this one.
+    pub(super) async fn checkpoint(&self) -> Result<Versions, Error> {
+        match self.follower() {
+            Some(member) => member.checkpoint().await,
+            None => self.itself().versions().await,
+        }
     }
-    Err(not_leader())
+
+    /// The leader, unless the call has been passed on already: then who leads is not agreed upon.
+    fn forward(&self, member: &dyn Member, metadata: &MetadataMap) -> Result<Arc<dyn Databroker>, Status> {
+        let mut forwarders = metadata.get_all(FORWARDER).iter().peekable();
+        if forwarders.peek().is_none() {
+            return Ok(self.itself());
+        }
+        if forwarders.any(|id| id.as_bytes() == member.forwarder().as_bytes()) {
+            let text = "this call came back to a databroker that had passed it on: the nodes disagree about who leads; \
+                        set the same databroker_cluster_leader_id everywhere";
+            return Err(reason(Code::Internal, "FORWARDING_CYCLE_DETECTED", text));
+        }
+        Err(not_leader())
+    }
 }
 
 fn mode(metadata: &MetadataMap) -> Result<Mode, Status> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pomerium_api::clock::{Clock, ManualClock};
-use pomerium_api::databroker::Error;
 use pomerium_api::databroker::remote::Remote;
+use pomerium_api::databroker::{Databroker, Error};
 use pomerium_api::pb::databroker as pb;
 use pomerium_api::pb::databroker::checkpoint_service_client::CheckpointServiceClient;
 use pomerium_api::pb::databroker::data_broker_service_client::DataBrokerServiceClient;
@@ -69,6 +69,15 @@ fn node(channel: Channel, clock: &ManualClock, id: &str) -> Arc<Node<MemoryStore
     )
 }
 
+/// What a member serves.
+fn served(node: &Arc<Node<MemoryStore>>) -> Served {
+    let member = Arc::clone(node) as Arc<dyn Member>;
+    Served::Member {
+        broker: Arc::clone(node) as Arc<dyn Databroker>,
+        member: Arc::downgrade(&member),
+    }
+}
+
 fn request<T>(message: T, clock: &ManualClock, mode: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
     let token = service_token::sign(&SECRET, clock.now().as_second());
@@ -113,8 +122,7 @@ async fn callers_say_who_is_to_answer() {
     let (to_leader, to_follower) = (first.channel(), second.channel());
     let follower = node(to_leader.clone(), clock, "b");
     let _first = first.serve(Served::from(Arc::clone(&leading.broker)), clock);
-    let member: Arc<dyn Member> = follower.clone();
-    let _second = second.serve(Served::from(member), clock);
+    let _second = second.serve(served(&follower), clock);
     leading.broker.put(vec![record(CATS, "tom", "x")]).await.unwrap();
     let goal = leading.broker.versions().await.unwrap();
     let mut status = follower.status();
@@ -200,8 +208,7 @@ async fn a_follower_takes_over_with_what_it_has() {
     let (to_leader, to_follower) = (first.channel(), second.channel());
     let follower = node(to_leader, clock, "b");
     let running = first.serve(Served::from(Arc::clone(&leading.broker)), clock);
-    let member: Arc<dyn Member> = follower.clone();
-    let _second = second.serve(Served::from(member), clock);
+    let _second = second.serve(served(&follower), clock);
     for i in 0..50 {
         leading
             .broker
@@ -253,11 +260,10 @@ async fn a_circle_of_followers_is_noticed() {
         node(to[0].clone(), clock, "b"),
         node(to[2].clone(), clock, "c"),
     ];
-    let [one, two, itself] = members.map(|member| member as Arc<dyn Member>);
     let _running = [
-        first.serve(Served::from(one), clock),
-        second.serve(Served::from(two), clock),
-        third.serve(Served::from(itself), clock),
+        first.serve(served(&members[0]), clock),
+        second.serve(served(&members[1]), clock),
+        third.serve(served(&members[2]), clock),
     ];
     let mut client = DataBrokerServiceClient::new(to[0].clone());
     let status = client.get(request(get("tom"), clock, None)).await.unwrap_err();

@@ -42,8 +42,10 @@ pub struct BackupArgs {
     /// Ask the databroker that runs here, for instance https://databroker.example.com:5443
     #[arg(long, value_name = "URL")]
     pub from: Option<String>,
+    /// The key
     #[command(flatten)]
     pub secret: Secret,
+    /// Which databroker
     #[command(flatten)]
     pub which: Which,
 }
@@ -56,8 +58,10 @@ pub struct RestoreArgs {
     /// Folder or PostgreSQL connection string of another store than that of the configuration
     #[arg(long, value_name = "STORE")]
     pub into: Option<String>,
+    /// The key
     #[command(flatten)]
     pub secret: Secret,
+    /// Which databroker
     #[command(flatten)]
     pub which: Which,
 }
@@ -67,8 +71,10 @@ pub struct RestoreArgs {
 pub struct CheckArgs {
     /// A backup; without it the store of the configuration is checked
     pub file: Option<PathBuf>,
+    /// The key
     #[command(flatten)]
     pub secret: Secret,
+    /// Which databroker
     #[command(flatten)]
     pub which: Which,
 }

@@ -37,7 +37,9 @@ pub fn run(command: &DatabrokerCommand) -> anyhow::Result<ExitCode> {
 async fn make(args: &BackupArgs) -> anyhow::Result<ExitCode> {
     let settings = settings(&args.which)?;
     let keys = keys(&args.secret, &settings)?;
-    let key = keys.first().context("there is no secret to seal the backup with")?;
+    let key = keys
+        .first()
+        .context("there is no secret to seal the backup with")?;
     let broker = store::databroker(&settings, args.from.as_deref()).await?;
     let summary = backup::write(&*broker, &args.file, key, SystemClock.now()).await?;
     print(&format!("{} is written", args.file.display()));
@@ -112,7 +114,10 @@ fn keys(secret: &Secret, settings: &Settings) -> anyhow::Result<Vec<[u8; 32]>> {
             .map(|key| crate::server::core::secret(key.expose(), "databroker_encryption_keys"))
             .collect::<anyhow::Result<_>>()?,
     };
-    Ok(secrets.iter().map(|secret| kdf::derive(secret, PURPOSE)).collect())
+    Ok(secrets
+        .iter()
+        .map(|secret| kdf::derive(secret, PURPOSE))
+        .collect())
 }
 
 fn read_secret(file: &Path) -> anyhow::Result<[u8; 32]> {

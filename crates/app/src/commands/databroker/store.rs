@@ -13,7 +13,8 @@ use pomerium_databroker::{FileStore, OpenError, PostgresStore, Server};
 
 use super::args::Which;
 use crate::commands::environment;
-use crate::server::{core, remote, store};
+use crate::server::remote::Way;
+use crate::server::{core, store};
 
 /// A store that is open here.
 pub enum Opened {
@@ -79,12 +80,13 @@ fn running(settings: &Settings, endpoints: Vec<Origin>) -> anyhow::Result<Arc<dy
         server_name: known.and_then(|known| known.server_name.clone()),
         outage_limit: std::time::Duration::ZERO,
     };
-    let remote = remote::open(&remote, settings, (&shared, &derived), Arc::new(SystemClock))?;
-    Ok(Arc::new(remote))
+    let way = Way::new(&remote, settings, (&shared, &derived), Arc::new(SystemClock))?;
+    Ok(Arc::new(way.client()))
 }
 
 fn parse(url: &str) -> anyhow::Result<Origin> {
-    let wrong = || format!("{url:?} is no address of a databroker; write scheme://host:port with http or https");
+    let wrong =
+        || format!("{url:?} is no address of a databroker; write scheme://host:port with http or https");
     let (scheme, rest) = url.split_once("://").with_context(wrong)?;
     if !matches!(scheme, "http" | "https") {
         bail!(wrong());
@@ -145,7 +147,10 @@ async fn open(settings: &Settings, store: &DatabrokerSettings) -> anyhow::Result
 
 fn file(settings: &Settings, folder: &Path) -> anyhow::Result<Opened> {
     let folder: PathBuf = folder.to_owned();
-    Ok(Opened::File(FileStore::open(&folder, &store::at_rest(settings)?)?))
+    Ok(Opened::File(FileStore::open(
+        &folder,
+        &store::at_rest(settings)?,
+    )?))
 }
 
 async fn postgres(settings: &Settings, connection: &str) -> anyhow::Result<Opened> {
@@ -170,7 +175,15 @@ mod tests {
         );
         assert_eq!(parse("http://[::1]:80").unwrap().host, "::1");
         assert_eq!(parse("http://[::1]").unwrap().port, None);
-        for wrong in ["", "x", "ftp://x", "https://", "https://user@x", "https://x/y", "https://x:y"] {
+        for wrong in [
+            "",
+            "x",
+            "ftp://x",
+            "https://",
+            "https://user@x",
+            "https://x/y",
+            "https://x:y",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

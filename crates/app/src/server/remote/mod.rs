@@ -61,4 +61,12 @@ impl Way {
     fn client_of(&self, dialer: Dialer) -> Remote {
         Remote::new(Transport::new(dialer), Arc::clone(&self.token), CALL)
     }
+
+    /// A client for the node `id` that passes calls on.
+    ///
+    /// Errors when no header can hold its name.
+    pub fn forwarding(&self, id: &str) -> anyhow::Result<Remote> {
+        let transport = Transport::new(self.dialer.clone());
+        Remote::forwarding(transport, Arc::clone(&self.token), CALL, id).context("databroker_cluster_node_id")
+    }
 }

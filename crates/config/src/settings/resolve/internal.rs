@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::identity::origin;
 use super::{Cx, address};
-use crate::settings::{GrpcListener, InternalSettings, Origin, RemoteDatabroker, Services};
+use crate::settings::{ClusterSettings, GrpcListener, InternalSettings, Origin, RemoteDatabroker, Services};
 use crate::spec::values::Values;
 use crate::spec::{go_url, services as modes};
 
@@ -14,8 +14,13 @@ const INSECURE: &str = "grpc_insecure";
 pub(super) fn resolve(values: &Values, services: Services, cx: &mut Cx<'_>) -> InternalSettings {
     // Checked in every mode: a file that is shared by all processes has the same errors everywhere.
     let endpoints = databrokers(values, cx);
+    let listener = listener(values, services, cx);
     InternalSettings {
-        listener: listener(values, services, cx),
+        cluster: services
+            .databroker
+            .then(|| cluster(values, listener.is_some(), cx))
+            .flatten(),
+        listener,
         databroker: (!services.databroker).then(|| remote(values, services, endpoints, cx)),
         mutual_tls: values.on("grpc_mutual_tls"),
     }
@@ -57,6 +62,54 @@ fn listener(values: &Values, services: Services, cx: &mut Cx<'_>) -> Option<Grpc
 /// Plain text was asked for, in so many words.
 fn told(values: &Values) -> bool {
     values.bool(INSECURE) == Some(true)
+}
+
+/// The first of the nodes leads, unless another one is named. What is wrong with the nodes themselves is said elsewhere.
+fn cluster(values: &Values, listens: bool, cx: &mut Cx<'_>) -> Option<ClusterSettings> {
+    let nodes = values.objects("databroker_cluster_nodes");
+    let id = values.some_text("databroker_cluster_node_id")?;
+    let leader_id = values
+        .some_text("databroker_cluster_leader_id")
+        .or_else(|| nodes.first().map(|node| node.text("id")))?;
+    let name = "databroker_cluster_nodes";
+    if values.text("databroker_storage_type") == "postgres" {
+        let message = "nodes of a cluster each have a store of their own; databrokers that share a PostgreSQL database need \
+                       no cluster, all of them are active";
+        cx.sink.error(
+            values.place(name),
+            name,
+            message,
+            "remove the `databroker_cluster_` keys",
+        );
+        return None;
+    }
+    let leader = nodes.iter().find(|node| node.text("id") == leader_id)?;
+    let url = go_url::require(leader.text("grpc_address")).ok()?;
+    let address = origin(&url);
+    let leads = leader_id == id;
+    if leads && !listens {
+        let message = "this node leads, and the others cannot reach it";
+        let help = "set `grpc_address`, for instance to `:5443`";
+        cx.sink.error(values.place(ADDRESS), ADDRESS, message, help);
+    }
+    let exposed = address.scheme == "http" && !address::is_loopback(&address.authority());
+    if !leads && exposed && !told(values) {
+        let message = format!(
+            "records and tokens would cross the network in the clear to {}",
+            address.url()
+        );
+        let help = "use https, or set `grpc_insecure: true` where something else encrypts the way";
+        cx.sink.error(
+            leader.place("grpc_address"),
+            leader.key("grpc_address"),
+            message,
+            help,
+        );
+    }
+    Some(ClusterSettings {
+        id: id.to_owned(),
+        leader: (!leads).then_some(address),
+    })
 }
 
 fn databrokers(values: &Values, cx: &mut Cx<'_>) -> Vec<Origin> {

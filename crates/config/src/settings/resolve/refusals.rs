@@ -163,6 +163,16 @@ fn special(values: &Values, cx: &mut Cx<'_>) {
             "unset the variable, use a file",
         );
     }
+    let name = "databroker_raft_bind_address";
+    if values.is_set(name) {
+        cx.sink.refuse(
+            values.place(name),
+            name,
+            "databrokers elect no leader among themselves",
+            "remove it and name the leader (`databroker_cluster_leader_id`; a standby is promoted by command), or use \
+             `databroker_storage_type: postgres`, over which every databroker is active and none has to take over",
+        );
+    }
     let name = "idp_provider";
     let provider = values.text(name);
     if matches!(provider, "" | "oidc" | "local") {

@@ -112,24 +112,20 @@ pub(super) const DATABROKER: &[Key] = &[
         Kind::StrictText,
         "This node of a cluster.",
     )
-    .nullable()
-    .not_built(),
+    .nullable(),
     Key::new(
         "databroker_cluster_leader_id",
         Kind::StrictText,
         "Leader of the cluster.",
     )
-    .nullable()
-    .not_built(),
+    .nullable(),
     Key::new(
         "databroker_cluster_nodes",
         Kind::Objects(CLUSTER_NODE),
         "Nodes of the cluster.",
-    )
-    .not_built(),
-    Key::new("databroker_raft_bind_address", Kind::StrictText, "Raft listener.")
-        .nullable()
-        .not_built(),
+    ),
+    // Refused with advice where it is set.
+    Key::new("databroker_raft_bind_address", Kind::StrictText, "Raft listener.").nullable(),
 ];
 
 pub(super) const IDENTITY: &[Key] = &[
