@@ -1,6 +1,7 @@
 //! End to end: the program as it is shipped, with real parts around it.
 
 mod acme;
+mod acme_replicas;
 mod api_clients;
 mod assertion;
 mod audit;
@@ -25,6 +26,7 @@ mod metrics_tls;
 mod mutual_tls;
 mod outliers;
 mod policy_tools;
+mod record_layers;
 mod records;
 mod rego;
 mod replicas;

@@ -1,8 +1,86 @@
-//! Values that may be used once: OAuth states and callback URLs. In memory, bounded, kept over reloads.
+//! Values that may be used once: OAuth states, callback URLs, answers of devices.
+//!
+//! [`OnceSet`] remembers them in this process: bounded, kept over reloads. [`Once`] asks the databroker as well, because
+//! the second use may come to another replica.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use pomerium_api::databroker::{Databroker, Error, Options, Record};
+use pomerium_api::pb::pomerium::internal::UsedOnce;
+use pomerium_crypto::encoding;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+/// Type of the records of what was used.
+const USED: &str = "type.googleapis.com/pomerium.internal.UsedOnce";
+/// How long they are kept: longer than any such value is good for.
+const KEPT: Duration = Duration::from_secs(60 * 60);
+/// How often the databroker is told so, in seconds: it forgets when it is cleared.
+const TELL_EVERY: i64 = 10 * 60;
+
+/// Values of one sort, each good for one use in all processes together.
+#[derive(Debug)]
+pub(crate) struct Once {
+    kind: &'static str,
+    here: OnceSet,
+    told: AtomicI64,
+}
+
+impl Once {
+    /// Values of the sort `kind`; the rest is for [`OnceSet::new`].
+    pub(crate) fn new(kind: &'static str, lifetime: i64, capacity: usize) -> Self {
+        Self {
+            kind,
+            here: OnceSet::new(lifetime, capacity),
+            told: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// Uses `value` up. False when it was used before, here or elsewhere.
+    ///
+    /// Errors when the databroker cannot tell: then it must count as used.
+    pub(crate) async fn claim(&self, broker: &dyn Databroker, value: &str, now: i64) -> Result<bool, Error> {
+        if !self.here.claim(value, now) {
+            return Ok(false);
+        }
+        self.tell(broker, now).await?;
+        let used = UsedOnce {
+            kind: self.kind.to_owned(),
+        };
+        let record = Record {
+            r#type: USED.to_owned(),
+            id: format!(
+                "{}/{}",
+                self.kind,
+                encoding::base64url_encode(&Sha256::digest(value))
+            ),
+            data: Some(prost_types::Any {
+                type_url: USED.to_owned(),
+                value: used.encode_to_vec(),
+            }),
+            ..Record::default()
+        };
+        Ok(broker.replace(record).await?.is_some())
+    }
+
+    /// Records that are of no use any more go by themselves.
+    async fn tell(&self, broker: &dyn Databroker, now: i64) -> Result<(), Error> {
+        let told = self.told.load(Ordering::Relaxed);
+        if now.saturating_sub(told) < TELL_EVERY {
+            return Ok(());
+        }
+        let options = Options {
+            ttl: prost_types::Duration::try_from(KEPT).ok(),
+            ..Options::default()
+        };
+        broker.set_options(USED.to_owned(), options).await?;
+        self.told.store(now, Ordering::Relaxed);
+        Ok(())
+    }
+}
 
 /// Remembers used values until they would have expired anyway.
 ///

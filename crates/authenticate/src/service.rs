@@ -192,7 +192,7 @@ impl Authenticate {
             "/.pomerium/routes" => self.portal(call),
             "/.pomerium/sign_out" => self.route_sign_out(call),
             device::PATH => self.webauthn(call).await,
-            "/.pomerium/callback" | "/.pomerium/callback/" => self.route_callback(call),
+            "/.pomerium/callback" | "/.pomerium/callback/" => self.route_callback(call).await,
             "/.pomerium/api/v1/login" => self.programmatic_login(call),
             "/.pomerium/api/v1/routes" => self.portal_json(call),
             _ => self.any_host(call),

@@ -5,6 +5,7 @@
 
 pub mod conformance;
 pub mod diagnostic;
+mod layering;
 mod loader;
 pub mod records;
 mod schema;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use crate::diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal};
+use crate::layering::{self, Choice, LastGood};
 use crate::records::{RecordProblem, Records};
 use crate::settings::Settings;
 use crate::settings::resolve::{self, Cx};
@@ -22,6 +23,8 @@ pub struct Loader {
     review: bool,
     /// What the last load leaves for the next.
     memory: Mutex<Memory>,
+    /// Settings of records that could be used.
+    last_good: Mutex<LastGood>,
 }
 
 /// A configuration that loads. It may still hold refusals: then it must not be started.
@@ -54,6 +57,7 @@ impl Loader {
             dry_run: false,
             review: false,
             memory: Mutex::default(),
+            last_good: Mutex::default(),
         }
     }
 
@@ -84,8 +88,8 @@ impl Loader {
         self.load_with(&Records::default())
     }
 
-    /// As [`Self::load`], with the routes of `records` after those of the file. A record that is wrong does
-    /// not stop the rest; see [`Loaded::record_problems`].
+    /// As [`Self::load`], with the settings of `records` over those of the file, and their routes after its routes. A
+    /// record that is wrong does not stop the rest; see [`Loaded::record_problems`].
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -130,19 +134,27 @@ impl Loader {
 
     pub(crate) fn run(&self, records: &Records) -> Outcome {
         let mut remembered = self.memory.lock();
-        let (mut outcome, stale) = self.attempt(std::mem::take(&mut remembered), records);
+        let mut last_good = self.last_good.lock();
+        let attempt = |choice: &Choice| self.load_over(&mut remembered, records, choice);
+        let (choice, mut outcome) = layering::choose(&records.settings, &mut last_good, attempt);
+        outcome.record_problems.extend(choice.problems);
+        outcome
+    }
+
+    fn load_over(&self, remembered: &mut Memory, records: &Records, choice: &Choice) -> Outcome {
+        let (mut outcome, stale) = self.attempt(std::mem::take(remembered), records, choice);
         if stale {
-            (outcome, _) = self.attempt(Memory::default(), records);
+            (outcome, _) = self.attempt(Memory::default(), records, choice);
         }
         let was_read = outcome.settings.is_some();
         *remembered = std::mem::take(&mut outcome.sink.memory).end(was_read);
         outcome
     }
 
-    fn attempt(&self, memory: Memory, records: &Records) -> (Outcome, bool) {
+    fn attempt(&self, memory: Memory, records: &Records, choice: &Choice) -> (Outcome, bool) {
         let mut sink = Sink::new(self.path.clone());
         sink.memory = memory;
-        let values = source::read(self.path.as_deref(), &self.env, &mut sink);
+        let values = source::read(self.path.as_deref(), &self.env, &choice.layers(), &mut sink);
         let mut cx = Cx {
             sink,
             env: &self.env,
@@ -151,6 +163,7 @@ impl Loader {
             review: self.review,
             records,
             record_problems: records.problems.clone(),
+            guard_lost: choice.guard_lost,
             stale: false,
         };
         let settings = values
@@ -163,6 +176,13 @@ impl Loader {
             record_problems: cx.record_problems,
         };
         (outcome, cx.stale)
+    }
+}
+
+impl Outcome {
+    /// Whether the program can run with it.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.settings.is_some() && self.sink.errors.is_empty() && self.sink.refusals.is_empty()
     }
 }
 

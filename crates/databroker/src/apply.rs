@@ -68,7 +68,8 @@ pub(crate) fn apply(
         }
         Write::Replace(record) => {
             let live = tables.get(&record.r#type, &record.id)?;
-            if live.is_none_or(|live| live.version != record.version) {
+            // No record has version 0: there it stands for none.
+            if live.map_or(0, |live| live.version) != record.version {
                 return Ok(Written::Replaced(None));
             }
             put(tables, counters, record.clone(), now).map(|record| Written::Replaced(Some(record)))

@@ -31,6 +31,14 @@ pub enum BuildError {
     /// A host or path pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),
+    /// One route, by its id; the others may be fine.
+    #[error("{source}")]
+    Route {
+        /// `id` of the route.
+        id: String,
+        /// What is wrong.
+        source: Box<BuildError>,
+    },
     /// A rewrite pattern.
     #[error("route {route}: the pattern {pattern:?} cannot be used: {source}")]
     Rewrite {
@@ -188,11 +196,16 @@ impl Snapshot {
                 let running = previous.into_iter().flat_map(Self::clusters);
                 Clusters::new(&roots, running)
             });
-            let cluster = cluster(route, clusters)?;
             let throttle = throttles.of_route(&route.id, route.rate_limit, settings.rate_limit);
-            let headers = headers.of(route, &claim_headers)?;
-            let route = Route::build(route, headers, cluster, throttle)?;
-            routes.push(Arc::new(route));
+            let built = cluster(route, clusters).and_then(|cluster| {
+                let headers = headers.of(route, &claim_headers)?;
+                Route::build(route, headers, cluster, throttle)
+            });
+            let built = built.map_err(|source| BuildError::Route {
+                id: route.id.to_string(),
+                source: Box::new(source),
+            })?;
+            routes.push(Arc::new(built));
         }
         drop(clusters);
         Ok(Self {

@@ -1,9 +1,10 @@
 //! The databroker as its clients see it: one trait, with an in-process and a remote client.
 //!
 //! Start at [`Databroker`]. [`Query`] is what can be asked, [`remote`] the client of a databroker in another
-//! process.
+//! process, [`Leaser`] work that one of several processes does.
 
 mod error;
+mod leaser;
 mod query;
 pub mod remote;
 pub mod status;
@@ -15,6 +16,7 @@ use futures_util::Stream;
 use futures_util::future::BoxFuture;
 
 pub use self::error::Error;
+pub use self::leaser::{Leaser, Over};
 pub use self::query::{Filter, Query};
 pub use crate::pb::databroker::{Options, Record, Versions};
 
@@ -96,7 +98,8 @@ pub trait Databroker: Send + Sync + 'static {
 
     /// Writes `record` only if the live record still has the version given in `record.version`, and returns
     /// it as stored; `None` when it was changed or deleted since. For whoever reads, works for a while and
-    /// writes back: a record deleted meanwhile does not come back to life.
+    /// writes back: a record deleted meanwhile does not come back to life. Version 0 stands for no live record: of
+    /// several who create one, one succeeds.
     ///
     /// A databroker that cannot do this answers [`Error::Unsupported`].
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, Error>> {

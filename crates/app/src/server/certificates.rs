@@ -8,6 +8,7 @@ use pomerium_certs::acme::Served;
 use pomerium_certs::{
     CertStore, DerivedAuthority, LoadedCertificate, catch_all, load_pair, load_pair_to_staple,
 };
+use pomerium_config::records::RecordProblem;
 use pomerium_config::settings::Settings;
 
 use super::core::Core;
@@ -18,6 +19,8 @@ use super::expiry;
 pub struct Configured {
     /// In order of precedence.
     pub certificates: Vec<LoadedCertificate>,
+    /// Those of records that cannot be used, and why.
+    pub problems: Vec<RecordProblem>,
     /// Of `tls_derive`: behind those by ACME.
     derived: Option<LoadedCertificate>,
     /// The generated one, last of all.
@@ -38,6 +41,7 @@ impl Configured {
     pub fn load(settings: &Settings, core: &Core) -> anyhow::Result<Self> {
         let now = core.clock.now().as_second();
         let mut certificates = Vec::new();
+        let mut problems = Vec::new();
         // A certificate that demands a staple can be used only where staples are cared for.
         let load = if settings.autocert.is_some() {
             load_pair_to_staple
@@ -45,7 +49,18 @@ impl Configured {
             load_pair
         };
         for pair in &settings.certificates {
-            let loaded = load(&pair.origin, &pair.chain, pair.key.expose())?;
+            let loaded = match load(&pair.origin, &pair.chain, pair.key.expose()) {
+                Ok(loaded) => loaded,
+                Err(error) if pair.of_record => {
+                    problems.push(RecordProblem {
+                        record: pair.origin.clone(),
+                        field: "certificate".into(),
+                        message: error.problem.to_string(),
+                    });
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             expiry::warn(&loaded, now);
             certificates.push(loaded);
         }
@@ -59,6 +74,7 @@ impl Configured {
         };
         Ok(Self {
             certificates,
+            problems,
             derived,
             generated,
         })

@@ -61,7 +61,7 @@ impl Generation {
         settings.extra_roots = roots(&settings, &core.derived);
         let snapshot = Arc::new(Snapshot::build(&settings, previous)?);
         let certificates = Configured::load(&settings, core)?;
-        let plan = core.autocert.plan(&settings, &certificates)?;
+        let plan = core.autocert.plan(&settings, &certificates, core)?;
         let http = ReqwestClient::new(&settings.extra_roots).context("certificate_authority")?;
         let hosts = hosts(&settings, &snapshot)?;
         let deps = Deps {

@@ -35,7 +35,7 @@ use std::time::Duration;
 use anyhow::Context;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use parking_lot::Mutex;
-use pomerium_api::databroker::Databroker;
+use pomerium_api::databroker::{Databroker, Leaser, Over};
 use pomerium_api::synced::SyncedRecords;
 use pomerium_authenticate::State;
 use pomerium_authorize::{AssertionSigner, SessionResolver};
@@ -60,6 +60,9 @@ use crate::telemetry::{log, otel, spans::Spans};
 
 /// How long requests and tunnels may take to finish after the signal to stop.
 const GRACE: Duration = Duration::from_secs(600);
+/// The lease of whoever refreshes sessions: its name and time (spec databroker.md 7).
+const IDENTITY_LEASE: &str = "identity_manager";
+const IDENTITY_LEASE_TTL: Duration = Duration::from_secs(30);
 /// How long the last spans may take to leave.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
@@ -430,18 +433,26 @@ fn watch_instances(core: &Core) {
     ));
 }
 
+/// One process at a time keeps sessions up to date: two would spend each other's refresh tokens.
 fn start_refresh(settings: &Settings, core: &Core, control: &Arc<Control>) {
+    let (broker, clock) = (Arc::clone(&core.broker.handle), Arc::clone(&core.clock));
     let control = Arc::clone(control);
-    let deps = RefreshDeps {
-        broker: Arc::clone(&core.broker.handle),
-        providers: Box::new(move |id| control.current().provider(id)),
-        clock: Arc::clone(&core.clock),
-    };
     let refresh = RefreshSettings {
         at_id_token_expiry: settings.runtime_flags.refresh_session_at_id_token_expiration,
         ..RefreshSettings::DEFAULT
     };
-    tokio::spawn(Refresher::new(deps, refresh).run(core.stop.clone().cancelled_owned()));
+    let stop = core.stop.clone();
+    let leaser = Leaser::new(Arc::clone(&broker), IDENTITY_LEASE, IDENTITY_LEASE_TTL);
+    let turn = move |over: Over| {
+        let control = Arc::clone(&control);
+        let deps = RefreshDeps {
+            broker: Arc::clone(&broker),
+            providers: Box::new(move |id| control.current().provider(id)),
+            clock: Arc::clone(&clock),
+        };
+        Refresher::new(deps, refresh.clone()).run(over.wait())
+    };
+    tokio::spawn(async move { leaser.run(stop.cancelled_owned(), turn).await });
 }
 
 fn report_running(core: &Core, settings: &Settings, dataplane: &Dataplane) {

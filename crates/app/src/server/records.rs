@@ -1,4 +1,4 @@
-//! Routes from records of the databroker: read at the start, followed while the program runs.
+//! Configuration from records of the databroker: read at the start, followed while the program runs.
 
 use std::sync::{Arc, Weak};
 
@@ -7,7 +7,8 @@ use pomerium_api::databroker::Record;
 use pomerium_api::synced::SyncedRecords;
 use pomerium_authenticate::State;
 use pomerium_config::records::{Document, RecordProblem, Records};
-use pomerium_config::settings::Settings;
+use pomerium_config::settings::{RouteSettings, Settings};
+use pomerium_proxy::BuildError;
 use tokio::sync::watch;
 
 use super::core::Core;
@@ -18,12 +19,15 @@ use super::{Server, reload};
 /// The health check of configuration from records.
 pub const CHECK: &str = "config.databroker.build";
 
-/// The configuration records as they are now.
+/// The configuration records as they are now; none before all of them have been read once.
 pub fn read(records: &SyncedRecords) -> Records {
+    if !records.ready() {
+        return Records::default();
+    }
     Records::read(records.config_records().iter().map(|record| document(record)))
 }
 
-/// The first generation: the configuration with the routes of the records, which can be read only now. Where
+/// The first generation: the configuration with what the records say, which can be read only now. Where
 /// the two cannot be built together it is the configuration alone, and why: no record can keep the program
 /// from starting.
 pub fn first(
@@ -56,11 +60,49 @@ fn joined(
     core: &Core,
     state: &Arc<State>,
 ) -> anyhow::Result<Generation> {
-    let (mut next, problems) = source.load_with(records)?;
-    reload::keep_keys(settings, &mut next)?;
-    let generation = Generation::build(next, core, Arc::clone(state), None)?;
+    let (generation, problems) = build(records.clone(), source, |mut next| {
+        reload::keep_keys(settings, &mut next)?;
+        Generation::build(next, core, Arc::clone(state), None)
+    })?;
     report(core, &problems);
     Ok(generation)
+}
+
+/// Loads the configuration with the records and builds what it is made for. A route of a record that only the data plane
+/// finds wrong is closed, and the rest built without it: one bad record must not take every change down.
+pub(super) fn build(
+    mut records: Records,
+    source: &Source,
+    build: impl Fn(Settings) -> anyhow::Result<Generation>,
+) -> anyhow::Result<(Generation, Vec<RecordProblem>)> {
+    loop {
+        let (settings, mut problems) = source.load_with(&records)?;
+        let routes = settings.routes.clone();
+        match build(settings) {
+            Ok(next) => {
+                problems.extend(next.certificates.problems.iter().cloned());
+                return Ok((next, problems));
+            }
+            Err(error) => close_culprit(error, &routes, &mut records)?,
+        }
+    }
+}
+
+/// Errors when it is no route of a record, or one that is closed already.
+fn close_culprit(
+    error: anyhow::Error,
+    routes: &[Arc<RouteSettings>],
+    records: &mut Records,
+) -> anyhow::Result<()> {
+    let Some(BuildError::Route { id, source }) = error.downcast_ref::<BuildError>() else {
+        return Err(error);
+    };
+    let culprit = routes.iter().find(|route| *route.id == **id);
+    let record = culprit.and_then(|route| route.record.as_deref());
+    match record {
+        Some(record) if records.refuse_route(record, source.to_string()) => Ok(()),
+        _ => Err(error),
+    }
 }
 
 fn document(record: &Record) -> Document {
@@ -78,6 +120,9 @@ pub fn report(core: &Core, problems: &[RecordProblem]) {
     for problem in problems {
         tracing::error!(
             record = problem.record,
+            record_type = problem.kind(),
+            record_id = problem.id(),
+            field = problem.field,
             error = problem.message,
             "databroker: a configuration record cannot be used"
         );
@@ -209,20 +254,26 @@ mod tests {
         assert_eq!(server.core.process.record_errors.get(), 1);
         assert!(server.core.health.reported()[CHECK].error.is_none());
 
-        // What only the data plane can find wrong rejects the whole change: the last good one stays.
+        // What only the data plane can find wrong is closed as well, and nothing else.
         let mut unfit = open.clone();
         unfit["to"] = json!(["http://up.example.com"]);
         unfit["host_rewrite"] = "a\u{1}b".into();
         unfit.as_object_mut().unwrap().remove("response");
-        broker.put(vec![route("three", unfit)]).await.unwrap();
-        let refused = || server.core.health.reported()[CHECK].error.is_some();
-        let waited = tokio::time::timeout(Duration::from_secs(20), async {
-            while !refused() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        });
-        assert!(waited.await.is_ok());
-        assert!(server.settings().routes.iter().any(|route| *route.from == *one));
+        let four = "https://four.example.com".to_owned();
+        broker
+            .put(vec![route("three", unfit), route("four", open.clone())])
+            .await
+            .unwrap();
+        until(&server, |seen| seen.contains(&one) && seen.contains(&four)).await;
+        let settings = server.settings();
+        let action = |id: &str| {
+            let found = settings.routes.iter().find(|route| &*route.id == id);
+            found.unwrap().action.clone()
+        };
+        assert!(matches!(action("three"), Action::Respond { status: 503, .. }));
+        assert!(matches!(action("four"), Action::Respond { status: 201, .. }));
+        assert_eq!(server.core.process.record_errors.get(), 2);
+        assert!(server.core.health.reported()[CHECK].error.is_none());
         let mut mended = route("three", open.clone());
         mended.deleted_at = Some(pomerium_api::records::to_proto_time(server.core.clock.now()));
         broker.put(vec![mended]).await.unwrap();
@@ -241,7 +292,7 @@ mod tests {
             .unwrap();
         until(&server, |seen| !seen.contains(&one)).await;
         assert_eq!(server.core.process.record_errors.get(), 0);
-        assert!(server.core.process.record_version.get() >= 6 && !refused());
+        assert!(server.core.process.record_version.get() >= 6);
         server.stop().await;
     }
 }

@@ -57,12 +57,13 @@ impl Server {
 
     fn try_reload(&self) -> anyhow::Result<()> {
         let records = records::read(&self.core.records);
-        let (mut settings, problems) = self.source.load_with(&records)?;
         let previous = self.settings();
-        warn_about_restart(&previous, &settings);
-        keep_keys(&previous, &mut settings)?;
         let running = self.dataplane.snapshot();
-        let next = Generation::build(settings, &self.core, Arc::clone(&self.state), Some(&running))?;
+        let (next, problems) = records::build(records, &self.source, |mut settings| {
+            warn_about_restart(&previous, &settings);
+            keep_keys(&previous, &mut settings)?;
+            Generation::build(settings, &self.core, Arc::clone(&self.state), Some(&running))
+        })?;
         let listeners = self
             .dataplane
             .bind(&dataplane_options(&next.settings, self.workers))

@@ -14,7 +14,7 @@ use prost::Message;
 
 use super::ceremony::NewKey;
 use super::kind::Kind;
-use crate::once::OnceSet;
+use crate::once::Once;
 use crate::session::find;
 
 /// Most devices of one person.
@@ -208,14 +208,14 @@ pub(crate) async fn remove(broker: &dyn Databroker, device: &Known, now: Timesta
 #[derive(Debug)]
 pub(crate) struct DeviceState {
     /// Challenges that were answered.
-    pub(crate) answered: OnceSet,
+    pub(crate) answered: Once,
     busy: Mutex<HashSet<Vec<u8>>>,
 }
 
 impl Default for DeviceState {
     fn default() -> Self {
         Self {
-            answered: OnceSet::new(super::LIFETIME + 60, 100_000),
+            answered: Once::new("device", super::LIFETIME + 60, 100_000),
             busy: Mutex::default(),
         }
     }

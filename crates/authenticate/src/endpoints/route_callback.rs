@@ -13,7 +13,7 @@ use crate::{Authenticate, Error, reply, service};
 
 impl Authenticate {
     /// Takes the session over and goes on to where the person wanted to be.
-    pub(crate) fn route_callback(&self, call: &Call) -> Result<Response, Error> {
+    pub(crate) async fn route_callback(&self, call: &Call) -> Result<Response, Error> {
         service::only(call, &[Method::GET, Method::HEAD])?;
         self.options.verify_link(call)?;
         let token = self.open_handle(call)?;
@@ -26,7 +26,7 @@ impl Authenticate {
         } else {
             self.own_url(target)?
         };
-        if !self.claim_link(call) {
+        if !self.claim_link(call).await? {
             // A reloaded page, not an attack: this browser has that very session.
             let known = call.cookie(&self.cookies.name("")) == Some(token.as_str());
             return if known && !programmatic {
@@ -64,9 +64,12 @@ impl Authenticate {
     }
 
     /// Uses the link up.
-    fn claim_link(&self, call: &Call) -> bool {
+    async fn claim_link(&self, call: &Call) -> Result<bool, Error> {
         let signature = call.query.get(signed_url::SIGNATURE).unwrap_or_default();
-        self.deps.state.callbacks.claim(signature, call.unix())
+        let callbacks = &self.deps.state.callbacks;
+        Ok(callbacks
+            .claim(&*self.deps.broker, signature, call.unix())
+            .await?)
     }
 
     /// The next callback of a login over several hosts.

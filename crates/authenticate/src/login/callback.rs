@@ -26,7 +26,8 @@ impl Authenticate {
         let answer = Answer::read(call).map_err(|error| self.cannot_step_up(call, error))?;
         let state: LoginState = self.seal.state.open(answer.state).ok_or(StateError::Forged)?;
         state.check(self.csrf_of(call), call.unix())?;
-        if !self.deps.state.states.claim(&state.id, call.unix()) {
+        let states = &self.deps.state.states;
+        if !states.claim(&*self.deps.broker, &state.id, call.unix()).await? {
             return Err(StateError::Used.into());
         }
         let mut logins = self.logins_of(call);

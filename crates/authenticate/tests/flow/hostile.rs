@@ -214,6 +214,35 @@ async fn a_callback_link_is_good_once() {
     is_refused(&thief.get(&callback).await);
 }
 
+/// What is used at one replica is used at all of them, and a databroker that cannot say so is no reason to believe it.
+#[tokio::test]
+async fn what_was_used_at_one_replica_is_used_at_the_others() {
+    let world = World::new();
+    let mut user = Browser::new(&world);
+    let state = at_callback(&mut user).await;
+    assert_eq!(user.open(&state).await.body, "hello user@example.com");
+    let used = user.get(&state).await;
+    is_refused(&used);
+    let link = user
+        .visited
+        .iter()
+        .find(|url| url.contains("/.pomerium/callback/"))
+        .unwrap()
+        .clone();
+    world.another_replica();
+    is_refused(&Browser::new(&world).get(&link).await);
+    let there = user.get(&state).await;
+    is_refused(&there);
+    assert_eq!(there.body.contains("link"), used.body.contains("link"));
+    assert_eq!(world.broker.sessions().len(), 1);
+
+    world.another_replica();
+    world.broker.set_down(true);
+    let reply = Browser::new(&world).get(&link).await;
+    assert!(reply.status.is_server_error(), "{}", reply.status);
+    assert!(reply.header("location").is_none());
+}
+
 /// The last letter of a signature has two bits that stand for nothing.
 #[tokio::test]
 async fn a_used_link_does_not_come_back_under_another_spelling() {

@@ -50,13 +50,13 @@ pub(super) async fn open(options: &Options, clock: &Arc<dyn Clock>) -> Result<Ac
     }
     let name = format!("register_acme_account_{}", layout::authority(&options.directory));
     let lock = acquire(&options.storage, clock, &name, PATIENCE).await?;
-    let account = match load(options).await {
-        Ok(None) => create(options).await,
-        Ok(Some(account)) => Ok(account),
-        Err(error) => Err(error),
-    };
-    lock.release().await;
-    account
+    lock.during(async {
+        match load(options).await? {
+            None => create(options).await,
+            Some(account) => Ok(account),
+        }
+    })
+    .await
 }
 
 /// Forgets an account that the authority does not know any more.
@@ -128,14 +128,11 @@ async fn create(options: &Options) -> Result<Account, AcmeError> {
         serde_json::to_vec_pretty(&registration).map_err(|error| AcmeError::Other(error.to_string()))?;
     let key = sec1_pem(credentials.private_key().secret_pkcs8_der()).ok_or(AcmeError::AccountKey)?;
     let (directory, email) = (&options.directory, &options.email);
-    options
-        .storage
-        .put(&layout::account_key(directory, email), key.as_bytes())
-        .await?;
-    options
-        .storage
-        .put(&layout::account_registration(directory, email), &registration)
-        .await?;
+    let files = [
+        (layout::account_key(directory, email), key.as_bytes()),
+        (layout::account_registration(directory, email), &registration),
+    ];
+    options.storage.put_all(&files).await?;
     tracing::info!(directory, email, "autocert: opened an account");
     Ok(account)
 }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
@@ -24,14 +25,16 @@ pub const HTTP_PATH: &str = "/.well-known/acme-challenge/";
 #[derive(Default)]
 pub struct Challenges {
     current: ArcSwap<InFlight>,
+    /// Tells offers of the same thing apart.
+    offers: AtomicU64,
 }
 
 #[derive(Default, Clone)]
 struct InFlight {
-    /// By token.
-    http: HashMap<String, HttpAnswer>,
-    /// By name.
-    tls: HashMap<String, Arc<CertifiedKey>>,
+    /// By token, with the number of the offer.
+    http: HashMap<String, (u64, HttpAnswer)>,
+    /// By name, with the number of the offer.
+    tls: HashMap<String, (u64, Arc<CertifiedKey>)>,
 }
 
 #[derive(Clone)]
@@ -40,10 +43,11 @@ struct HttpAnswer {
     key_authorization: String,
 }
 
-/// Ends a challenge when dropped.
+/// Ends a challenge when dropped, unless the same was offered again since.
 #[must_use]
 pub struct Offered {
     challenges: Arc<Challenges>,
+    number: u64,
     what: What,
 }
 
@@ -61,6 +65,9 @@ pub enum OfferError {
     /// It could not be loaded.
     #[error("the challenge certificate cannot be used: {0}")]
     Tls(#[from] rustls::Error),
+    /// What was told by another process is none.
+    #[error("the digest of the challenge cannot be read")]
+    Digest,
 }
 
 impl Challenges {
@@ -69,7 +76,7 @@ impl Challenges {
     pub fn http_answer(&self, host: &str, path: &str) -> Option<String> {
         let token = path.strip_prefix(HTTP_PATH)?;
         let current = self.current.load();
-        let answer = current.http.get(token)?;
+        let (_, answer) = current.http.get(token)?;
         answer
             .host
             .eq_ignore_ascii_case(host)
@@ -120,10 +127,11 @@ impl Challenges {
             host: host.to_owned(),
             key_authorization: key_authorization.to_owned(),
         };
+        let number = self.next();
         self.change(|now| {
-            now.http.insert(token.to_owned(), answer.clone());
+            now.http.insert(token.to_owned(), (number, answer.clone()));
         });
-        self.offered(What::Http(token.to_owned()))
+        self.offered(number, What::Http(token.to_owned()))
     }
 
     /// Answers TLS-ALPN-01 for `name` for as long as what is returned lives; `digest` is that of the key authorization.
@@ -133,15 +141,21 @@ impl Challenges {
     pub fn offer_tls(self: &Arc<Self>, name: &str, digest: &[u8]) -> Result<Offered, OfferError> {
         let name = name.to_ascii_lowercase();
         let key = Arc::new(challenge_certificate(&name, digest)?);
+        let number = self.next();
         self.change(|now| {
-            now.tls.insert(name.clone(), Arc::clone(&key));
+            now.tls.insert(name.clone(), (number, Arc::clone(&key)));
         });
-        Ok(self.offered(What::Tls(name)))
+        Ok(self.offered(number, What::Tls(name)))
     }
 
-    fn offered(self: &Arc<Self>, what: What) -> Offered {
+    fn next(&self) -> u64 {
+        self.offers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn offered(self: &Arc<Self>, number: u64, what: What) -> Offered {
         Offered {
             challenges: Arc::clone(self),
+            number,
             what,
         }
     }
@@ -161,17 +175,21 @@ impl ResolvesServerCert for Challenges {
             return None;
         }
         let name = hello.server_name()?.to_ascii_lowercase();
-        self.current.load().tls.get(&name).cloned()
+        let current = self.current.load();
+        current.tls.get(&name).map(|(_, key)| Arc::clone(key))
     }
 }
 
 impl Drop for Offered {
     fn drop(&mut self) {
-        self.challenges.change(|now| {
-            match &self.what {
-                What::Http(token) => now.http.remove(token).map(drop),
-                What::Tls(name) => now.tls.remove(name).map(drop),
-            };
+        let number = self.number;
+        self.challenges.change(|now| match &self.what {
+            What::Http(token) => now
+                .http
+                .retain(|known, (offer, _)| !(known == token && *offer == number)),
+            What::Tls(name) => now
+                .tls
+                .retain(|known, (offer, _)| !(known == name && *offer == number)),
         });
     }
 }

@@ -61,6 +61,14 @@ impl Entry {
         Some(self.suggestion.map_or(0, |suggestion| suggestion.ask_again))
     }
 
+    /// Whether `stored` is another certificate, and a newer one.
+    pub(super) fn is_behind(&self, stored: &LoadedCertificate, now: i64) -> bool {
+        let newer = self.kept.as_ref().is_none_or(|kept| {
+            kept.fingerprint() != stored.fingerprint() && stored.not_before() >= kept.not_before()
+        });
+        newer && schedule::renew_at(stored) > now
+    }
+
     /// A job has brought a certificate.
     pub(super) fn obtained(&mut self, certificate: LoadedCertificate) {
         let running = self.running;

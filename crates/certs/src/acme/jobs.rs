@@ -76,13 +76,13 @@ impl Tools {
             }
             Err(error) => return Err(error.into()),
         };
-        let result = match self.adopt(name, current).await {
-            Ok(Some(adopted)) => Ok(adopted),
-            Ok(None) => self.order(name, current).await,
-            Err(error) => Err(error),
-        };
-        lock.release().await;
-        result
+        lock.during(async {
+            match self.adopt(name, current).await? {
+                Some(adopted) => Ok(adopted),
+                None => self.order(name, current).await,
+            }
+        })
+        .await
     }
 
     /// What another process has put into the storage since we last looked.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use pomerium_api::clock::Clock;
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ use super::options::Options;
 use super::{layout, schedule, stored};
 use crate::load::LoadedCertificate;
 use crate::ocsp::{OcspError, Staple, Subject};
+use crate::storage::Change;
 
 /// How often everything is looked over, whatever the plan (spec proxy.md 3).
 const CHECK: Duration = Duration::from_secs(600);
@@ -143,6 +145,11 @@ impl Keeper {
 
     /// Works until `stop`. A new plan in `plans` is taken at once; jobs of the old one may finish.
     pub async fn run(mut self, mut plans: watch::Receiver<Plan>, stop: CancellationToken) {
+        let mut changes = self.changes();
+        if changes.is_some() {
+            // Between the first look and this moment.
+            self.look_again(&Change::Any).await;
+        }
         loop {
             self.start_jobs();
             let pause = self.pause();
@@ -153,14 +160,58 @@ impl Keeper {
                         return;
                     }
                     let plan = plans.borrow_and_update().clone();
+                    // First: what is written while it is read must not be missed.
+                    changes = plan.options.as_ref().and_then(|options| options.storage.changes());
                     self.adopt(plan).await;
                 }
+                change = next_change(&mut changes) => self.look_again(&change).await,
                 Some(done) = self.jobs.join_next() => match done {
                     Ok(done) => self.finish(done).await,
                     Err(error) => tracing::error!(%error, "autocert: a job ended half-way"),
                 },
                 () = tokio::time::sleep(pause) => self.tell(),
             }
+        }
+    }
+
+    fn changes(&self) -> Option<broadcast::Receiver<Change>> {
+        self.plan.options.as_ref()?.storage.changes()
+    }
+
+    /// Takes over what another process has written, unless a job of ours is at it and will do so.
+    async fn look_again(&mut self, change: &Change) {
+        let Some(options) = self.plan.options.clone() else {
+            return;
+        };
+        let is_meant = |name: &str| match change {
+            Change::Any => true,
+            Change::Of(key) => *key == layout::certificate(&options.directory, name, "crt"),
+        };
+        let idle = self.entries.iter().filter(|(_, entry)| !entry.running);
+        let names: Vec<String> = idle
+            .map(|(name, _)| name.clone())
+            .filter(|name| is_meant(name))
+            .collect();
+        let now = self.now();
+        let mut taken = false;
+        for name in names {
+            let Ok(Some(stored)) = stored::load(&options, &name).await else {
+                continue;
+            };
+            let Some(entry) = self.entries.get_mut(&name) else {
+                continue;
+            };
+            if !entry.is_behind(&stored, now) {
+                continue;
+            }
+            tracing::info!(name, "autocert: another process has obtained a certificate");
+            entry.obtained(stored);
+            self.failing.remove(&name);
+            taken = true;
+        }
+        if taken {
+            self.follow_statuses().await;
+            self.tell();
         }
     }
 
@@ -418,6 +469,21 @@ impl Keeper {
             staples: staples.collect(),
         });
         self.observer.failing(&self.failing);
+    }
+}
+
+/// What comes next; never, where nothing can be known.
+async fn next_change(changes: &mut Option<broadcast::Receiver<Change>>) -> Change {
+    let Some(receiver) = changes else {
+        return std::future::pending().await;
+    };
+    match receiver.recv().await {
+        Ok(change) => change,
+        Err(RecvError::Lagged(_)) => Change::Any,
+        Err(RecvError::Closed) => {
+            *changes = None;
+            std::future::pending().await
+        }
     }
 }
 

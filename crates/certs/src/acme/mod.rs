@@ -16,6 +16,7 @@ mod keeper;
 mod layout;
 mod options;
 mod order;
+mod proofs;
 mod schedule;
 mod stored;
 
@@ -24,3 +25,4 @@ pub use dns::DnsError;
 pub use error::AcmeError;
 pub use keeper::{Keeper, Observer, Plan, Served};
 pub use options::{Dns, DnsExec, DnsUpdate, ExternalAccount, Options, TsigKey};
+pub use proofs::SharedChallenges;

@@ -15,6 +15,7 @@ use super::challenges::{Challenges, Offered};
 use super::dns::{self, TxtRecord};
 use super::error::AcmeError;
 use super::options::{Dns, Method, Options};
+use super::proofs::Proof;
 
 /// How long the authority may take to look at a proof, and to sign.
 const POLLING: RetryPolicy = RetryPolicy::new()
@@ -87,6 +88,8 @@ enum Shown {
     #[allow(dead_code, reason = "held for its drop")]
     Here(Offered),
     Record(TxtRecord),
+    /// To the other processes that share the storage.
+    Shared(String),
 }
 
 async fn attempt(
@@ -102,8 +105,14 @@ async fn attempt(
         Err(error) => Err(error),
     };
     for shown in shown {
-        if let (Shown::Record(record), Some(dns)) = (shown, &means.options.dns) {
-            dns::clean(dns, &record, means.clock).await;
+        match (shown, &means.options.dns) {
+            (Shown::Record(record), Some(dns)) => dns::clean(dns, &record, means.clock).await,
+            (Shown::Shared(id), _) => {
+                if let Err(error) = means.options.storage.withdraw(&id).await {
+                    tracing::warn!(%error, "autocert: a proof could not be taken back; it ends by itself");
+                }
+            }
+            _ => {}
         }
     }
     result
@@ -156,19 +165,24 @@ async fn prove(
                 publish(dns, &record, means.clock).await?;
             }
             (Method::Http, _) => {
-                let offered = means.challenges.offer_http(name, &challenge.token, key.as_str());
-                shown.push(Shown::Here(offered));
+                let proof = Proof::http(name, &challenge.token, key.as_str());
+                offer(means, &proof, shown).await?;
             }
-            _ => {
-                let offered = means.challenges.offer_tls(name, key.digest().as_ref());
-                shown.push(Shown::Here(
-                    offered.map_err(|error| AcmeError::Other(error.to_string()))?,
-                ));
-            }
+            _ => offer(means, &Proof::tls(name, key.digest().as_ref()), shown).await?,
         }
         challenge.set_ready().await?;
     }
     Ok(())
+}
+
+/// Here at once, and by every other process: the authority may ask any of them.
+async fn offer(means: &Means<'_>, proof: &Proof, shown: &mut Vec<Shown>) -> Result<(), AcmeError> {
+    let offered = proof.offer(means.challenges);
+    let offered = offered.map_err(|error| AcmeError::Other(error.to_string()))?;
+    shown.push(Shown::Here(offered));
+    let id = proof.id();
+    shown.push(Shown::Shared(id.clone()));
+    Ok(means.options.storage.publish(&id, &proof.content()).await?)
 }
 
 async fn publish(dns: &Dns, record: &TxtRecord, clock: &Arc<dyn Clock>) -> Result<(), AcmeError> {

@@ -78,21 +78,15 @@ pub(super) async fn save(
             "it has ended already; is the clock right?".into(),
         ));
     }
-    let about = json!({"sans": [name], "issuer_data": {"ca": options.directory}});
+    let about = json!({"sans": [name], "issuer_data": {"ca": options.directory}}).to_string();
     let key = |kind| layout::certificate(&options.directory, name, kind);
     // The key first: a chain is there only when its key is.
-    options
-        .storage
-        .put(&key("key"), issued.key_pem.as_bytes())
-        .await?;
-    options
-        .storage
-        .put(&key("crt"), issued.chain_pem.as_bytes())
-        .await?;
-    options
-        .storage
-        .put(&key("json"), about.to_string().as_bytes())
-        .await?;
+    let files = [
+        (key("key"), issued.key_pem.as_bytes()),
+        (key("crt"), issued.chain_pem.as_bytes()),
+        (key("json"), about.as_bytes()),
+    ];
+    options.storage.put_all(&files).await?;
     Ok(loaded)
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use pomerium_api::clock::Clock;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Claim, Storage, StorageError};
 
@@ -21,6 +23,9 @@ pub enum LockError {
     /// Somebody else had it for the whole time.
     #[error("another process is at work on it")]
     Busy,
+    /// It was ours, and is not any more.
+    #[error("the lock was lost to another process, or could not be held on to")]
+    Lost,
     /// The storage does not answer.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -34,6 +39,7 @@ pub struct Lock {
     name: String,
     owner: String,
     heartbeat: JoinHandle<()>,
+    lost: CancellationToken,
 }
 
 /// Waits for the lock `name`, at most `patience`.
@@ -47,45 +53,105 @@ pub async fn acquire(
     patience: Duration,
 ) -> Result<Lock, LockError> {
     let owner = hex::encode(pomerium_crypto::random::bytes::<16>());
-    let claim = move |owner: &str, now| Claim {
-        owner: owner.to_owned(),
-        now,
-        lease: LEASE,
-    };
-    let deadline = tokio::time::Instant::now() + patience;
-    while !storage.claim(name, &claim(&owner, clock.now())).await? {
-        if tokio::time::Instant::now() + POLL > deadline {
+    let deadline = Instant::now() + patience;
+    let mut asked = Instant::now();
+    while !storage.claim(name, &claim(&owner, clock)).await? {
+        if Instant::now() + POLL > deadline {
             return Err(LockError::Busy);
         }
         tokio::time::sleep(POLL).await;
+        asked = Instant::now();
     }
-    let heartbeat = {
-        let (storage, clock, name, owner) = (
-            Arc::clone(storage),
-            Arc::clone(clock),
-            name.to_owned(),
-            owner.clone(),
-        );
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(HEARTBEAT).await;
-                match storage.claim(&name, &claim(&owner, clock.now())).await {
-                    Ok(true) => {}
-                    Ok(false) => return tracing::warn!(name, "autocert: another process took the lock over"),
-                    Err(error) => tracing::warn!(%error, name, "autocert: the lock could not be extended"),
-                }
-            }
-        })
+    let lost = CancellationToken::new();
+    let heartbeat = Heartbeat {
+        storage: Arc::clone(storage),
+        clock: Arc::clone(clock),
+        name: name.to_owned(),
+        owner: owner.clone(),
+        held_until: asked + LEASE,
+        lost: lost.clone(),
     };
     Ok(Lock {
         storage: Arc::clone(storage),
         name: name.to_owned(),
         owner,
-        heartbeat,
+        heartbeat: tokio::spawn(heartbeat.run()),
+        lost,
     })
 }
 
+fn claim(owner: &str, clock: &Arc<dyn Clock>) -> Claim {
+    Claim {
+        owner: owner.to_owned(),
+        now: clock.now(),
+        lease: LEASE,
+    }
+}
+
+/// Extends a lock for as long as it can.
+struct Heartbeat {
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    name: String,
+    owner: String,
+    /// Until then nobody else can have it.
+    held_until: Instant,
+    lost: CancellationToken,
+}
+
+impl Heartbeat {
+    async fn run(mut self) {
+        while self.beat().await {}
+        tracing::warn!(
+            name = self.name,
+            "autocert: the lock was lost; what was done under it stops"
+        );
+        self.lost.cancel();
+    }
+
+    /// False when the lock is lost, or would be before the next attempt.
+    async fn beat(&mut self) -> bool {
+        tokio::time::sleep(HEARTBEAT).await;
+        let asked = Instant::now();
+        let claim = claim(&self.owner, &self.clock);
+        let claimed = self.storage.claim(&self.name, &claim);
+        match tokio::time::timeout(HEARTBEAT, claimed).await {
+            Ok(Ok(true)) => self.held_until = asked + LEASE,
+            Ok(Ok(false)) => return false,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, name = self.name, "autocert: the lock could not be extended");
+            }
+            Err(_) => tracing::warn!(
+                name = self.name,
+                "autocert: the lock could not be extended in time"
+            ),
+        }
+        Instant::now() + HEARTBEAT < self.held_until
+    }
+}
+
 impl Lock {
+    /// Completes when it is not ours any more: what is done under it has to stop.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Does `work` for as long as the lock is ours, and gives it back.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`]; the work was dropped half-way then.
+    pub async fn during<T, E: From<LockError>>(
+        self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let result = tokio::select! {
+            result = work => result,
+            () = self.lost() => Err(LockError::Lost.into()),
+        };
+        self.release().await;
+        result
+    }
+
     /// Gives it back.
     pub async fn release(self) {
         self.heartbeat.abort();

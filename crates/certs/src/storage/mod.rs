@@ -1,6 +1,6 @@
-//! Where certificates and accounts are kept: one trait, [`Storage`], with a folder ([`FolderStorage`]) and an
-//! object store ([`ObjectStorage`]) behind it, and the lock that lets one of several processes order
-//! ([`Lock`]).
+//! Where certificates and accounts are kept: one trait, [`Storage`], with a folder ([`FolderStorage`]), an object store
+//! ([`ObjectStorage`]) or records of the databroker ([`RecordStorage`]) behind it, and the lock that lets one of several
+//! processes order ([`Lock`]).
 //!
 //! Keys are relative paths with `/`. What must not live here: what the keys mean (that is
 //! [`acme`](crate::acme) and [`ocsp`](crate::ocsp)).
@@ -9,6 +9,7 @@ mod address;
 mod folder;
 mod lock;
 mod object;
+mod records;
 
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::broadcast;
 
 pub use address::{AddressError, open_object_store};
 pub use folder::FolderStorage;
 pub use lock::{Lock, LockError, acquire};
 pub use object::ObjectStorage;
+pub use records::{AUTOCERT_RECORDS, RecordStorage};
 
 /// The largest value that is read, in bytes. A chain with its extras stays far below.
 pub const MAX_VALUE: usize = 1024 * 1024;
@@ -52,6 +55,50 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Gives the lock back if `owner` still holds it.
     async fn release(&self, name: &str, owner: &str) -> Result<(), StorageError>;
+
+    /// Writes several values in order; all or none, where the storage can.
+    async fn put_all(&self, values: &[(String, &[u8])]) -> Result<(), StorageError> {
+        for (key, value) in values {
+            self.put(key, value).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells of values that are written, also by other processes; `None` where that cannot be known.
+    fn changes(&self) -> Option<broadcast::Receiver<Change>> {
+        None
+    }
+
+    /// Shows something to every process that shares the storage, for the time of one order; done when they may be
+    /// expected to have seen it. Nothing is shown where processes cannot be told.
+    async fn publish(&self, id: &str, content: &[u8]) -> Result<(), StorageError> {
+        let _ = (id, content);
+        Ok(())
+    }
+
+    /// Takes back what was published.
+    async fn withdraw(&self, id: &str) -> Result<(), StorageError> {
+        let _ = id;
+        Ok(())
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The value of this key.
+    Of(String),
+    /// Nobody knows; it may be anything.
+    Any,
+}
+
+/// Where published things of all processes are shown.
+pub trait Shared: Send + Sync + 'static {
+    /// Something new, or anew.
+    fn show(&self, id: &str, content: &[u8]);
+
+    /// It was taken back.
+    fn forget(&self, id: &str);
 }
 
 /// A wish for a lock.
@@ -114,7 +161,7 @@ pub struct StorageError {
 }
 
 impl StorageError {
-    fn new(key: &str, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(key: &str, reason: impl Into<String>) -> Self {
         Self {
             key: key.to_owned(),
             reason: reason.into(),

@@ -78,13 +78,15 @@ pub struct AutocertSettings {
     pub http_challenge: bool,
 }
 
-/// `autocert_dir`.
+/// `autocert_dir` and `autocert_storage`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AutocertStorage {
     /// A folder.
     Folder(PathBuf),
     /// An object store URL as given: `s3://…` or `gs://…`. It may hold credentials.
     Object(Secret),
+    /// Records of the databroker, shared by all who have it.
+    Databroker,
 }
 
 /// `autocert_dns`.

@@ -144,6 +144,8 @@ pub enum Codec {
 pub struct CertificatePair {
     /// Where it was given, for messages: a key name or a path.
     pub origin: String,
+    /// It comes from a record of the databroker: where it cannot be used it is left out, and stops nothing.
+    pub of_record: bool,
     /// PEM chain, leaf first.
     pub chain: Vec<u8>,
     /// PEM key.

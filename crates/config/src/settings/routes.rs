@@ -14,6 +14,8 @@ pub struct RouteSettings {
     pub id: Box<str>,
     /// Display name, may be empty.
     pub name: Box<str>,
+    /// The record it comes from; absent for routes of the file.
+    pub record: Option<Box<str>>,
     /// `from` as written.
     pub from: Box<str>,
     /// What kind of traffic.

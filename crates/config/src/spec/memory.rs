@@ -32,6 +32,8 @@ pub(crate) struct Inherited {
     pub idp: Option<Arc<IdpSettings>>,
     /// Every route denies without a valid client certificate.
     pub deny_without_certificate: bool,
+    /// Every route denies everybody.
+    pub guard_lost: bool,
 }
 
 impl Memory {

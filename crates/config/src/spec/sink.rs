@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::memory::Memory;
 use crate::diagnostic::{Diagnostic, Place, Refusal, Sort, Stage};
+use crate::records::Fault;
 
 /// Problems, warnings and refusals of one load.
 #[derive(Debug, Default)]
@@ -32,6 +33,20 @@ impl Sink {
     /// How many findings there are, of all sorts.
     pub(crate) fn count(&self) -> usize {
         self.errors.len() + self.warnings.len() + self.refusals.len()
+    }
+
+    /// Problems and refusals as what is wrong with fields, each with its way out.
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        let fault = |key: &str, message: &str, help: &str| match help {
+            "" => Fault::of(key, message),
+            help => Fault::of(key, format!("{message}: {help}")),
+        };
+        let errors = self.errors.iter();
+        let refusals = self.refusals.iter();
+        errors
+            .map(|error| fault(&error.key, &error.message, &error.help))
+            .chain(refusals.map(|refusal| fault(&refusal.key, &refusal.why, &refusal.help)))
+            .collect()
     }
 
     /// A problem at load.

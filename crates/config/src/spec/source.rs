@@ -1,9 +1,11 @@
-//! Sources and their precedence: environment over file over defaults (spec config.md 2). Each variable
+//! Sources and their precedence: records over environment over file over defaults (spec config.md 2). Each variable
 //! replaces the whole value of its key.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
+
+use serde_json::{Map, Value as Json};
 
 use super::decode;
 use super::format::{self, MAX_FILE};
@@ -11,20 +13,74 @@ use super::keys::{self, Key, Kind};
 use super::node::{Entry, Node, Value};
 use super::sink::Sink;
 use super::values::Values;
-use crate::diagnostic::Place;
+use crate::diagnostic::{Origin, Place};
 
 /// The environment, as a map.
 pub type Environment = BTreeMap<String, String>;
 
-/// Reads file and environment into decoded options; `None` when the file cannot be read at all.
-pub fn read(path: Option<&Path>, env: &Environment, sink: &mut Sink) -> Option<Values> {
+/// Reads file and environment into decoded options, with `layers` of records over them, the last one on top; `None`
+/// when the file cannot be read at all.
+pub fn read(
+    path: Option<&Path>,
+    env: &Environment,
+    layers: &[Map<String, Json>],
+    sink: &mut Sink,
+) -> Option<Values> {
     let mut tree = match path {
         Some(path) => read_file(path, sink)?,
         None => Node::new(Value::Map(Vec::new()), Place::default()),
     };
     overlay(&mut tree, env);
+    for layer in layers {
+        lay_over(&mut tree, layer);
+    }
     sink.memory.begin(&tree);
     Some(decode::options(keys::global(), &tree, "", sink))
+}
+
+/// Lays the settings of a record over the tree: each replaces the whole value of its option, and the file that would say
+/// the same.
+fn lay_over(tree: &mut Node, layer: &Map<String, Json>) {
+    let place = Place {
+        origin: Origin::Record,
+        ..Place::default()
+    };
+    for (name, value) in layer {
+        let node = Node::from_json(value, place);
+        match (&node.value, find(tree, name)) {
+            // Its options are settings of their own in a record.
+            (Value::Map(inner), Some(outer)) if name == "branding" && is_map(outer) => {
+                for entry in inner {
+                    put(outer, &entry.key, entry.node.clone());
+                }
+            }
+            _ => put(tree, name, node),
+        }
+        // The two add up.
+        if name != "certificate_authority" {
+            remove(tree, &format!("{name}_file"));
+        }
+    }
+}
+
+fn is_map(node: &Node) -> bool {
+    matches!(node.value, Value::Map(_))
+}
+
+fn find<'a>(tree: &'a mut Node, name: &str) -> Option<&'a mut Node> {
+    let Value::Map(entries) = &mut tree.value else {
+        return None;
+    };
+    let entry = entries
+        .iter_mut()
+        .find(|entry| entry.key.eq_ignore_ascii_case(name));
+    entry.map(|entry| &mut entry.node)
+}
+
+fn remove(tree: &mut Node, name: &str) {
+    if let Value::Map(entries) = &mut tree.value {
+        entries.retain(|entry| !entry.key.eq_ignore_ascii_case(name));
+    }
 }
 
 fn read_file(path: &Path, sink: &mut Sink) -> Option<Node> {
@@ -118,15 +174,14 @@ fn upper(name: &'static str) -> &'static str {
 }
 
 fn put(tree: &mut Node, name: &str, node: Node) {
-    let Value::Map(entries) = &mut tree.value else {
-        return;
-    };
-    entries.retain(|entry| !entry.key.eq_ignore_ascii_case(name));
-    entries.push(Entry {
-        key: name.to_owned(),
-        place: node.place,
-        node,
-    });
+    remove(tree, name);
+    if let Value::Map(entries) = &mut tree.value {
+        entries.push(Entry {
+            key: name.to_owned(),
+            place: node.place,
+            node,
+        });
+    }
 }
 
 /// The environment variable of an option, for documentation.

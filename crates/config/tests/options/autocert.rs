@@ -102,6 +102,29 @@ fn every_key() {
 }
 
 #[test]
+fn replicas_share_certificates_in_the_databroker() {
+    let storage = |config: &str| {
+        let found = load(&format!("autocert: true\n{config}"));
+        found.settings().autocert.as_ref().unwrap().storage.clone()
+    };
+    assert_eq!(
+        storage("autocert_storage: databroker\n"),
+        AutocertStorage::Databroker
+    );
+    assert!(matches!(
+        storage("autocert_storage: folder\n"),
+        AutocertStorage::Folder(_)
+    ));
+    assert!(
+        matches!(storage(""), AutocertStorage::Folder(_)),
+        "one process, its own store"
+    );
+    let folder = "autocert: true\nautocert_dir: /var/lib/acme\n";
+    let two = format!("{folder}autocert_storage: databroker\n");
+    assert_problem(&two, &["certificates are kept in one place"]);
+}
+
+#[test]
 fn staging_leaves_out_strict_transport_security() {
     let site = Site::new();
     let (cert, key) = certificate();

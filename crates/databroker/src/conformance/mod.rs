@@ -190,6 +190,7 @@ macro_rules! conformance {
             latest_and_sync_leave_no_gap
             replace_needs_the_version_read
             replace_loses_no_update
+            one_of_many_creates_a_record
             a_place_in_the_log_must_be_known
             only_history_is_forgotten
             clear_starts_a_new_database

@@ -128,6 +128,21 @@ pub(crate) async fn replace_needs_the_version_read<S: Store>(subject: Subject<S>
     assert_eq!(subject.broker.versions().await.unwrap().latest_record_version, 3);
 }
 
+/// Of many who create the same record at once one succeeds, also where it was before.
+pub(crate) async fn one_of_many_creates_a_record<S: Store>(subject: Subject<S>) {
+    for _ in 0..2 {
+        let workers = (0..8).map(|worker: usize| {
+            let server = subject.broker.clone();
+            tokio::spawn(async move { server.replace(record(CATS, "tom", &worker.to_string())).await })
+        });
+        let created = future::try_join_all(workers).await.unwrap();
+        let created: Vec<_> = created.into_iter().filter_map(Result::unwrap).collect();
+        assert_eq!(created.len(), 1);
+        assert_eq!(subject.broker.get(CATS, "tom").await.as_ref(), Ok(&created[0]));
+        subject.put(deletion(CATS, "tom")).await;
+    }
+}
+
 /// Two who read, change and write back at the same time: nobody's change is lost.
 pub(crate) async fn replace_loses_no_update<S: Store>(subject: Subject<S>) {
     subject.put(record(CATS, "counter", "")).await;

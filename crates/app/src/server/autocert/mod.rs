@@ -13,6 +13,7 @@ use pomerium_certs::storage::Storage;
 use pomerium_config::settings::{AutocertStorage, Settings};
 use prometheus::Registry;
 use tokio::sync::watch;
+use tokio_util::sync::DropGuard;
 
 pub use self::observed::AutocertMetrics;
 use self::observed::Observed;
@@ -26,8 +27,15 @@ const FIRST_LOAD: Duration = Duration::from_secs(10);
 pub struct Autocert {
     plans: watch::Sender<Plan>,
     /// The storage in use: kept while its setting stays, so that the keeper sees that it is the same.
-    opened: Mutex<Option<(AutocertStorage, Arc<dyn Storage>)>>,
+    opened: Mutex<Option<Opened>>,
     metrics: AutocertMetrics,
+}
+
+/// A storage, what asked for it, and what is done for it until it is replaced.
+struct Opened {
+    setting: AutocertStorage,
+    storage: Arc<dyn Storage>,
+    _following: DropGuard,
 }
 
 impl Autocert {
@@ -43,11 +51,11 @@ impl Autocert {
     /// What `settings` ask for. Names that a configured certificate is for are not ordered (spec proxy.md 1.3).
     ///
     /// Errors when the storage or the trusted authority cannot be used.
-    pub fn plan(&self, settings: &Settings, configured: &Configured) -> anyhow::Result<Plan> {
+    pub fn plan(&self, settings: &Settings, configured: &Configured, core: &Core) -> anyhow::Result<Plan> {
         let Some(autocert) = &settings.autocert else {
             return Ok(Plan::default());
         };
-        let storage = self.storage(&autocert.storage)?;
+        let storage = self.storage(&autocert.storage, settings, core)?;
         let mut options: Options = options::of(autocert, storage)?;
         options.tls_challenge = !settings.listener.insecure;
         options.names.retain(|name| !configured.covers(name));
@@ -57,14 +65,23 @@ impl Autocert {
         })
     }
 
-    fn storage(&self, wanted: &AutocertStorage) -> anyhow::Result<Arc<dyn Storage>> {
+    fn storage(
+        &self,
+        wanted: &AutocertStorage,
+        settings: &Settings,
+        core: &Core,
+    ) -> anyhow::Result<Arc<dyn Storage>> {
         let mut opened = self.opened.lock();
-        if let Some((known, storage)) = opened.as_ref().filter(|(known, _)| known == wanted) {
-            let _ = known;
-            return Ok(Arc::clone(storage));
+        if let Some(known) = opened.as_ref().filter(|known| known.setting == *wanted) {
+            return Ok(Arc::clone(&known.storage));
         }
-        let storage = options::open(wanted)?;
-        *opened = Some((wanted.clone(), Arc::clone(&storage)));
+        let stop = core.stop.child_token();
+        let storage = options::open(wanted, settings, core, &stop)?;
+        *opened = Some(Opened {
+            setting: wanted.clone(),
+            storage: Arc::clone(&storage),
+            _following: stop.drop_guard(),
+        });
         Ok(storage)
     }
 

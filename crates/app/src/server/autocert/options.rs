@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use pomerium_certs::acme::{Dns, DnsExec, DnsUpdate, ExternalAccount, Options, TsigKey};
-use pomerium_certs::storage::{FolderStorage, Storage, open_object_store};
+use pomerium_certs::acme::{Dns, DnsExec, DnsUpdate, ExternalAccount, Options, SharedChallenges, TsigKey};
+use pomerium_certs::storage::{AUTOCERT_RECORDS, FolderStorage, RecordStorage, Storage, open_object_store};
 use pomerium_certs::web::WebClient;
-use pomerium_config::settings::{AutocertDns, AutocertSettings, AutocertStorage, Secret};
+use pomerium_config::settings::{AutocertDns, AutocertSettings, AutocertStorage, Secret, Settings};
+use pomerium_crypto::kdf;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::core::{Core, secret};
 
 /// Everything but what depends on other settings.
 pub(super) fn of(settings: &AutocertSettings, storage: Arc<dyn Storage>) -> anyhow::Result<Options> {
@@ -29,9 +33,28 @@ pub(super) fn of(settings: &AutocertSettings, storage: Arc<dyn Storage>) -> anyh
     })
 }
 
-/// Opens a storage; nothing is read yet.
-pub(super) fn open(settings: &AutocertStorage) -> anyhow::Result<Arc<dyn Storage>> {
-    match settings {
+/// Opens a storage; nothing is read yet. One that others write as well is followed until `stop`.
+pub(super) fn open(
+    wanted: &AutocertStorage,
+    settings: &Settings,
+    core: &Core,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<dyn Storage>> {
+    match wanted {
+        AutocertStorage::Databroker => {
+            let (broker, clock) = (Arc::clone(&core.broker.handle), Arc::clone(&core.clock));
+            // Every process has the shared secret, and not every one those of the store. A secret that was replaced is among
+            // them for as long as something is sealed with it.
+            let mut keys = vec![kdf::derive(&core.shared, AUTOCERT_RECORDS)];
+            for key in &settings.at_rest {
+                let key = secret(key.expose(), "databroker_encryption_keys")?;
+                keys.push(kdf::derive(&key, AUTOCERT_RECORDS));
+            }
+            let storage = RecordStorage::new(broker, clock, &keys);
+            let shared = SharedChallenges::new(Arc::clone(&core.challenges));
+            tokio::spawn(Arc::clone(&storage).follow(shared, stop.clone()));
+            Ok(storage)
+        }
         AutocertStorage::Folder(folder) => Ok(Arc::new(FolderStorage::new(folder))),
         AutocertStorage::Object(address) => {
             let address = std::str::from_utf8(address.expose()).context("autocert_dir: not text")?;

@@ -191,9 +191,10 @@ impl Authenticate {
     }
 
     /// Takes up a challenge; an answer is good once.
-    fn take_up(&self, call: &Call, challenge: &[u8]) -> Result<(), Error> {
+    async fn take_up(&self, call: &Call, challenge: &[u8]) -> Result<(), Error> {
         let name = pomerium_crypto::encoding::base64url_encode(challenge);
-        if self.deps.state.devices.answered.claim(&name, call.unix()) {
+        let answered = &self.deps.state.devices.answered;
+        if answered.claim(&*self.deps.broker, &name, call.unix()).await? {
             Ok(())
         } else {
             Err(Refusal::Used.into())

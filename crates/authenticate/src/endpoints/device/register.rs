@@ -44,7 +44,7 @@ impl Authenticate {
         }
         let _busy = self.deps.state.devices.begin(&key.id).ok_or(Refusal::Busy)?;
         self.check_owner(&key, person).await?;
-        self.take_up(call, &answer.client.challenge)?;
+        self.take_up(call, &answer.client.challenge).await?;
         let asked = kind
             .creation(&party, person.entity(), &answer.client.challenge)
             .to_string();
@@ -135,8 +135,8 @@ impl Authenticate {
         }
     }
 
-    /// All at once. Another process may have registered the key for somebody else since we looked: then it is
-    /// theirs, and the session never hears of it.
+    /// Whose the key is first, and that only where nobody has it: another process may have registered it for somebody else
+    /// since we looked. Then it is theirs, and nothing of this is written.
     async fn write_device(
         &self,
         key: &NewKey,
@@ -145,13 +145,18 @@ impl Authenticate {
         enrollment: &Enrollment,
         device: &Credential,
     ) -> Result<(), Error> {
-        let mut records = vec![store::owner_record(key, &person.id)];
+        self.deps
+            .broker
+            .replace(store::owner_record(key, &person.id))
+            .await?;
+        self.check_owner(key, person).await?;
+        let mut records = Vec::new();
         if wanted.enrollment.is_none() {
             records.push(to_record(enrollment));
         }
         records.push(to_record(device));
         self.deps.broker.put(records).await?;
-        self.check_owner(key, person).await
+        Ok(())
     }
 }
 

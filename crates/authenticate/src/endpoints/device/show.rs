@@ -41,7 +41,7 @@ impl Authenticate {
         Party::at(&call.authority)
             .check_use(&kind, &answer, known)
             .map_err(Refusal::Ceremony)?;
-        self.take_up(call, &answer.client.challenge)?;
+        self.take_up(call, &answer.client.challenge).await?;
         let id = device.credential.id;
         let use_of = |credential: &mut Credential| store::add_use(credential, &answer.text);
         if store::patch::<Credential>(&*self.deps.broker, &id, use_of)

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use pomerium_api::databroker::{
-    Cleared, Databroker, Error, Latest, PutReply, Record, RecordStream, Versions,
+    Cleared, Databroker, Error, Latest, Options, PutReply, Record, RecordStream, Versions,
 };
 use pomerium_api::pb::session::Session;
 use pomerium_api::records::{RecordMessage, from_record};
@@ -81,6 +81,28 @@ impl Databroker for MapBroker {
             }
         });
         ready(written).boxed()
+    }
+
+    fn replace(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+        let key = (record.r#type.clone(), record.id.clone());
+        let live = self.check().map(|()| {
+            let records = self.records.lock();
+            let live = records.get(&key).filter(|live| live.deleted_at.is_none());
+            live.map_or(0, |live| live.version)
+        });
+        match live {
+            Ok(version) if version == record.version => async move {
+                let mut reply = self.put(vec![record]).await?;
+                Ok(reply.records.pop())
+            }
+            .boxed(),
+            Ok(_) => ready(Ok(None)).boxed(),
+            Err(error) => ready(Err(error)).boxed(),
+        }
+    }
+
+    fn set_options(&self, _: String, _: Options) -> BoxFuture<'_, Result<(), Error>> {
+        ready(self.check()).boxed()
     }
 
     fn sync_latest<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {

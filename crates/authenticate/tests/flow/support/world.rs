@@ -137,6 +137,12 @@ impl World {
         }
     }
 
+    /// Goes on as another process with the same databroker would: nothing is remembered from before.
+    pub fn another_replica(&self) {
+        let state = Arc::new(State::default());
+        *self.service.lock() = build(&self.settings.lock(), &self.broker, &self.clock, &state);
+    }
+
     /// Swaps the settings, as a reload does.
     pub fn reload(&self, more: &str) {
         let settings = load(more);

@@ -5,6 +5,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Cx;
+use crate::records::Fault;
 use crate::settings::{CertificatePair, Secret};
 use crate::spec::base64_std;
 use crate::spec::values::Values;
@@ -31,7 +32,28 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> (Vec<CertificatePair>
     }
     pairs.extend(files(values, cx));
     pairs.extend(super::certificate_folder::resolve(values, cx));
+    pairs.extend(of_records(cx));
     (pairs, roots(values, cx))
+}
+
+/// Those of records; one that cannot be used is left out by itself.
+fn of_records(cx: &mut Cx<'_>) -> Vec<CertificatePair> {
+    let records = cx.records;
+    let mut pairs = Vec::with_capacity(records.certificates.len());
+    for given in &records.certificates {
+        match check(&given.chain, given.key.expose()) {
+            Ok(()) => pairs.push(CertificatePair {
+                origin: given.record.clone(),
+                of_record: true,
+                chain: given.chain.clone(),
+                key: given.key.clone(),
+            }),
+            Err(problem) => cx
+                .record_problems
+                .push(Fault::of("certificate", problem).of_record(&given.record)),
+        }
+    }
+    pairs
 }
 
 fn inline(values: &Values, cx: &mut Cx<'_>) -> Option<CertificatePair> {
@@ -45,6 +67,7 @@ fn inline(values: &Values, cx: &mut Cx<'_>) -> Option<CertificatePair> {
     match pair {
         Ok((chain, key)) => Some(CertificatePair {
             origin: "certificate".into(),
+            of_record: false,
             chain,
             key: Secret::new(key),
         }),
@@ -104,6 +127,7 @@ pub(super) fn from_files(cert: &str, key: &str, cx: &mut Cx<'_>) -> Result<Certi
     check(&chain, &key)?;
     Ok(CertificatePair {
         origin: cert.to_owned(),
+        of_record: false,
         chain,
         key: Secret::new(key),
     })

@@ -57,10 +57,12 @@ pub(crate) struct Cx<'a> {
     pub dry_run: bool,
     /// Policies are looked at as in a review.
     pub review: bool,
-    /// Routes that come from records.
+    /// Routes and certificates that come from records.
     pub records: &'a Records,
     /// Which of them are left out.
     pub record_problems: Vec<RecordProblem>,
+    /// A record that says which certificates clients need is left out: what it demands is not known, so nobody is let in.
+    pub guard_lost: bool,
     /// Routes were taken over that inherit something else now: nothing of this load counts.
     pub stale: bool,
 }
@@ -110,6 +112,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
     let deny_without_certificate = mtls::denies_by_default(values, downstream_mtls.as_ref());
     cx.stale = cx.sink.memory.is_stale(Inherited {
         deny_without_certificate,
+        guard_lost: cx.guard_lost,
         url: authenticate.url.clone(),
         shared: secrets.shared.clone(),
         idp: authenticate.idp.clone().map(Arc::new),
@@ -122,7 +125,8 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         (rate_limit, deny_without_certificate),
         cx,
     );
-    let autocert = autocert::resolve(values, &data_dir, certificates.is_empty(), cx);
+    let alone = certificates.is_empty();
+    let autocert = autocert::resolve(values, &data_dir, (alone, is_shared(services, &databroker)), cx);
     let metrics = metrics::resolve(values, cx);
     let decision = decision::resolve(values, cx);
     let dns = dns::resolve(values, cx);
@@ -177,6 +181,12 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         routes,
         watched_files,
     }
+}
+
+/// Whether other processes may have the same records.
+fn is_shared(services: super::Services, databroker: &super::DatabrokerSettings) -> bool {
+    use super::DatabrokerSettings::{File, Memory};
+    !services.all_in_one() || !matches!(databroker, Memory | File(_))
 }
 
 fn resolve_services(values: &Values, cx: &mut Cx<'_>) -> super::Services {

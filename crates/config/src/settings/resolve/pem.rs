@@ -76,6 +76,7 @@ pub(super) fn pair(
                 .some_text(name)
                 .filter(|_| name.ends_with("_file"))
                 .map_or_else(|| values.key(name), str::to_owned),
+            of_record: false,
             chain,
             key: Secret::new(key),
         }),

@@ -79,6 +79,14 @@ pub(super) const AUDIT_DECISIONS: Choices = Choices {
     aliases: &[],
 };
 
+/// Where certificates by ACME are kept when no folder or bucket is named.
+pub(super) const AUTOCERT_STORAGE: Choices = Choices {
+    name: "AutocertStorage",
+    prefix: "AUTOCERT_STORAGE_",
+    members: &["folder", "databroker"],
+    aliases: &[],
+};
+
 /// When audit records are forced to disk.
 pub(super) const AUDIT_FSYNC: Choices = Choices {
     name: "AuditFsync",

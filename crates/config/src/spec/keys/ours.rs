@@ -1,6 +1,6 @@
 //! Options that the original does not have (spec config.md 20).
 
-use super::choices::{AUDIT_DECISIONS, AUDIT_FSYNC};
+use super::choices::{AUDIT_DECISIONS, AUDIT_FSYNC, AUTOCERT_STORAGE};
 use super::{Key, Kind};
 use crate::spec::keys::route::RATE_LIMIT;
 
@@ -240,6 +240,12 @@ pub(super) const GLOBAL: &[Key] = &[
         "autocert_dns",
         Kind::Object(AUTOCERT_DNS),
         "Certificates by DNS challenge, patterns included.",
+    )
+    .nullable(),
+    Key::new(
+        "autocert_storage",
+        Kind::Choice(&AUTOCERT_STORAGE),
+        "Where certificates by ACME are kept without `autocert_dir`: folder, or databroker, where replicas share them.",
     )
     .nullable(),
     Key::new(

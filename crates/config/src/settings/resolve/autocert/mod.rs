@@ -15,17 +15,18 @@ mod names;
 const PRODUCTION: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
-/// `alone`: there are no other certificates, so a host without one by ACME has none.
+/// `alone`: there are no other certificates, so a host without one by ACME has none. `shared`: other processes may have
+/// the same databroker.
 pub(super) fn resolve(
     values: &Values,
     data_dir: &Path,
-    alone: bool,
+    (alone, shared): (bool, bool),
     cx: &mut Cx<'_>,
 ) -> Option<AutocertSettings> {
     let eab = account_binding(values, cx);
     let trusted_ca = trusted_ca(values, cx);
     let directory = directory(values, cx);
-    let storage = storage(values, data_dir, cx);
+    let storage = storage(values, data_dir, shared, cx);
     let dns = dns::resolve(values, cx);
     if !values.on("autocert") {
         return None;
@@ -60,11 +61,21 @@ fn directory(values: &Values, cx: &mut Cx<'_>) -> String {
     given.to_owned()
 }
 
-fn storage(values: &Values, data_dir: &Path, cx: &mut Cx<'_>) -> AutocertStorage {
+fn storage(values: &Values, data_dir: &Path, shared: bool, cx: &mut Cx<'_>) -> AutocertStorage {
     let name = "autocert_dir";
     let Some(given) = values.some_text(name) else {
-        return AutocertStorage::Folder(data_dir.join("autocert"));
+        // Replicas with a folder each would order every certificate once for each of them.
+        return match values.choice("autocert_storage") {
+            Some("databroker") => AutocertStorage::Databroker,
+            None if shared => AutocertStorage::Databroker,
+            _ => AutocertStorage::Folder(data_dir.join("autocert")),
+        };
     };
+    if values.choice("autocert_storage") == Some("databroker") {
+        let message = "certificates are kept in one place: `autocert_storage` says databroker, and `autocert_dir` names another";
+        cx.sink
+            .error(values.place(name), name, message, "keep one of the two");
+    }
     match given.split_once("://") {
         None => AutocertStorage::Folder(PathBuf::from(given)),
         Some(("s3" | "gs", _)) => AutocertStorage::Object(Secret::new(given.as_bytes().to_vec())),

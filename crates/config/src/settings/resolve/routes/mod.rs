@@ -162,13 +162,17 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
     Some(RouteSettings {
         id: id::route_id(route).into(),
         name: route.text("name").into(),
+        record: None,
         from: route.text("from").into(),
         kind: from.kind,
         hosts: from.hosts,
         path: rewrite::matcher(route, cx),
         path_rewrite: rewrite::path(route, &action, cx).map(Box::new),
         action,
-        policy: access.program,
+        policy: match cx.guard_lost {
+            true => pomerium_policy::Program::deny_all(),
+            false => access.program,
+        },
         options: inherited.plain.alike.share(options),
     })
 }

@@ -8,7 +8,7 @@ use pomerium_policy::Program;
 
 use super::super::{Cx, refusals};
 use super::{Inherited, one};
-use crate::records::{RecordProblem, RouteRecord};
+use crate::records::{Fault, RouteRecord};
 use crate::settings::{RouteKind, RouteSettings};
 use crate::spec::keys::ROUTE;
 use crate::spec::node::{Entry, Node, Value};
@@ -18,27 +18,25 @@ use crate::spec::{Sink, decode};
 /// What a route keeps when it cannot be used: its place in the table.
 const PLACE: [&str; 5] = ["from", "name", "prefix", "path", "regex"];
 
-/// Adds the routes of the records, sorted (spec proxy.md 4.1). One whose id is taken is dropped.
+/// Adds the routes of the records, sorted (spec proxy.md 4.1). Of two with one id the first one stays: that of the file,
+/// then in the order of the records.
 pub(super) fn append(routes: &mut Vec<Arc<RouteSettings>>, inherited: &Inherited<'_>, cx: &mut Cx<'_>) {
     let records = cx.records;
-    let mut added: Vec<(Order, RouteSettings)> = records
-        .routes
-        .iter()
-        .filter_map(|record| read(record, inherited, cx))
-        .collect();
-    added.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut taken: HashSet<Box<str>> = routes.iter().map(|route| route.id.clone()).collect();
-    for (_, route) in added {
+    let mut added: Vec<(Order, RouteSettings)> = Vec::with_capacity(records.routes.len());
+    for record in &records.routes {
+        let Some((order, route)) = read(record, inherited, cx) else {
+            continue;
+        };
         if taken.insert(route.id.clone()) {
-            routes.push(Arc::new(route));
+            added.push((order, route));
         } else {
-            tracing::debug!(
-                id = route.id,
-                from = route.from,
-                "a route of a record has an id that is taken"
-            );
+            let (id, from) = (&route.id, &route.from);
+            tracing::debug!(id, from, "a route of a record has an id that is taken");
         }
     }
+    added.sort_by(|(a, _), (b, _)| a.cmp(b));
+    routes.extend(added.into_iter().map(|(_, route)| Arc::new(route)));
 }
 
 /// One route; what is wrong with it is noted. A route that cannot be used keeps its place and lets nobody
@@ -52,14 +50,12 @@ fn read(record: &RouteRecord, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Opt
     let settings = if problems.is_empty() {
         route
     } else {
-        let noted = problems.into_iter().map(|message| RecordProblem {
-            record: label.clone(),
-            message,
-        });
+        let noted = problems.into_iter().map(|fault| fault.of_record(label));
         cx.record_problems.extend(noted);
         closed(&record.node, label, inherited, cx)
     };
     let mut settings = settings?;
+    settings.record = Some(label.as_str().into());
     if let Some(id) = &record.id {
         settings.id = id.as_str().into();
     }
@@ -83,19 +79,14 @@ fn judged(
     (values, route, std::mem::replace(&mut cx.sink, outer))
 }
 
-/// Errors and refusals in one line each.
-fn faults(found: &Sink, label: &str) -> Vec<String> {
-    let line = |key: &str, message: &str, help: &str| {
-        let key = key.strip_prefix(label).unwrap_or(key).trim_start_matches('.');
-        let parts = [key, message, help].into_iter().filter(|part| !part.is_empty());
-        parts.collect::<Vec<_>>().join(": ")
-    };
-    let errors = found.errors.iter();
-    let refusals = found.refusals.iter();
-    errors
-        .map(|error| line(&error.key, &error.message, &error.help))
-        .chain(refusals.map(|refusal| line(&refusal.key, &refusal.why, &refusal.help)))
-        .collect()
+/// Errors and refusals, under the names of fields.
+fn faults(found: &Sink, label: &str) -> Vec<Fault> {
+    let mut faults = found.faults();
+    for fault in &mut faults {
+        let field = fault.field.strip_prefix(label).unwrap_or(&fault.field);
+        fault.field = field.trim_start_matches('.').to_owned();
+    }
+    faults
 }
 
 /// The same place in the table, open to nobody; `None` when even the place cannot be read.
