@@ -106,7 +106,8 @@ async fn a_bad_record_is_named_lets_nobody_in_and_leaves_the_rest() -> Result<()
         ("Route socket", "socket"),
     ] {
         let said = env.log().json().into_iter().find(|line| line["record"] == record);
-        let said = said.map(|line| line["error"].to_string()).unwrap_or_default();
+        let said = said.map(|line| format!("{}: {}", line["field"], line["error"]));
+        let said = said.unwrap_or_default();
         assert!(said.contains(word), "{record}: {said}");
     }
     assert!(upstream.requests().is_empty());
