@@ -3,7 +3,7 @@
 use protox::prost::Message as _;
 
 /// What becomes Rust types, clients and servers.
-const TYPED: [&str; 8] = [
+const TYPED: [&str; 9] = [
     "session.proto",
     "user.proto",
     "databroker.proto",
@@ -11,7 +11,18 @@ const TYPED: [&str; 8] = [
     "ext_authz.proto",
     "registry.proto",
     "health.proto",
+    "grpc_health.proto",
     "internal.proto",
+];
+
+/// What is read by description alone: the hundred fields of a route are the options of a file, by name, and
+/// the rest is looked into without being understood.
+const DESCRIBED: [&str; 5] = [
+    "config.proto",
+    "identity.proto",
+    "events.proto",
+    "oauth21.proto",
+    "rfc7591.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,9 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     messages.bytes(["."]);
     tonic_prost_build::configure().compile_fds_with_config(set, messages)?;
     // Records are searched and patched by description, and clients may ask for it.
-    std::fs::write(out.join("records.bin"), typed)?;
-    // Configuration is read by description: its hundred fields are the options of a file, by name.
-    let described = protox::compile(["config.proto"], [&root])?.encode_to_vec();
-    std::fs::write(out.join("config.bin"), described)?;
+    let described = protox::compile(TYPED.into_iter().chain(DESCRIBED), [&root])?.encode_to_vec();
+    std::fs::write(out.join("descriptors.bin"), described)?;
     Ok(())
 }

@@ -3,24 +3,15 @@
 //! They are read by description instead of generated types: their hundred fields carry the names of the options
 //! of a file, and one decoder reads both. What the options mean is not known here.
 
-use std::sync::LazyLock;
-
 use prost::Message as _;
-use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
-};
+use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 use serde_json::Value;
 
 use crate::databroker::{Error, Record};
+use crate::described::descriptors;
 
 /// What the type of each such record begins with; the name of the message follows.
 pub const PREFIX: &str = "type.googleapis.com/pomerium.config.";
-
-/// The descriptions of `proto/config.proto`, empty if they cannot be read (a test reads them).
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    let bytes: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/config.bin"));
-    DescriptorPool::decode(bytes).unwrap_or_default()
-});
 
 /// The message in a record. Names are those of the fields, unset fields are absent, 64-bit numbers are
 /// numbers, durations are text (`1.5s`).
@@ -35,12 +26,18 @@ pub fn to_json(record: &Record) -> Result<Value, Error> {
         .ok_or_else(|| invalid("it is empty".into()))?;
     let message =
         DynamicMessage::decode(message, data.value.as_slice()).map_err(|error| invalid(error.to_string()))?;
+    message_json(&message).map_err(|error| invalid(error.to_string()))
+}
+
+/// A message in the form of [`to_json`].
+///
+/// # Errors
+/// When it holds what JSON cannot, such as a moment out of range.
+pub fn message_json(message: &DynamicMessage) -> Result<Value, serde_json::Error> {
     let options = SerializeOptions::new()
         .use_proto_field_name(true)
         .stringify_64_bit_integers(false);
-    message
-        .serialize_with_options(serde_json::value::Serializer, &options)
-        .map_err(|error| invalid(error.to_string()))
+    message.serialize_with_options(serde_json::value::Serializer, &options)
 }
 
 /// The live record of a message given as JSON, the reverse of [`to_json`]. `kind` is the name of the message,
@@ -66,7 +63,7 @@ pub fn from_json(kind: &str, id: &str, message: &Value) -> Result<Record, Error>
 fn descriptor(type_url: &str) -> Result<MessageDescriptor, Error> {
     let name = type_url.rsplit('/').next().unwrap_or_default();
     let unknown = || Error::Invalid(format!("there are no records of type {type_url}"));
-    POOL.get_message_by_name(name).ok_or_else(unknown)
+    descriptors().get_message_by_name(name).ok_or_else(unknown)
 }
 
 #[cfg(test)]

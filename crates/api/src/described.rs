@@ -10,7 +10,7 @@ use prost_types::Any;
 use crate::databroker::Error;
 
 /// Every message of the services, as a `FileDescriptorSet`.
-pub static FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/records.bin"));
+pub static FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// How deep messages are looked into.
 const DEEPEST: usize = 32;
@@ -43,15 +43,22 @@ pub fn patched(live: &Any, new: &Any, mask: &[String]) -> Result<Any, Error> {
     let unreadable = || Error::Invalid(format!("a {} cannot be patched here", live.type_url));
     let mut into = decode(live).ok_or_else(unreadable)?;
     let from = decode(new).ok_or_else(unreadable)?;
-    for name in outermost(mask) {
-        let path: Vec<&str> = name.split('.').collect();
-        copy(&mut into, Some(&from), &path)
-            .map_err(|what| Error::Invalid(format!("field mask {name}: {what}")))?;
-    }
+    patch(&mut into, &from, mask)?;
     Ok(Any {
         type_url: live.type_url.clone(),
         value: into.encode_to_vec(),
     })
+}
+
+/// [`patched`] for messages of one type.
+///
+/// Errors with [`Error::Invalid`] when a name is none of the message.
+pub fn patch(into: &mut DynamicMessage, from: &DynamicMessage, mask: &[String]) -> Result<(), Error> {
+    for name in outermost(mask) {
+        let path: Vec<&str> = name.split('.').collect();
+        copy(into, Some(from), &path).map_err(|what| Error::Invalid(format!("field mask {name}: {what}")))?;
+    }
+    Ok(())
 }
 
 fn outermost(mask: &[String]) -> impl Iterator<Item = &String> {

@@ -43,6 +43,10 @@ pub mod pb {
     pub mod health {
         include!(concat!(env!("OUT_DIR"), "/health.rs"));
     }
+    /// Package `grpc.health.v1`.
+    pub mod grpc_health {
+        include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
+    }
     /// Package `databroker`.
     pub mod databroker {
         include!(concat!(env!("OUT_DIR"), "/databroker.rs"));

@@ -7,7 +7,7 @@ use pomerium_api::described;
 use pomerium_api::records::{from_proto_time, to_proto_time};
 
 use crate::copy;
-use crate::store::{Counters, Key, Standing, Write, Written, says_nothing, ttl};
+use crate::store::{Counters, Key, Registered, Standing, Write, Written, says_nothing, ttl};
 
 /// The tables of a store, inside one transaction.
 pub(crate) trait Tables {
@@ -29,7 +29,11 @@ pub(crate) trait Tables {
     fn set_options(&mut self, record_type: &str, options: Option<&Options>) -> Result<(), Error>;
     fn lease(&mut self, name: &str) -> Result<Option<Lease>, Error>;
     fn set_lease(&mut self, name: &str, lease: &Lease) -> Result<(), Error>;
-    /// Records, changes and options; not the leases.
+    /// Every service that was reported, also those whose time is over.
+    fn services(&mut self) -> Result<Vec<Registered>, Error>;
+    fn set_service(&mut self, service: &Registered) -> Result<(), Error>;
+    fn remove_service(&mut self, service: &Registered) -> Result<(), Error>;
+    /// Records, changes and options; not leases and services.
     fn clear(&mut self) -> Result<(), Error>;
     /// The change log alone.
     fn clear_changes(&mut self) -> Result<(), Error>;
@@ -95,6 +99,20 @@ pub(crate) fn apply(
             }
             Ok(Written::Done)
         }
+        Write::Report { services, ttl } => {
+            forget_services(tables, now)?;
+            let expires = now.checked_add(*ttl).unwrap_or(Timestamp::MAX);
+            for service in services {
+                let endpoint = service.endpoint.clone();
+                let kind = service.kind;
+                tables.set_service(&Registered {
+                    kind,
+                    endpoint,
+                    expires,
+                })?;
+            }
+            Ok(Written::Done)
+        }
         Write::Clear => {
             tables.clear()?;
             let old = counters.server_version;
@@ -156,7 +174,7 @@ fn evict_oldest(
 
 /// Deletes records that were last written before their time to live began.
 fn expire(tables: &mut impl Tables, counters: &mut Counters, now: Timestamp) -> Result<u64, Error> {
-    let mut count = 0;
+    let mut count = forget_services(tables, now)?;
     for record_type in tables.types_with_options()? {
         let Some(ttl) = tables.options(&record_type)?.as_ref().and_then(ttl) else {
             continue;
@@ -171,6 +189,18 @@ fn expire(tables: &mut impl Tables, counters: &mut Counters, now: Timestamp) -> 
                 break;
             }
             evict_oldest(tables, counters, &record_type, now)?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+/// Forgets services whose time is over; returns how many.
+fn forget_services(tables: &mut impl Tables, now: Timestamp) -> Result<u64, Error> {
+    let mut count = 0;
+    for service in tables.services()? {
+        if service.expires <= now {
+            tables.remove_service(&service)?;
             count += 1;
         }
     }

@@ -1,55 +1,85 @@
-//! The databroker for clients in other processes: the gRPC services of spec databroker.md 2.1 over what is
-//! [`Served`]. Who may call is not decided here: see [`Authenticated`], which stands before every service.
+//! The databroker for clients in other processes: the gRPC services of spec databroker.md 2 over what is [`Served`], and
+//! the management service of spec config-api.md by gRPC, gRPC-Web and Connect, on one listener.
+//!
+//! [`Router`] is all of them as one service, for HTTP/2 and, as far as the management service goes, HTTP/1.1. Who may
+//! call what is decided in one place, `front`, before any service sees the request: whoever knows the shared secret
+//! ([`Authenticated`]) may call everything, anybody else what is listed there as open. What calls mean is in `records`,
+//! `writes`, `checkpoint`, `registry`, `health` and [`manage`]; how the management service speaks is in `dialect`.
 
+mod alive;
 mod checkpoint;
+mod dialect;
+mod front;
+mod health;
+pub mod manage;
 mod mode;
 mod records;
+mod registry;
 #[cfg(test)]
 mod standby_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 mod writes;
 
+use std::sync::Arc;
+
+use pomerium_api::clock::Clock;
 use pomerium_api::pb::databroker::checkpoint_service_server::CheckpointServiceServer;
 use pomerium_api::pb::databroker::data_broker_service_server::DataBrokerServiceServer;
 use pomerium_api::pb::pomerium::internal::conditional_writes_server::ConditionalWritesServer;
-use tonic::service::interceptor::InterceptedService;
+use pomerium_api::pb::registry::registry_server::RegistryServer;
 
-pub use self::checkpoint::Checkpoints;
+pub use self::front::Router;
+pub use self::health::{HealthTable, State};
+pub use self::manage::{Manager, Validate};
 pub use self::mode::Served;
-pub use self::records::Records;
 pub use self::token::Authenticated;
-pub use self::writes::Writes;
 
 /// The largest message that is read, in bytes: gRPC's usual limit.
 const LARGEST: usize = 4 * 1024 * 1024;
 
-/// The service of records, for callers who know the shared secret.
-pub fn records(
-    served: impl Into<Served>,
-    authenticated: Authenticated,
-) -> InterceptedService<DataBrokerServiceServer<Records>, Authenticated> {
-    let service =
-        DataBrokerServiceServer::new(Records::new(served.into())).max_decoding_message_size(LARGEST);
-    InterceptedService::new(service, authenticated)
+/// What the services of a databroker are made of.
+pub struct Services {
+    /// The records.
+    pub served: Served,
+    /// How the parts of this process are.
+    pub health: Arc<dyn HealthTable>,
+    /// Whether a route, policy or settings may be kept.
+    pub validate: Validate,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The shared secret; without one nobody is let in.
+    pub shared: Option<[u8; 32]>,
+    /// The version of this program.
+    pub version: String,
 }
 
-/// The service of conditional writes, for the same callers.
-pub fn writes(
-    served: impl Into<Served>,
-    authenticated: Authenticated,
-) -> InterceptedService<ConditionalWritesServer<Writes>, Authenticated> {
-    let service = ConditionalWritesServer::new(Writes::new(served.into())).max_decoding_message_size(LARGEST);
-    InterceptedService::new(service, authenticated)
-}
-
-/// The service that tells how far a databroker has come, for the same callers.
-pub fn checkpoints(
-    served: impl Into<Served>,
-    authenticated: Authenticated,
-) -> InterceptedService<CheckpointServiceServer<Checkpoints>, Authenticated> {
-    let service =
-        CheckpointServiceServer::new(Checkpoints::new(served.into())).max_decoding_message_size(LARGEST);
-    InterceptedService::new(service, authenticated)
+/// Every service of a databroker. A process that has other services to offer adds them with [`Router::with`].
+pub fn router(services: Services) -> Router {
+    let Services {
+        served,
+        health,
+        validate,
+        clock,
+        shared,
+        version,
+    } = services;
+    let manager = Manager::new(
+        served.itself(),
+        validate,
+        Arc::clone(&clock),
+        shared,
+        version.clone(),
+    );
+    let records = records::Records::new(served.clone());
+    let writes = writes::Writes::new(served.clone());
+    let registry = registry::Registry::new(served.clone());
+    let checkpoint = checkpoint::Checkpoints::new(served);
+    Router::new(Authenticated::new(shared, clock), &version, health)
+        .with(DataBrokerServiceServer::new(records).max_decoding_message_size(LARGEST))
+        .with(CheckpointServiceServer::new(checkpoint))
+        .with(RegistryServer::new(registry))
+        .with_hidden(ConditionalWritesServer::new(writes).max_decoding_message_size(LARGEST))
+        .manage(manager)
 }

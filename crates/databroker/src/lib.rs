@@ -21,6 +21,7 @@ mod memory;
 mod model;
 pub mod postgres;
 mod query;
+mod registry;
 mod seal;
 mod server;
 pub mod store;

@@ -13,12 +13,13 @@ use tokio::sync::watch;
 
 use crate::apply::{Lease, Tables, apply};
 use crate::query;
-use crate::store::{Changes, Counters, Inventory, Key, Records, Store, Write, Written};
+use crate::store::{Changes, Counters, Inventory, Key, Records, Registered, Store, Write, Written};
 
 /// A [`Store`] in memory.
 pub struct MemoryStore {
     state: RwLock<State>,
     changed: watch::Sender<()>,
+    services_changed: watch::Sender<()>,
 }
 
 struct State {
@@ -35,6 +36,8 @@ struct Rows {
     log: BTreeMap<u64, Arc<Record>>,
     options: BTreeMap<String, Options>,
     leases: BTreeMap<String, Lease>,
+    /// By kind and address: until when.
+    services: BTreeMap<(i32, String), Timestamp>,
 }
 
 impl MemoryStore {
@@ -47,6 +50,7 @@ impl MemoryStore {
         Self {
             state: RwLock::new(state),
             changed: watch::Sender::new(()),
+            services_changed: watch::Sender::new(()),
         }
     }
 }
@@ -63,6 +67,17 @@ impl Rows {
             .iter()
             .filter(move |(name, _)| record_type.is_empty() || *name == record_type)
             .flat_map(|(_, records)| records.values())
+    }
+
+    fn registered(&self, now: Timestamp) -> Vec<Registered> {
+        let known = self.services.iter().filter(|(_, expires)| **expires > now);
+        known
+            .map(|((kind, endpoint), expires)| Registered {
+                kind: *kind,
+                endpoint: endpoint.clone(),
+                expires: *expires,
+            })
+            .collect()
     }
 }
 
@@ -162,9 +177,25 @@ impl Tables for Rows {
         Ok(())
     }
 
+    fn services(&mut self) -> Result<Vec<Registered>, Error> {
+        Ok(self.registered(Timestamp::MIN))
+    }
+
+    fn set_service(&mut self, service: &Registered) -> Result<(), Error> {
+        let key = (service.kind, service.endpoint.clone());
+        self.services.insert(key, service.expires);
+        Ok(())
+    }
+
+    fn remove_service(&mut self, service: &Registered) -> Result<(), Error> {
+        self.services.remove(&(service.kind, service.endpoint.clone()));
+        Ok(())
+    }
+
     fn clear(&mut self) -> Result<(), Error> {
         *self = Self {
             leases: std::mem::take(&mut self.leases),
+            services: std::mem::take(&mut self.services),
             ..Self::default()
         };
         Ok(())
@@ -227,6 +258,14 @@ impl Store for MemoryStore {
         ready(Ok(self.state.read().rows.options.get(record_type).cloned())).boxed()
     }
 
+    fn services(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Registered>, Error>> {
+        ready(Ok(self.state.read().rows.registered(now))).boxed()
+    }
+
+    fn watch_services(&self) -> watch::Receiver<()> {
+        self.services_changed.subscribe()
+    }
+
     fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>> {
         let state = self.state.read();
         let records: Vec<_> = state.rows.of_type(record_type).cloned().collect();
@@ -252,6 +291,9 @@ impl Store for MemoryStore {
         let written = apply(rows, counters, &write, now);
         drop(state);
         self.changed.send_replace(());
+        if matches!(write, Write::Report { .. }) {
+            self.services_changed.send_replace(());
+        }
         Box::pin(std::future::ready(written))
     }
 

@@ -8,13 +8,13 @@ use futures_util::future::BoxFuture;
 use pomerium_api::clock::Clock;
 use pomerium_api::databroker::{
     Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
-    ServerInfo, Versions,
+    ServerInfo, Service, Versions,
 };
 use prost::Message;
 use tokio::sync::watch;
 
 use crate::store::{Store, Write, Written};
-use crate::stream;
+use crate::{registry, stream};
 
 /// How long the change log reaches back. A client away for longer reads everything anew.
 pub const RETENTION: Duration = Duration::from_secs(60 * 60);
@@ -155,6 +155,40 @@ impl<S: Store> Databroker for Server<S> {
                 Written::Done => Ok(()),
                 _ => Err(unexpected()),
             }
+        }
+        .boxed()
+    }
+
+    fn report(&self, services: Vec<Service>) -> BoxFuture<'_, Result<Duration, Error>> {
+        async move {
+            registry::check(&services)?;
+            let ttl = registry::TTL;
+            match self.write(Write::Report { services, ttl }).await? {
+                Written::Done => Ok(registry::AGAIN),
+                _ => Err(unexpected()),
+            }
+        }
+        .boxed()
+    }
+
+    fn services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<Vec<Service>, Error>> {
+        async move {
+            let registered = self.open()?.services(self.clock.now()).await?;
+            Ok(registry::of_kinds(&registered, &kinds))
+        }
+        .boxed()
+    }
+
+    fn watch_services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<RecordStream<Vec<Service>>, Error>> {
+        async move {
+            self.open()?;
+            let clock = Arc::clone(&self.clock);
+            Ok(registry::watch(
+                &self.store,
+                clock,
+                self.closed.subscribe(),
+                kinds,
+            ))
         }
         .boxed()
     }

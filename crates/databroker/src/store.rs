@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use pomerium_api::databroker::{
-    Cleared, Error, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream, ServerInfo, Versions,
+    Cleared, Error, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream, ServerInfo, Service,
+    Versions,
 };
 use tokio::sync::watch;
 
@@ -112,7 +113,7 @@ impl Counters {
 pub enum Write {
     /// Records in order; those with `deleted_at` delete.
     Put(Vec<Record>),
-    /// A record in place of the live one of that same version.
+    /// A record in place of the live one of that same version; of version 0, where there is none.
     Replace(Record),
     /// Fields of live records; those that are not there are left out.
     Patch {
@@ -137,7 +138,14 @@ pub enum Write {
         /// Who gives it back.
         id: String,
     },
-    /// Everything goes.
+    /// Services that are there, for so long.
+    Report {
+        /// They.
+        services: Vec<Service>,
+        /// How long they are known.
+        ttl: Duration,
+    },
+    /// Everything goes but leases and services.
     Clear,
     /// The change log up to and without the first entry not older than this.
     Trim(Timestamp),
@@ -184,12 +192,23 @@ pub enum Written {
     Replaced(Option<Record>),
     /// Of [`Write::Clear`] and [`Write::Promote`].
     Cleared(Cleared),
-    /// Of [`Write::SetOptions`], [`Write::ReleaseLease`] and [`Write::Copy`].
+    /// Of [`Write::SetOptions`], [`Write::ReleaseLease`], [`Write::Report`] and [`Write::Copy`].
     Done,
     /// Of [`Write::Lease`]: its id, unless somebody else holds it.
     Leased(Option<String>),
     /// Of [`Write::Trim`] and [`Write::Expire`]: how many entries or records went.
     Trimmed(u64),
+}
+
+/// A service that was reported.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Registered {
+    /// Number of its kind (`registry.ServiceKind`).
+    pub kind: i32,
+    /// Where it is.
+    pub endpoint: String,
+    /// Until when it is known.
+    pub expires: Timestamp,
 }
 
 /// Part of the change log.
@@ -229,6 +248,12 @@ pub trait Store: Send + Sync + 'static {
     /// How records of a type are kept, if that was ever said.
     fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>>;
 
+    /// Services whose time is not over at `now`, by kind and address.
+    fn services(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Registered>, Error>>;
+
+    /// Changes whenever services may have.
+    fn watch_services(&self) -> watch::Receiver<()>;
+
     /// All live records (of every type, if it is empty). What was written after the versions returned with them may or
     /// may not be among them.
     fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>>;
@@ -262,6 +287,14 @@ impl<S: Store> Store for Arc<S> {
     fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>> {
         (**self).select(query)
     }
+    fn services(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Registered>, Error>> {
+        (**self).services(now)
+    }
+
+    fn watch_services(&self) -> watch::Receiver<()> {
+        (**self).watch_services()
+    }
+
     fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
         (**self).types()
     }

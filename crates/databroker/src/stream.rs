@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::MemoryStore;
     use crate::conformance::{CATS, record};
-    use crate::store::{Changes, Counters, Inventory, Write, Written};
+    use crate::store::{Changes, Counters, Inventory, Registered, Write, Written};
 
     /// Someone writes at the worst moment: when a reader has just seen that there is nothing more.
     struct Racing {
@@ -161,6 +161,12 @@ mod tests {
         }
         fn write(&self, write: Write, now: Timestamp) -> BoxFuture<'_, Result<Written, Error>> {
             self.inner.write(write, now)
+        }
+        fn services(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Registered>, Error>> {
+            self.inner.services(now)
+        }
+        fn watch_services(&self) -> watch::Receiver<()> {
+            self.inner.watch_services()
         }
         fn watch(&self) -> watch::Receiver<()> {
             self.inner.watch()

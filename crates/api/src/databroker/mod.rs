@@ -19,6 +19,7 @@ pub use self::error::Error;
 pub use self::leaser::{Leaser, Over};
 pub use self::query::{Filter, Query};
 pub use crate::pb::databroker::{Options, Record, Versions};
+pub use crate::pb::registry::Service;
 
 /// A stream of databroker messages.
 pub type RecordStream<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
@@ -180,6 +181,26 @@ pub trait Databroker: Send + Sync + 'static {
     fn release_lease(&self, name: String, id: String) -> BoxFuture<'_, Result<(), Error>> {
         drop((name, id));
         unsupported("leases")
+    }
+
+    /// Announces services. They are known until a time after the last announcement has passed; returns when to call
+    /// again, which is well before.
+    fn report(&self, services: Vec<Service>) -> BoxFuture<'_, Result<Duration, Error>> {
+        drop(services);
+        unsupported("the registry of services")
+    }
+
+    /// The services that are known, of these kinds (numbers of `registry.ServiceKind`; of every kind, if there are
+    /// none), by kind and address.
+    fn services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<Vec<Service>, Error>> {
+        drop(kinds);
+        unsupported("the registry of services")
+    }
+
+    /// [`Databroker::services`] at once, and whole again whenever they change, without end.
+    fn watch_services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<RecordStream<Vec<Service>>, Error>> {
+        drop(kinds);
+        unsupported("the registry of services")
     }
 }
 

@@ -17,12 +17,14 @@ use tower::util::BoxCloneSyncService;
 
 use super::{
     Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
-    ServerInfo, Versions,
+    ServerInfo, Service, Versions,
 };
 use crate::pb::databroker as pb;
 use crate::pb::databroker::data_broker_service_client::DataBrokerServiceClient;
 use crate::pb::pomerium::internal::ReplaceRequest;
 use crate::pb::pomerium::internal::conditional_writes_client::ConditionalWritesClient;
+use crate::pb::registry::registry_client::RegistryClient;
+use crate::pb::registry::{ListRequest, RegisterRequest};
 
 /// Writes are sent in parts of this size, in bytes (spec databroker.md 3.3).
 const PART: usize = 1024 * 1024;
@@ -42,6 +44,7 @@ pub type Token = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct Remote {
     records: DataBrokerServiceClient<InterceptedService<Transport, Signed>>,
     writes: ConditionalWritesClient<InterceptedService<Transport, Signed>>,
+    registry: RegistryClient<InterceptedService<Transport, Signed>>,
     timeout: Duration,
 }
 
@@ -99,8 +102,9 @@ impl Remote {
         Self {
             records: DataBrokerServiceClient::with_interceptor(transport.clone(), signed.clone())
                 .max_decoding_message_size(LARGEST),
-            writes: ConditionalWritesClient::with_interceptor(transport, signed)
+            writes: ConditionalWritesClient::with_interceptor(transport.clone(), signed.clone())
                 .max_decoding_message_size(LARGEST),
+            registry: RegistryClient::with_interceptor(transport, signed).max_decoding_message_size(LARGEST),
             timeout,
         }
     }
@@ -360,6 +364,45 @@ impl Databroker for Remote {
         let mut client = self.records.clone();
         let request = pb::ReleaseLeaseRequest { name, id };
         self.call(async move { client.release_lease(request).await })
+    }
+
+    fn report(&self, services: Vec<Service>) -> BoxFuture<'_, Result<Duration, Error>> {
+        let mut client = self.registry.clone();
+        let request = RegisterRequest {
+            services,
+            ..RegisterRequest::default()
+        };
+        async move {
+            let answer = self.call(async move { client.report(request).await }).await?;
+            let again = answer
+                .call_back_after
+                .and_then(|after| Duration::try_from(after).ok());
+            again.ok_or_else(|| Error::Unavailable("the databroker did not say when to report again".into()))
+        }
+        .boxed()
+    }
+
+    fn services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<Vec<Service>, Error>> {
+        let mut client = self.registry.clone();
+        let request = ListRequest { kinds };
+        async move {
+            Ok(self
+                .call(async move { client.list(request).await })
+                .await?
+                .services)
+        }
+        .boxed()
+    }
+
+    fn watch_services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<RecordStream<Vec<Service>>, Error>> {
+        let mut client = self.registry.clone();
+        let request = ListRequest { kinds };
+        async move {
+            let stream = self.call(async move { client.watch(request).await }).await?;
+            let lists = messages(stream).map(|list| list.map(|list| list.services));
+            Ok(lists.boxed())
+        }
+        .boxed()
     }
 
     fn sync_latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {

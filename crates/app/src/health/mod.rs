@@ -1,6 +1,7 @@
 //! What is running and what is not (spec databroker.md 16). Parts report here; [`server`] tells probes
 //! and [`systemd`] tells the service manager.
 
+mod notifier;
 pub mod server;
 pub mod systemd;
 

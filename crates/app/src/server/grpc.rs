@@ -10,13 +10,12 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use pomerium_certs::services;
 use pomerium_config::settings::Settings;
-use pomerium_databroker::grpc::{self, Authenticated};
+use pomerium_databroker::grpc::{self, Authenticated, HealthTable, Router, Services};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 use tower::ServiceExt;
 
 use super::certificates::Certificates;
@@ -26,6 +25,10 @@ use super::core::Core;
 const MAX_CONNECTIONS: usize = 4096;
 /// Most streams of a connection at a time.
 const MAX_STREAMS: u32 = 1024;
+/// Largest head of a request, in bytes.
+const LARGEST_HEAD: u32 = 64 * 1024;
+/// Streams that a peer may open and reset before they are looked at.
+const RESET_STREAMS: usize = 64;
 /// Longest TLS handshake, and longest wait for a request head.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A silent peer is asked so often whether it is still there…
@@ -62,28 +65,46 @@ pub async fn start(
         tls = !listener.insecure,
         "grpc: listening"
     );
-    tokio::spawn(serve(socket, acceptor, routes(settings, core), core.stop.clone()));
+    tokio::spawn(serve(socket, acceptor, router(settings, core), core.stop.clone()));
     Ok(Some((listener.address.clone(), handle)))
 }
 
-/// What is served there.
-fn routes(settings: &Settings, core: &Core) -> Routes {
-    let authenticated = Authenticated::new(core.shared, Arc::clone(&core.clock));
-    let mut routes = Routes::default();
-    if settings.services.databroker {
-        let served = core.broker.served();
-        routes = routes
-            .add_service(grpc::records(served.clone(), authenticated.clone()))
-            .add_service(grpc::writes(served.clone(), authenticated.clone()))
-            .add_service(grpc::checkpoints(served, authenticated));
+/// What is served there: the services of this process, and whether it is there at all.
+fn router(settings: &Settings, core: &Core) -> Router {
+    let version = env!("CARGO_PKG_VERSION");
+    let health = Arc::clone(&core.health) as Arc<dyn HealthTable>;
+    if !settings.services.databroker {
+        let authenticated = Authenticated::new(Some(core.shared), Arc::clone(&core.clock));
+        return Router::new(authenticated, version, health).reflected();
     }
-    routes.prepare()
+    let services = Services {
+        served: core.broker.served(),
+        health,
+        validate: Arc::new(judge),
+        clock: Arc::clone(&core.clock),
+        shared: Some(core.shared),
+        version: version.to_owned(),
+    };
+    grpc::router(services).reflected()
+}
+
+/// Whether a message may be kept as a record.
+fn judge(kind: &str, message: &serde_json::Value) -> Result<(), String> {
+    let faults = pomerium_config::records::validate(kind, message);
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(faults
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")),
+    }
 }
 
 async fn serve(
     listener: tokio::net::TcpListener,
     tls: Option<TlsAcceptor>,
-    routes: Routes,
+    router: Router,
     stop: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -104,10 +125,10 @@ async fn serve(
             tracing::warn!("grpc: a connection is refused, there are too many");
             continue;
         };
-        let (tls, routes, stop) = (tls.clone(), routes.clone(), stop.clone());
+        let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = secured(stream, tls, routes) => {}
+                () = secured(stream, tls, router) => {}
                 () = stop.cancelled() => {}
             }
             drop(slot);
@@ -115,20 +136,20 @@ async fn serve(
     }
 }
 
-async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>, routes: Routes) {
+async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router) {
     // Small messages that are waited for.
     let _ = stream.set_nodelay(true);
     let Some(acceptor) = tls else {
-        return connection(stream, routes).await;
+        return connection(stream, router).await;
     };
     match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => connection(stream, routes).await,
+        Ok(Ok(stream)) => connection(stream, router).await,
         Ok(Err(error)) => tracing::info!(%error, "grpc: a TLS handshake failed"),
         Err(_) => tracing::debug!("grpc: a TLS handshake took too long"),
     }
 }
 
-async fn connection<S>(stream: S, routes: Routes)
+async fn connection<S>(stream: S, router: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -142,8 +163,10 @@ where
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
-        .max_concurrent_streams(MAX_STREAMS);
-    let service = routes
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(LARGEST_HEAD)
+        .max_pending_accept_reset_streams(RESET_STREAMS);
+    let service = router
         .map_request(|request: http::Request<hyper::body::Incoming>| request.map(tonic::body::Body::new));
     let service = TowerToHyperService::new(service);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {

@@ -2,12 +2,13 @@
 //! full or gone shows before people ask why they cannot sign in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pomerium_api::databroker::{
     Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
-    ServerInfo, Versions,
+    ServerInfo, Service, Versions,
 };
 
 use crate::health::Health;
@@ -112,6 +113,18 @@ impl Databroker for Observed {
 
     fn release_lease(&self, name: String, id: String) -> BoxFuture<'_, Result<(), Error>> {
         self.note(self.inner.release_lease(name, id))
+    }
+
+    fn report(&self, services: Vec<Service>) -> BoxFuture<'_, Result<Duration, Error>> {
+        self.note(self.inner.report(services))
+    }
+
+    fn services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<Vec<Service>, Error>> {
+        self.note(self.inner.services(kinds))
+    }
+
+    fn watch_services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<RecordStream<Vec<Service>>, Error>> {
+        self.note(self.inner.watch_services(kinds))
     }
 }
 

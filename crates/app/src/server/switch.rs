@@ -3,12 +3,13 @@
 //! Everyone in this process holds the switch, so that the store behind it can be closed and opened under them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pomerium_api::databroker::{
     Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
-    ServerInfo, Versions,
+    ServerInfo, Service, Versions,
 };
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
@@ -123,6 +124,18 @@ impl Databroker for Switch {
 
     fn release_lease(&self, name: String, id: String) -> BoxFuture<'_, Result<(), Error>> {
         pass!(self, release_lease(name, id))
+    }
+
+    fn report(&self, services: Vec<Service>) -> BoxFuture<'_, Result<Duration, Error>> {
+        pass!(self, report(services))
+    }
+
+    fn services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<Vec<Service>, Error>> {
+        pass!(self, services(kinds))
+    }
+
+    fn watch_services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<RecordStream<Vec<Service>>, Error>> {
+        pass!(self, watch_services(kinds))
     }
 }
 

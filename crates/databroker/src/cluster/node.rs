@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pomerium_api::clock::Clock;
 use pomerium_api::databroker::{
     Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
-    ServerInfo, Versions,
+    ServerInfo, Service, Versions,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -276,6 +276,18 @@ impl<S: Store> Databroker for Node<S> {
 
     fn release_lease(&self, name: String, id: String) -> BoxFuture<'_, Result<(), Error>> {
         pass!(self, release_lease(name, id))
+    }
+
+    fn report(&self, services: Vec<Service>) -> BoxFuture<'_, Result<Duration, Error>> {
+        pass!(self, report(services))
+    }
+
+    fn services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<Vec<Service>, Error>> {
+        pass!(self, services(kinds))
+    }
+
+    fn watch_services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<RecordStream<Vec<Service>>, Error>> {
+        pass!(self, watch_services(kinds))
     }
 
     fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {

@@ -1,12 +1,13 @@
 //! The copy as it may be asked for by name: it answers, and takes no writes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pomerium_api::databroker::{
     Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
-    ServerInfo, Versions,
+    ServerInfo, Service, Versions,
 };
 
 /// A databroker that only reads.
@@ -84,6 +85,18 @@ impl Databroker for ReadOnly {
 
     fn release_lease(&self, _: String, _: String) -> BoxFuture<'_, Result<(), Error>> {
         refused()
+    }
+
+    fn report(&self, _: Vec<Service>) -> BoxFuture<'_, Result<Duration, Error>> {
+        refused()
+    }
+
+    fn services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<Vec<Service>, Error>> {
+        self.0.services(kinds)
+    }
+
+    fn watch_services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<RecordStream<Vec<Service>>, Error>> {
+        self.0.watch_services(kinds)
     }
 
     fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {

@@ -37,6 +37,7 @@ mod following;
 mod keeping;
 mod queries;
 mod records;
+mod registry;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -47,7 +48,7 @@ use futures_util::{StreamExt, future};
 use jiff::Timestamp;
 use pomerium_api::clock::ManualClock;
 use pomerium_api::databroker::{
-    Databroker, Error, Filter, Latest, LeaseRequest, Options, Query, Record, RecordStream, Versions,
+    Databroker, Error, Filter, Latest, LeaseRequest, Options, Query, Record, RecordStream, Service, Versions,
 };
 use pomerium_api::pb::session::Session;
 use pomerium_api::records::{RecordMessage, from_record, to_record};
@@ -59,6 +60,7 @@ pub(crate) use self::following::*;
 pub(crate) use self::keeping::*;
 pub(crate) use self::queries::*;
 pub(crate) use self::records::*;
+pub(crate) use self::registry::*;
 pub(crate) use self::walk::*;
 use crate::{RETENTION, Server, Store};
 
@@ -195,6 +197,9 @@ macro_rules! conformance {
             only_history_is_forgotten
             clear_starts_a_new_database
             one_holds_a_lease
+            services_outlive_a_clear
+            services_are_known_while_they_report
+            watchers_are_told_of_services
             a_patch_changes_what_it_names
             patches_lose_no_update
             options_are_kept_and_forgotten

@@ -28,7 +28,7 @@ use self::tables::Snapshot;
 use self::writer::Writer;
 use crate::query;
 use crate::seal::Sealer;
-use crate::store::{Changes, Counters, Inventory, Records, Store, Write, Written};
+use crate::store::{Changes, Counters, Inventory, Records, Registered, Store, Write, Written};
 
 /// A [`Store`] in a file. Survives the death of the process at any moment: what was answered is there.
 pub struct FileStore {
@@ -112,6 +112,14 @@ impl Store for FileStore {
 
     fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
         self.read(|snapshot| snapshot.options(record_type))
+    }
+
+    fn services(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Registered>, Error>> {
+        self.read(move |snapshot| snapshot.services(now))
+    }
+
+    fn watch_services(&self) -> watch::Receiver<()> {
+        self.writer.watch_services()
     }
 
     fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>> {

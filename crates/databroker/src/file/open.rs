@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableError};
 
 use super::disk::Opener;
-use super::tables::{ABOUT, LEASES, LIVE, LOG, NUMBERS, OPTIONS, ORDER, OpenTables, write_counters};
+use super::tables::{
+    ABOUT, LEASES, LIVE, LOG, NUMBERS, OPTIONS, ORDER, OpenTables, SERVICES, write_counters,
+};
 use crate::seal::{KeyFit, Sealer};
 use crate::store::Counters;
 
@@ -218,6 +220,7 @@ fn initialise(database: &Database, sealer: &Sealer) -> Result<(), redb::Error> {
         transaction.open_table(ORDER)?;
         transaction.open_table(OPTIONS)?;
         transaction.open_table(LEASES)?;
+        transaction.open_table(SERVICES)?;
     }
     transaction.commit()?;
     Ok(())

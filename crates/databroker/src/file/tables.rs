@@ -10,13 +10,13 @@ use pomerium_api::records::from_proto_time;
 use prost::Message;
 use redb::{
     AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, StorageError, Table, TableDefinition,
-    WriteTransaction,
+    TableError, WriteTransaction,
 };
 
 use super::unavailable;
 use crate::apply::{Lease, Tables};
 use crate::seal::{Place, Sealer};
-use crate::store::{Changes, Counters, Inventory, Key, Records, Standing};
+use crate::store::{Changes, Counters, Inventory, Key, Records, Registered, Standing};
 
 type LiveKey = (&'static str, &'static str);
 type Change = (i64, &'static str, &'static [u8]);
@@ -31,6 +31,8 @@ pub(super) const ORDER: TableDefinition<'_, (&str, u64), &str> = TableDefinition
 pub(super) const OPTIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("options");
 /// Name → id and end (µs since 1970).
 pub(super) const LEASES: TableDefinition<'_, &str, (&str, i64)> = TableDefinition::new("leases");
+/// Kind and address of a service → end (µs since 1970).
+pub(super) const SERVICES: TableDefinition<'_, (i32, &str), i64> = TableDefinition::new("services");
 /// The counters, by name.
 pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// Whatever else the file says of itself, by name.
@@ -75,6 +77,8 @@ pub(super) struct Snapshot {
     live: ReadOnlyTable<LiveKey, &'static [u8]>,
     log: ReadOnlyTable<u64, Change>,
     options: ReadOnlyTable<&'static str, &'static [u8]>,
+    /// Not there in files from before there were any, until the first report.
+    services: Option<ReadOnlyTable<(i32, &'static str), i64>>,
     numbers: ReadOnlyTable<&'static str, u64>,
     sealer: Arc<Sealer>,
 }
@@ -85,9 +89,23 @@ impl Snapshot {
             live: transaction.open_table(LIVE).map_err(unavailable)?,
             log: transaction.open_table(LOG).map_err(unavailable)?,
             options: transaction.open_table(OPTIONS).map_err(unavailable)?,
+            services: match transaction.open_table(SERVICES) {
+                Ok(services) => Some(services),
+                Err(TableError::TableDoesNotExist(_)) => None,
+                Err(error) => return Err(unavailable(error)),
+            },
             numbers: transaction.open_table(NUMBERS).map_err(unavailable)?,
             sealer,
         })
+    }
+
+    pub(super) fn services(&self, now: Timestamp) -> Result<Vec<Registered>, Error> {
+        let Some(services) = &self.services else {
+            return Ok(Vec::new());
+        };
+        let mut services = read_services(services)?;
+        services.retain(|service| service.expires > now);
+        Ok(services)
     }
 
     pub(super) fn counters(&self) -> Result<Counters, Error> {
@@ -189,6 +207,7 @@ pub(super) struct OpenTables<'t> {
     order: Table<'t, (&'static str, u64), &'static str>,
     options: Table<'t, &'static str, &'static [u8]>,
     leases: Table<'t, &'static str, (&'static str, i64)>,
+    services: Table<'t, (i32, &'static str), i64>,
     pub(super) numbers: Table<'t, &'static str, u64>,
     sealer: &'t Sealer,
 }
@@ -201,6 +220,7 @@ impl<'t> OpenTables<'t> {
             order: transaction.open_table(ORDER).map_err(unavailable)?,
             options: transaction.open_table(OPTIONS).map_err(unavailable)?,
             leases: transaction.open_table(LEASES).map_err(unavailable)?,
+            services: transaction.open_table(SERVICES).map_err(unavailable)?,
             numbers: transaction.open_table(NUMBERS).map_err(unavailable)?,
             sealer,
         })
@@ -398,6 +418,24 @@ impl Tables for OpenTables<'_> {
         Ok(())
     }
 
+    fn services(&mut self) -> Result<Vec<Registered>, Error> {
+        read_services(&self.services)
+    }
+
+    fn set_service(&mut self, service: &Registered) -> Result<(), Error> {
+        let key = (service.kind, service.endpoint.as_str());
+        self.services
+            .insert(key, service.expires.as_microsecond())
+            .map_err(unavailable)?;
+        Ok(())
+    }
+
+    fn remove_service(&mut self, service: &Registered) -> Result<(), Error> {
+        let key = (service.kind, service.endpoint.as_str());
+        self.services.remove(key).map_err(unavailable)?;
+        Ok(())
+    }
+
     fn clear(&mut self) -> Result<(), Error> {
         self.live.retain(|_, _| false).map_err(unavailable)?;
         self.order.retain(|_, _| false).map_err(unavailable)?;
@@ -412,6 +450,20 @@ impl Tables for OpenTables<'_> {
     fn between(&mut self, after: Option<&Key>, to: Option<&Key>) -> Result<Vec<Key>, Error> {
         self.between_at_most(after, to, usize::MAX)
     }
+}
+
+fn read_services(services: &impl ReadableTable<(i32, &'static str), i64>) -> Result<Vec<Registered>, Error> {
+    let rows = services.iter().map_err(unavailable)?;
+    rows.map(|row| {
+        let (key, expires) = row.map_err(unavailable)?;
+        let (kind, endpoint) = key.value();
+        Ok(Registered {
+            kind,
+            endpoint: endpoint.to_owned(),
+            expires: Timestamp::from_microsecond(expires.value()).unwrap_or(Timestamp::MIN),
+        })
+    })
+    .collect()
 }
 
 fn read_options(

@@ -32,6 +32,7 @@ pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     changed: watch::Receiver<()>,
+    services_changed: watch::Receiver<()>,
     commits: Arc<AtomicU64>,
 }
 
@@ -39,11 +40,13 @@ impl Writer {
     pub(super) fn start(disk: Arc<Disk>, sealer: Arc<Sealer>) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (changes, changed) = watch::channel(());
+        let (service_changes, services_changed) = watch::channel(());
         let commits = Arc::new(AtomicU64::new(0));
         let desk = Desk {
             disk,
             sealer,
             changes,
+            service_changes,
             commits: commits.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -53,6 +56,7 @@ impl Writer {
             jobs: Some(jobs),
             thread: Some(thread),
             changed,
+            services_changed,
             commits,
         })
     }
@@ -68,6 +72,10 @@ impl Writer {
 
     pub(super) fn watch(&self) -> watch::Receiver<()> {
         self.changed.clone()
+    }
+
+    pub(super) fn watch_services(&self) -> watch::Receiver<()> {
+        self.services_changed.clone()
     }
 
     pub(super) fn commits(&self) -> u64 {
@@ -95,6 +103,7 @@ struct Desk {
     disk: Arc<Disk>,
     sealer: Arc<Sealer>,
     changes: watch::Sender<()>,
+    service_changes: watch::Sender<()>,
     commits: Arc<AtomicU64>,
 }
 
@@ -148,6 +157,9 @@ impl Desk {
 
     fn answer(&self, jobs: Vec<Job>, answers: impl Iterator<Item = Result<Written, Error>>) {
         self.changes.send_replace(());
+        if jobs.iter().any(|job| matches!(job.write, Write::Report { .. })) {
+            self.service_changes.send_replace(());
+        }
         for (job, answer) in jobs.into_iter().zip(answers) {
             // Whoever asked may have gone; the write stands.
             let _ = job.reply.send(answer);

@@ -68,7 +68,7 @@ impl Served {
     }
 
     /// What answers by itself, or passes calls on.
-    fn itself(&self) -> Arc<dyn Databroker> {
+    pub(super) fn itself(&self) -> Arc<dyn Databroker> {
         match self {
             Self::Alone(broker) | Self::Member { broker, .. } => Arc::clone(broker),
         }

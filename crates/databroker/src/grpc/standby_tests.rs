@@ -12,12 +12,11 @@ use pomerium_api::pb::databroker::checkpoint_service_client::CheckpointServiceCl
 use pomerium_api::pb::databroker::data_broker_service_client::DataBrokerServiceClient;
 use pomerium_crypto::service_token;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::tests::{Running, SECRET, client, own_token, transport};
-use super::{Authenticated, Served, checkpoints, records, writes};
+use super::Served;
+use super::tests::support::{Running, SECRET, client, own_token, serve_on, services, transport};
 use crate::MemoryStore;
 use crate::cluster::{Leader, Member, Node, Role};
 use crate::conformance::{CATS, Subject, all_latest, record};
@@ -38,12 +37,7 @@ impl Place {
     }
 
     fn serve(self, served: Served, clock: &ManualClock) -> Running {
-        let authenticated = Authenticated::new(SECRET, Arc::new(clock.clone()));
-        let server = Server::builder()
-            .add_service(records(served.clone(), authenticated.clone()))
-            .add_service(writes(served.clone(), authenticated.clone()))
-            .add_service(checkpoints(served, authenticated));
-        Running(tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(self.0))).abort_handle())
+        serve_on(self.0, services(served, Arc::new(clock.clone())))
     }
 }
 

@@ -2,51 +2,58 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use pomerium_api::clock::Clock;
 use pomerium_crypto::service_token;
-use tonic::metadata::MetadataMap;
-use tonic::service::Interceptor;
-use tonic::{Request, Status};
+use tonic::Status;
 use zeroize::Zeroizing;
 
 /// Forms of `authorization` that carry the token, in the order they are tried.
 const PREFIXES: [&str; 3] = ["Bearer Pomerium-", "Pomerium ", "Bearer "];
 
-/// Lets calls through that bring a good token.
+/// Tells good tokens from others.
 #[derive(Clone)]
 pub struct Authenticated {
-    shared: Arc<Zeroizing<[u8; 32]>>,
+    shared: Option<Arc<Zeroizing<[u8; 32]>>>,
     clock: Arc<dyn Clock>,
 }
 
 impl Authenticated {
-    /// For callers who know `shared`.
-    pub fn new(shared: [u8; 32], clock: Arc<dyn Clock>) -> Self {
+    /// For callers who know `shared`; without a secret nobody is let in.
+    pub fn new(shared: Option<[u8; 32]>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            shared: Arc::new(Zeroizing::new(shared)),
+            shared: shared.map(|shared| Arc::new(Zeroizing::new(shared))),
             clock,
         }
     }
-}
 
-impl Interceptor for Authenticated {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let token = token(request.metadata()).ok_or_else(|| Status::unauthenticated("unauthenticated"))?;
-        match service_token::verify(&self.shared, token, self.clock.now().as_second()) {
-            Ok(()) => Ok(request),
-            Err(error) => {
-                tracing::debug!(%error, "a call to the databroker is refused");
-                Err(Status::unauthenticated("invalid JWT"))
-            }
-        }
+    /// Whether a request with these headers brings a good token.
+    ///
+    /// # Errors
+    /// `unauthenticated`, and `unavailable` while there is no secret to check with.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Status> {
+        let Some(shared) = &self.shared else {
+            return Err(Status::unavailable("no shared key defined"));
+        };
+        let token = token(headers).ok_or_else(|| Status::unauthenticated("unauthenticated"))?;
+        service_token::verify(shared, token, self.clock.now().as_second()).map_err(|error| {
+            tracing::debug!(%error, "a call to the internal services is refused");
+            Status::unauthenticated("invalid JWT")
+        })
     }
 }
 
-fn token(metadata: &MetadataMap) -> Option<&str> {
-    if let Some(token) = metadata.get("jwt") {
-        return token.to_str().ok();
+/// The one token of a request. Of several nobody could say which one counts.
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let mut tokens = headers.get_all("jwt").iter();
+    if let Some(token) = tokens.next() {
+        return token.to_str().ok().filter(|_| tokens.next().is_none());
     }
-    let authorization = metadata.get("authorization")?.to_str().ok()?;
+    let mut headers = headers.get_all(http::header::AUTHORIZATION).iter();
+    let authorization = headers.next()?.to_str().ok()?;
+    if headers.next().is_some() {
+        return None;
+    }
     PREFIXES
         .iter()
         .find_map(|prefix| authorization.strip_prefix(prefix))

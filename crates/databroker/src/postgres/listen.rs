@@ -13,6 +13,8 @@ use super::read;
 
 /// The name under which writes are told.
 pub(super) const CHANNEL: &str = "pomerium_rs_change";
+/// The name under which reports of services are told.
+pub(super) const SERVICE_CHANNEL: &str = "pomerium_rs_service";
 /// How often to look without being told.
 const LOOK: Duration = Duration::from_secs(5);
 /// First pause after a failure; doubles up to the longest.
@@ -20,14 +22,23 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Never ends.
-pub(super) async fn run(target: Target, pool: Pool, changed: watch::Sender<()>) {
-    tokio::join!(hear(&target, &changed), look(&pool, &changed));
+pub(super) async fn run(target: Target, pool: Pool, told: Told) {
+    tokio::join!(hear(&target, &told), look(&pool, &told.changed));
 }
 
-async fn hear(target: &Target, changed: &watch::Sender<()>) {
+/// Who is told of what is heard.
+#[derive(Clone, Default)]
+pub(super) struct Told {
+    /// Of writes.
+    pub(super) changed: watch::Sender<()>,
+    /// Of reports of services.
+    pub(super) services: watch::Sender<()>,
+}
+
+async fn hear(target: &Target, told: &Told) {
     let mut pause = FIRST_PAUSE;
     loop {
-        if let Err(error) = hear_once(target, changed, &mut pause).await {
+        if let Err(error) = hear_once(target, told, &mut pause).await {
             tracing::warn!(
                 error = super::said(&error),
                 pause_ms = pause.as_millis(),
@@ -40,26 +51,31 @@ async fn hear(target: &Target, changed: &watch::Sender<()>) {
 }
 
 /// Until the connection ends.
-async fn hear_once(
-    target: &Target,
-    changed: &watch::Sender<()>,
-    pause: &mut Duration,
-) -> Result<(), tokio_postgres::Error> {
+async fn hear_once(target: &Target, told: &Told, pause: &mut Duration) -> Result<(), tokio_postgres::Error> {
     let (client, mut connection) = target.connect().await?;
     let words = async {
         while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
-            if let AsyncMessage::Notification(_) = message? {
-                changed.send_replace(());
+            match message? {
+                AsyncMessage::Notification(word) if word.channel() == SERVICE_CHANNEL => {
+                    told.services.send_replace(());
+                }
+                AsyncMessage::Notification(_) => {
+                    told.changed.send_replace(());
+                }
+                _ => {}
             }
         }
         Ok(())
     };
     let listen = async {
-        let listening = client.batch_execute(&format!("LISTEN {CHANNEL}")).await;
+        let listening = client
+            .batch_execute(&format!("LISTEN {CHANNEL}; LISTEN {SERVICE_CHANNEL}"))
+            .await;
         if listening.is_ok() {
             *pause = FIRST_PAUSE;
             // What was written before anybody listened.
-            changed.send_replace(());
+            told.changed.send_replace(());
+            told.services.send_replace(());
             std::future::pending::<()>().await;
         }
         listening

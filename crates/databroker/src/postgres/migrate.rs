@@ -8,10 +8,15 @@ use crate::seal::{KeyFit, Sealer};
 use crate::store::Counters;
 
 /// Steps from one format to the next; the format is how many there are.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     include_str!("schema.sql"),
     // Whose records these are: see `Standing`.
     "ALTER TABLE pomerium_rs.about ADD COLUMN standing smallint NOT NULL DEFAULT 0",
+    "CREATE TABLE pomerium_rs.services (
+         kind     integer          NOT NULL,
+         endpoint text COLLATE \"C\" NOT NULL,
+         expires  timestamptz      NOT NULL,
+         PRIMARY KEY (kind, endpoint))",
 ];
 /// The lock that lets one process at a time change the layout; any number will do.
 const LOCK: i64 = 0x706f_6d65_7269_756d;

@@ -17,7 +17,7 @@ mod reseal;
 #[path = "../../../testing/src/postgres.rs"]
 mod running;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod troubles;
 mod write;
@@ -41,7 +41,7 @@ pub use self::migrate::MigrateError;
 pub(crate) use self::tests::fresh as fresh_database;
 use crate::query;
 use crate::seal::Sealer;
-use crate::store::{Changes, Counters, Inventory, Records, Store, Write, Written};
+use crate::store::{Changes, Counters, Inventory, Records, Registered, Store, Write, Written};
 
 /// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -73,7 +73,7 @@ pub struct PostgresStore {
     /// One for each write that may be under way.
     turns: Semaphore,
     sealer: Arc<Sealer>,
-    changed: watch::Sender<()>,
+    told: listen::Told,
     listener: AbortHandle,
 }
 
@@ -93,14 +93,14 @@ impl PostgresStore {
         let mut first = pool.get().await.map_err(|error| server(said(&error)))?;
         migrate::run(&mut first, &sealer).await?;
         drop(first);
-        let changed = watch::Sender::new(());
+        let told = listen::Told::default();
         let turns = Semaphore::new(target.writers());
-        let listener = tokio::spawn(listen::run(target, pool.clone(), changed.clone()));
+        let listener = tokio::spawn(listen::run(target, pool.clone(), told.clone()));
         Ok(Self {
             pool,
             turns,
             sealer,
-            changed,
+            told,
             listener: listener.abort_handle(),
         })
     }
@@ -113,7 +113,12 @@ impl PostgresStore {
         let mut connection = self.connection().await?;
         let written = write::run(&mut connection, &self.sealer, write, now).await;
         match &written {
-            Ok(_) => drop(self.changed.send_replace(())),
+            Ok(_) => {
+                self.told.changed.send_replace(());
+                if matches!(write, Write::Report { .. }) {
+                    self.told.services.send_replace(());
+                }
+            }
             Err(Error::Unavailable(why)) if why.ends_with(READ_ONLY) => drop(Object::take(connection)),
             Err(_) => {}
         }
@@ -197,6 +202,14 @@ impl Store for PostgresStore {
         in_time(async move { read::options(&**self.connection().await?, record_type).await })
     }
 
+    fn services(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Registered>, Error>> {
+        in_time(async move { read::services(&**self.connection().await?, now).await })
+    }
+
+    fn watch_services(&self) -> watch::Receiver<()> {
+        self.told.services.subscribe()
+    }
+
     fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>> {
         async move {
             let versions = self.counters().await?.versions();
@@ -238,7 +251,7 @@ impl Store for PostgresStore {
     }
 
     fn watch(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
+        self.told.changed.subscribe()
     }
 
     fn inspect(&self) -> BoxFuture<'_, Result<Inventory, Error>> {

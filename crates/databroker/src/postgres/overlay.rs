@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use pomerium_api::databroker::{Error, Options, Record};
 
 use crate::apply::{Lease, Tables};
-use crate::store::Key;
+use crate::store::{Key, Registered};
 
 /// The live records of a type by age, as far as a write can need them.
 #[derive(Default)]
@@ -25,6 +25,11 @@ pub(super) struct Overlay {
     pub(super) ages: HashMap<String, Ages>,
     pub(super) options: BTreeMap<String, Options>,
     pub(super) leases: HashMap<String, Lease>,
+    /// Services that were reported, by kind and address.
+    pub(super) services: BTreeMap<(i32, String), Timestamp>,
+    /// Those to be written and to be removed.
+    pub(super) services_written: Vec<Registered>,
+    pub(super) services_gone: Vec<Registered>,
     /// How many changes are older than what is trimmed, and the last of them.
     pub(super) old_changes: (u64, Option<u64>),
     /// Changes made, in order.
@@ -121,6 +126,33 @@ impl Tables for Overlay {
     fn set_lease(&mut self, name: &str, lease: &Lease) -> Result<(), Error> {
         self.leases.insert(name.to_owned(), lease.clone());
         self.lease_written = true;
+        Ok(())
+    }
+
+    fn services(&mut self) -> Result<Vec<Registered>, Error> {
+        let services = self.services.iter();
+        Ok(services
+            .map(|((kind, endpoint), expires)| Registered {
+                kind: *kind,
+                endpoint: endpoint.clone(),
+                expires: *expires,
+            })
+            .collect())
+    }
+
+    fn set_service(&mut self, service: &Registered) -> Result<(), Error> {
+        let key = (service.kind, service.endpoint.clone());
+        self.services.insert(key, service.expires);
+        // One call may name one service twice.
+        self.services_written
+            .retain(|other| (other.kind, &other.endpoint) != (service.kind, &service.endpoint));
+        self.services_written.push(service.clone());
+        Ok(())
+    }
+
+    fn remove_service(&mut self, service: &Registered) -> Result<(), Error> {
+        self.services.remove(&(service.kind, service.endpoint.clone()));
+        self.services_gone.push(service.clone());
         Ok(())
     }
 

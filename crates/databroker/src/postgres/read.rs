@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use deadpool_postgres::{Object, Pool};
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use pomerium_api::databroker::{Error, Options, Record, Versions};
 use prost::Message;
 use tokio_postgres::{GenericClient, IsolationLevel, Row};
@@ -12,7 +14,7 @@ use tokio_postgres::{GenericClient, IsolationLevel, Row};
 use super::migrate::{signed, unsigned};
 use super::unavailable;
 use crate::seal::{Place, Sealer};
-use crate::store::{Changes, Counters, Inventory, Records, Standing};
+use crate::store::{Changes, Counters, Inventory, Records, Registered, Standing};
 
 /// How many records are read in one go.
 const PAGE: i64 = 512;
@@ -87,6 +89,26 @@ pub(super) async fn options(
         .await
         .map_err(|error| unavailable(&error))?;
     row.map(|row| decode_options(record_type, row.get(0))).transpose()
+}
+
+/// Services that were reported and known at `after`, by kind and address.
+pub(super) async fn services(
+    client: &impl GenericClient,
+    after: Timestamp,
+) -> Result<Vec<Registered>, Error> {
+    let rows = client
+        .query(
+            "SELECT kind, endpoint, expires FROM pomerium_rs.services WHERE expires > $1 ORDER BY kind, endpoint",
+            &[&SystemTime::from(after)],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let registered = |row: &Row| Registered {
+        kind: row.get(0),
+        endpoint: row.get(1),
+        expires: Timestamp::try_from(row.get::<_, SystemTime>(2)).unwrap_or(Timestamp::MIN),
+    };
+    Ok(rows.iter().map(registered).collect())
 }
 
 pub(super) fn decode_options(record_type: &str, value: &[u8]) -> Result<Options, Error> {

@@ -44,6 +44,11 @@ pub(super) async fn tell(connection: &str, statements: &str) {
     client(connection).await.batch_execute(statements).await.unwrap();
 }
 
+/// A store in a database that nobody has used.
+pub(crate) async fn fresh_store() -> PostgresStore {
+    open(&fresh().await).await
+}
+
 pub(super) async fn open(connection: &str) -> PostgresStore {
     PostgresStore::open(connection, &[KEY]).await.unwrap()
 }

@@ -9,14 +9,14 @@ use pomerium_api::databroker::{Error, Record};
 use pomerium_api::records::from_proto_time;
 use prost::Message;
 
-use super::listen::CHANNEL;
+use super::listen::{CHANNEL, SERVICE_CHANNEL};
 use super::migrate::{self, signed, unsigned};
 use super::overlay::{Ages, Overlay};
-use super::read::{counters_of, decode_options};
+use super::read::{counters_of, decode_options, services};
 use super::unavailable;
 use crate::apply::{Lease, apply};
 use crate::seal::{Place, Sealer};
-use crate::store::{Copy, Counters, Key, Write, Written, ttl};
+use crate::store::{Copy, Counters, Key, Registered, Write, Written, ttl};
 
 /// With the format: a later version may have changed the tables since this process began.
 const COUNTERS_WITH_FORMAT: &str = "SELECT server_version, latest, trimmed, standing, (SELECT format FROM pomerium_rs.format) FROM pomerium_rs.about";
@@ -72,6 +72,7 @@ fn refuse_zeros(write: &Write) -> Result<(), Error> {
         Write::Copy(Copy::Options(all)) => all.iter().any(|(record_type, _)| record_type.contains('\0')),
         Write::Copy(Copy::Begin | Copy::End(_)) => false,
         Write::Clear | Write::Trim(_) | Write::Expire | Write::Promote => false,
+        Write::Report { services, .. } => services.iter().any(|service| service.endpoint.contains('\0')),
     };
     if has_zero {
         return Err(Error::Invalid(
@@ -109,9 +110,11 @@ async fn prefetch(
             read_between(transaction, after.as_ref(), to, &mut overlay).await?;
         }
         Write::Copy(_) | Write::Clear | Write::Promote => {}
+        Write::Report { .. } => read_services(transaction, &mut overlay).await?,
         Write::Trim(before) => read_old_changes(transaction, *before, &mut overlay).await?,
         Write::Expire => {
             read_options(transaction, &mut overlay).await?;
+            read_services(transaction, &mut overlay).await?;
             read_expired(transaction, sealer, now, &mut overlay).await?;
         }
     }
@@ -309,6 +312,13 @@ async fn read_lease(transaction: &Transaction<'_>, name: &str, overlay: &mut Ove
     Ok(())
 }
 
+async fn read_services(transaction: &Transaction<'_>, overlay: &mut Overlay) -> Result<(), Error> {
+    let known = services(&**transaction, Timestamp::UNIX_EPOCH).await?;
+    let by_key = |service: Registered| ((service.kind, service.endpoint), service.expires);
+    overlay.services = known.into_iter().map(by_key).collect();
+    Ok(())
+}
+
 async fn read_old_changes(
     transaction: &Transaction<'_>,
     before: Timestamp,
@@ -366,6 +376,7 @@ async fn store(
         }
         _ => {}
     }
+    store_services(transaction, overlay).await?;
     if before == after {
         return Ok(());
     }
@@ -493,6 +504,46 @@ async fn store_options(transaction: &Transaction<'_>, overlay: &Overlay) -> Resu
         .map_err(|error| unavailable(&error))?;
     }
     Ok(())
+}
+
+async fn store_services(transaction: &Transaction<'_>, overlay: &Overlay) -> Result<(), Error> {
+    if overlay.services_gone.is_empty() && overlay.services_written.is_empty() {
+        return Ok(());
+    }
+    let of = |services: &[Registered]| -> (Vec<i32>, Vec<String>) {
+        services
+            .iter()
+            .map(|service| (service.kind, service.endpoint.clone()))
+            .unzip()
+    };
+    let (kinds, endpoints) = of(&overlay.services_gone);
+    transaction
+        .execute(
+            "DELETE FROM pomerium_rs.services s USING unnest($1::integer[], $2::text[]) AS k(kind, endpoint)
+             WHERE s.kind = k.kind AND s.endpoint = k.endpoint",
+            &[&kinds, &endpoints],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let (kinds, endpoints) = of(&overlay.services_written);
+    let ends: Vec<SystemTime> = overlay
+        .services_written
+        .iter()
+        .map(|service| SystemTime::from(service.expires))
+        .collect();
+    transaction
+        .execute(
+            "INSERT INTO pomerium_rs.services (kind, endpoint, expires)
+             SELECT * FROM unnest($1::integer[], $2::text[], $3::timestamptz[])
+             ON CONFLICT (kind, endpoint) DO UPDATE SET expires = EXCLUDED.expires",
+            &[&kinds, &endpoints, &ends],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    transaction
+        .batch_execute(&format!("NOTIFY {SERVICE_CHANNEL}"))
+        .await
+        .map_err(|error| unavailable(&error))
 }
 
 async fn store_lease(transaction: &Transaction<'_>, name: &str, overlay: &Overlay) -> Result<(), Error> {

@@ -1,0 +1,60 @@
+//! The state of the checks for the stream by which tools follow it (spec databroker.md 16.5).
+
+use pomerium_api::pb::health::{ComponentStatus, HealthStatus};
+use pomerium_databroker::grpc::{HealthTable, State};
+use tokio::sync::watch;
+
+use super::{Check, Health, Status};
+
+impl HealthTable for Health {
+    fn state(&self) -> State {
+        let components = self.reported().into_iter();
+        State {
+            components: components
+                .map(|(name, check)| (name.to_owned(), component(check)))
+                .collect(),
+            required: self.expected().iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.subscribe()
+    }
+}
+
+fn component(check: Check) -> ComponentStatus {
+    let status = match check.status {
+        Status::Running => HealthStatus::Running,
+        Status::Terminating => HealthStatus::Terminating,
+        Status::Unknown | Status::Unavailable => HealthStatus::Unknown,
+    };
+    ComponentStatus {
+        status: status.into(),
+        err: check.error,
+        ..ComponentStatus::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pomerium_config::settings::Services;
+
+    use super::*;
+
+    #[test]
+    fn what_was_reported_is_told_and_what_is_expected_named() {
+        let health = Health::new(Services::ALL);
+        let changes = health.changes();
+        health.report("proxy.service", Status::Running);
+        health.report_error("storage.backend", "disk full");
+        assert!(changes.has_changed().is_ok_and(|changed| changed));
+        let state = health.state();
+        assert_eq!(state.components.len(), 2);
+        assert_eq!(state.components["proxy.service"].status(), HealthStatus::Running);
+        assert_eq!(
+            state.components["storage.backend"].err.as_deref(),
+            Some("disk full")
+        );
+        assert!(state.required.iter().any(|name| name == "storage.backend"));
+    }
+}

@@ -1,0 +1,90 @@
+//! Changing what is kept (spec config-api.md 3 and 4.3). A change is written only over the record it was made from.
+
+use pomerium_api::described;
+use prost_reflect::{DynamicMessage, Value};
+use tonic::Status;
+
+use super::entity::{Entity, Kind};
+use super::operations::Operation;
+use super::{GLOBAL_SETTINGS, Manager, absent, failed};
+
+/// What callers may not change.
+const READ_ONLY: [&str; 3] = ["id", "created_at", "modified_at"];
+/// How often a change is made anew because somebody else was faster.
+const ATTEMPTS: u32 = 16;
+
+impl Manager {
+    pub(super) async fn update(
+        &self,
+        operation: &Operation,
+        kind: &Kind,
+        request: DynamicMessage,
+    ) -> Result<DynamicMessage, Status> {
+        let mut given = kind.given(&request)?;
+        let id = match given.id().filter(|id| !id.is_empty()) {
+            Some(id) => id,
+            None if kind.is_settings() => GLOBAL_SETTINGS.to_owned(),
+            None => return Err(Status::invalid_argument("id is required")),
+        };
+        given.set("id", Value::String(id.clone()));
+        let mask = mask(&request);
+        for _ in 0..ATTEMPTS {
+            let stored = self.stored(kind, &id).await?;
+            let (existing, version) = match &stored {
+                Some(record) => (kind.read(record)?, record.version),
+                None if kind.is_settings() => (self.fresh(kind, &id), 0),
+                None => return Err(absent(kind, &id)),
+            };
+            let mut changed = match &mask {
+                Some(mask) => masked(&existing, &given, mask)?,
+                None => given.clone(),
+            };
+            changed.take("created_at", &existing);
+            if kind.is_account() {
+                changed.set_time("accessed_at", self.clock.now());
+            }
+            let mut content = changed.clone();
+            content.message_mut().clear_field_by_name("modified_at");
+            self.check(kind, &content)?;
+            let written = self.broker.replace(kind.record(changed, &id, version)).await;
+            if let Some(written) = written.map_err(failed)? {
+                return self.reply(operation, kind, &written);
+            }
+        }
+        Err(Status::aborted(format!(
+            "{} {id} is changed by others all the time; try again",
+            kind.field
+        )))
+    }
+
+    /// Settings that nobody set yet.
+    fn fresh(&self, kind: &Kind, id: &str) -> Entity {
+        let mut fresh = Entity::empty(kind);
+        fresh.set("id", Value::String(id.to_owned()));
+        fresh.set_time("created_at", self.clock.now());
+        fresh
+    }
+}
+
+/// The names of the mask of a request, if it has one.
+fn mask(request: &DynamicMessage) -> Option<Vec<String>> {
+    if !request.has_field_by_name("update_mask") {
+        return None;
+    }
+    let mask = request.get_field_by_name("update_mask")?;
+    let paths = mask.as_message()?.get_field_by_name("paths")?;
+    let names = paths.as_list()?.iter().filter_map(Value::as_str);
+    Some(names.map(str::to_owned).collect())
+}
+
+/// `existing` with what the mask names taken from `given`.
+fn masked(existing: &Entity, given: &Entity, mask: &[String]) -> Result<Entity, Status> {
+    let mut changed = existing.clone();
+    described::patch(changed.message_mut(), given.message(), mask).map_err(failed)?;
+    match READ_ONLY.iter().find(|name| !changed.agrees(name, existing)) {
+        None => Ok(changed),
+        Some(name) => Err(Status::invalid_argument(format!(
+            "{name} is a read-only property"
+        ))),
+    }
+}

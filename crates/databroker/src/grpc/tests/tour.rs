@@ -1,0 +1,155 @@
+//! What the smaller services do: health, reflection, the registry across its wire, checkpoints.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use pomerium_api::clock::SystemClock;
+use pomerium_api::databroker::{Databroker, Service};
+use pomerium_api::pb::databroker::checkpoint_service_client::CheckpointServiceClient;
+use pomerium_api::pb::databroker::{GetCheckpointRequest, SetCheckpointRequest};
+use pomerium_api::pb::grpc_health::HealthCheckRequest;
+use pomerium_api::pb::grpc_health::health_client::HealthClient;
+use pomerium_api::pb::health::health_notifier_client::HealthNotifierClient;
+use pomerium_api::pb::health::{HealthStreamRequest, OverallStatus};
+use pomerium_crypto::service_token;
+use tonic::Request;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+
+use super::support::{Running, SECRET, channel, client, own_token, serve, services};
+use crate::{MemoryStore, Server};
+
+async fn start() -> (std::net::SocketAddr, Running) {
+    let clock = Arc::new(SystemClock);
+    let server = Server::start(MemoryStore::new(), clock.clone());
+    serve(services(server as Arc<dyn Databroker>, clock)).await
+}
+
+fn signed<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let token = service_token::sign(&SECRET, jiff::Timestamp::now().as_second());
+    request.metadata_mut().insert("jwt", token.parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn anybody_may_ask_whether_it_answers() {
+    let (address, _running) = start().await;
+    let mut health = HealthClient::new(channel(address));
+    for service in ["", "pomerium-databroker", "pomerium.config.ConfigService"] {
+        let service = service.to_owned();
+        let request = HealthCheckRequest { service };
+        let answer = health.check(request.clone()).await.unwrap();
+        assert_eq!(answer.metadata().get("x-pomerium-version").unwrap(), "1.2.3-test");
+        assert_eq!(answer.into_inner().status, 1);
+        let mut watched = health.watch(request).await.unwrap().into_inner();
+        assert_eq!(watched.message().await.unwrap().unwrap().status, 1);
+    }
+}
+
+#[tokio::test]
+async fn the_parts_are_told_at_once() {
+    let (address, _running) = start().await;
+    let mut notifier = HealthNotifierClient::new(channel(address));
+    let stream = notifier
+        .sync_health(signed(HealthStreamRequest {}))
+        .await
+        .unwrap();
+    let first = stream.into_inner().message().await.unwrap().unwrap();
+    assert_eq!(first.overall_status(), OverallStatus::Starting);
+    assert_eq!(first.required, ["storage.backend"]);
+}
+
+#[tokio::test]
+async fn checkpoints_and_services_cross_the_wire() {
+    let (address, _running) = start().await;
+    let broker = client(channel(address), own_token(SystemClock));
+    let mut checkpoints = CheckpointServiceClient::new(channel(address));
+    let checkpoint = checkpoints.get_checkpoint(signed(GetCheckpointRequest {}));
+    let checkpoint = checkpoint.await.unwrap().into_inner();
+    assert!(checkpoint.is_leader && checkpoint.checkpoint.is_some());
+    let set = checkpoints.set_checkpoint(signed(SetCheckpointRequest { checkpoint: None }));
+    assert_eq!(set.await.unwrap_err().code(), tonic::Code::Unimplemented);
+
+    let mut watched = broker.watch_services(vec![4]).await.unwrap();
+    assert_eq!(watched.next().await.unwrap().unwrap(), vec![]);
+    let service = |kind, endpoint: &str| Service {
+        kind,
+        endpoint: endpoint.into(),
+    };
+    let all = vec![
+        service(1, "https://a.example.com"),
+        service(4, "https://b.example.com"),
+    ];
+    let again = broker.report(all.clone()).await.unwrap();
+    assert_eq!(again.as_secs(), 15);
+    assert_eq!(watched.next().await.unwrap().unwrap(), all[1..]);
+    assert_eq!(broker.services(vec![]).await.unwrap(), all);
+    let many = vec![service(4, "https://a.example.com"); 1000];
+    assert!(broker.report(many).await.is_err());
+    assert!(broker.report(vec![service(4, &"x".repeat(5000))]).await.is_err());
+}
+
+async fn ask(
+    client: &mut ServerReflectionClient<tonic::transport::Channel>,
+    message_request: MessageRequest,
+) -> Result<ServerReflectionResponse, tonic::Status> {
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(message_request),
+    };
+    let request = signed(futures_util::stream::iter([request]));
+    let mut answers = client.server_reflection_info(request).await.unwrap().into_inner();
+    Ok(answers.message().await?.unwrap())
+}
+
+#[tokio::test]
+async fn tools_learn_which_services_there_are_and_what_they_say() {
+    let (address, _running) = start().await;
+    let mut client = ServerReflectionClient::new(channel(address));
+    let answer = ask(&mut client, MessageRequest::ListServices(String::new()))
+        .await
+        .unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("{answer:?}");
+    };
+    let names: BTreeSet<String> = list.service.into_iter().map(|service| service.name).collect();
+    let expected = [
+        "databroker.CheckpointService",
+        "databroker.DataBrokerService",
+        "grpc.health.v1.Health",
+        "health.HealthNotifier",
+        "pomerium.config.ConfigService",
+        "registry.Registry",
+    ];
+    let ours: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !name.starts_with("grpc.reflection."))
+        .collect();
+    assert_eq!(ours, expected, "and nothing that is for this program alone");
+    for symbol in expected
+        .into_iter()
+        .chain(["pomerium.config.Settings", "session.Session"])
+    {
+        let answer = ask(&mut client, MessageRequest::FileContainingSymbol(symbol.into()))
+            .await
+            .unwrap();
+        assert!(
+            matches!(
+                answer.message_response,
+                Some(MessageResponse::FileDescriptorResponse(_))
+            ),
+            "{symbol}: {answer:?}"
+        );
+    }
+    let answer = ask(
+        &mut client,
+        MessageRequest::FileContainingSymbol("no.Such".into()),
+    )
+    .await;
+    assert_eq!(answer.unwrap_err().code(), tonic::Code::NotFound);
+}
