@@ -116,6 +116,9 @@ fn json_body(problem: &Problem, request_id: &str) -> String {
             if let Some(url) = &problem.login_url {
                 value["login_url"] = json!(url);
             }
+            if !problem.traces.is_empty() {
+                value["policy_evaluation_traces"] = json!(problem.traces);
+            }
             value.to_string()
         }
         Origin::Handler => {

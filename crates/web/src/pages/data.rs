@@ -40,6 +40,9 @@ pub(super) fn of(problem: &Problem, frame: &Frame<'_>) -> String {
             data[name] = value.into();
         }
     }
+    if !problem.traces.is_empty() {
+        data["policyEvaluationTraces"] = json!(problem.traces);
+    }
     inert(&data.to_string())
 }
 

@@ -10,6 +10,7 @@ mod color;
 mod data;
 mod device;
 mod links;
+mod markdown;
 mod portal;
 mod simple;
 mod texts;
@@ -183,7 +184,36 @@ struct ErrorPage<'a> {
     t: &'a Texts,
     problem: &'a Problem,
     notice: Vec<Vec<Span<'a>>>,
+    traces: Vec<Trace<'a>>,
     data: String,
+}
+
+/// A policy's own words, ready for the page.
+struct Trace<'a> {
+    id: &'a str,
+    outcome: Outcome,
+    /// HTML of ours.
+    explanation: String,
+    remediation: String,
+}
+
+/// The policies that somebody can be told about: those that have a name or words.
+fn traces(problem: &Problem) -> Vec<Trace<'_>> {
+    let told = problem
+        .traces
+        .iter()
+        .filter(|trace| !(trace.id.is_empty() && trace.explanation.is_empty()));
+    told.map(|trace| Trace {
+        id: &trace.id,
+        outcome: trace.outcome(),
+        explanation: markdown::html(&trace.explanation),
+        // There is nothing to mend about a policy that lets people in.
+        remediation: match trace.outcome() {
+            Outcome::Allows => String::new(),
+            Outcome::Denies | Outcome::NotMet => markdown::html(&trace.remediation),
+        },
+    })
+    .collect()
 }
 
 /// A refusal as a page, in the status it has.
@@ -200,6 +230,7 @@ pub fn error(problem: &Problem, frame: &Frame<'_>) -> Response {
         t: &frame.site.texts,
         problem,
         notice,
+        traces: traces(problem),
         data: data::of(problem, frame),
     };
     render(&page, problem.status_code(), Forms::Here)

@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 
 use super::*;
-use crate::problem::{Action, Detail, Outcome};
+use crate::problem::{Action, Detail, Outcome, PolicyTrace};
 
 const ATTACK: &str = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>";
 
@@ -68,6 +68,13 @@ fn every_page(text: &str, frame: &Frame<'_>) -> Vec<(&'static str, Response)> {
         outcome: Outcome::Denies,
         text: text.into(),
         remedy: text.into(),
+    }];
+    problem.traces = vec![PolicyTrace {
+        id: text.into(),
+        explanation: text.into(),
+        remediation: text.into(),
+        allow: false,
+        deny: true,
     }];
     let route = PortalRoute {
         name: text.into(),

@@ -36,6 +36,8 @@ pub struct Problem {
     pub actions: Vec<Action>,
     /// What the rules said, where the route or the reader's role allows telling.
     pub details: Vec<Detail>,
+    /// What the policies that the console keeps said, where the route allows telling.
+    pub traces: Vec<PolicyTrace>,
     /// Where a program can send its user to sign in.
     pub login_url: Option<String>,
     /// Seconds until trying again makes sense.
@@ -98,6 +100,32 @@ pub struct Detail {
     pub remedy: String,
 }
 
+/// What one policy among those of a route said (spec policy.md 9).
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct PolicyTrace {
+    /// Its id; may be empty.
+    pub id: String,
+    /// What it is about, in its author's words: Markdown, never HTML. May be empty.
+    pub explanation: String,
+    /// The way out, likewise.
+    pub remediation: String,
+    /// Its rules allow.
+    pub allow: bool,
+    /// Its rules deny.
+    pub deny: bool,
+}
+
+impl PolicyTrace {
+    /// What it came to.
+    pub fn outcome(&self) -> Outcome {
+        match (self.deny, self.allow) {
+            (true, _) => Outcome::Denies,
+            (false, true) => Outcome::Allows,
+            (false, false) => Outcome::NotMet,
+        }
+    }
+}
+
 /// What a rule came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -126,6 +154,7 @@ impl Problem {
             operator: "".into(),
             actions: Vec::new(),
             details: Vec::new(),
+            traces: Vec::new(),
             login_url: None,
             retry_after: None,
             origin: Origin::Handler,
@@ -192,6 +221,13 @@ impl Problem {
     #[must_use]
     pub fn with_details(mut self, details: Vec<Detail>) -> Self {
         self.details = details;
+        self
+    }
+
+    /// What each policy said.
+    #[must_use]
+    pub fn with_traces(mut self, traces: Vec<PolicyTrace>) -> Self {
+        self.traces = traces;
         self
     }
 
