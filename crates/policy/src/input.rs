@@ -190,14 +190,6 @@ pub trait RecordLookup: Send + Sync {
 
     /// The same records, held by the caller: custom Rego keeps them for the length of one evaluation.
     fn owned(&self) -> Arc<dyn RecordLookup>;
-
-    /// Headers that authenticate a request to a Google Cloud service of `audience`, as
-    /// `get_google_cloud_serverless_headers` of custom Rego gives them. Only what is known already: nothing is
-    /// fetched, and without a token there is no value. An empty `account` is the configured one.
-    fn serverless_headers(&self, account: &str, audience: &str) -> Option<Vec<(String, String)>> {
-        let _ = (account, audience);
-        None
-    }
 }
 
 /// No records.

@@ -14,10 +14,12 @@ mod certificate;
 mod compile;
 mod criteria;
 mod demand;
+mod depends;
 pub mod duration;
 pub mod explain;
 mod input;
 mod merge;
+mod part;
 pub mod ppl;
 mod program;
 mod reason;
@@ -30,11 +32,13 @@ pub use certificate::{CertificateFacts, CertificateTrust, ClientCertificate};
 pub use compile::CompileError;
 pub use criteria::CRITERIA;
 pub use demand::{Demand, Unmet};
+pub use depends::Depends;
 pub use input::{
     Authentication, Claims, Device, Group, GroupSource, Groups, HeaderLookup, HttpInput, Input, McpInput,
     NoHeaders, NoRecords, RecordLookup, SshInput, Subject,
 };
 pub use merge::{RouteRules, merge};
+pub use part::{Part, Said};
 pub use program::{Denial, Evaluation, Program, Verdict};
 pub use reason::{Reason, ReasonSet};
 pub use rego::{RegoError, Script, ScriptData};

@@ -74,11 +74,6 @@ impl RecordLookup for Seen<'_> {
     fn owned(&self) -> Arc<dyn RecordLookup> {
         self.inner.owned()
     }
-
-    /// Tokens are never noted.
-    fn serverless_headers(&self, account: &str, audience: &str) -> Option<Vec<(String, String)>> {
-        self.inner.serverless_headers(account, audience)
-    }
 }
 
 /// The records of a log: what was asked then can be asked again.

@@ -23,6 +23,20 @@ pub struct Policy {
     pub rules: Vec<Rule>,
 }
 
+impl Policy {
+    /// The same rules at other places, which errors and denials then name.
+    #[must_use]
+    pub fn placed(mut self, place: impl Fn(&str) -> String) -> Self {
+        for group in self.rules.iter_mut().flat_map(|rule| &mut rule.groups) {
+            group.place = place(&group.place).into();
+            for criterion in &mut group.criteria {
+                criterion.place = place(&criterion.place).into();
+            }
+        }
+        self
+    }
+}
+
 /// One action with its groups of criteria. The groups are alternatives: one that holds is enough.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regorus::unstable::{BUILTINS, Expr, Module, Rule, RuleHead, Span};
+use regorus::unstable::{Expr, Module, Rule, RuleHead, Span};
 
 use super::error::Flaw;
 use super::functions;
@@ -151,11 +151,7 @@ fn call(names: &[&str], given: usize, own: &BTreeMap<Vec<&str>, usize>) -> Resul
     } else if let Some(count) = functions::arity(&name) {
         count
     } else {
-        let known = BUILTINS
-            .keys()
-            .copied()
-            .chain(functions::OURS.iter().map(|(name, _)| *name));
-        let hint = nearest(&name, known).map_or_else(
+        let hint = nearest(&name, functions::names()).map_or_else(
             || "the list of built-in functions is in the guide on Rego".to_owned(),
             |near| format!("did you mean `{near}`?"),
         );

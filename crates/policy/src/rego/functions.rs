@@ -1,5 +1,7 @@
-//! The built-in functions: those of the engine, those it may not have, those that are bounded, and those of Pomerium.
+//! The built-in functions: those of the engine, those it may not have, those that are bounded, those it lacks, and those of
+//! Pomerium.
 
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
@@ -7,17 +9,40 @@ use regorus::unstable::{BUILTINS, Expr, Ref, Span};
 use regorus::{Engine, Source, Value};
 
 use super::records::Records;
-use super::size;
+use super::{digests, jwt, size, ssh};
 
-/// Functions of Pomerium, with the number of their arguments.
-pub(super) const OURS: [(&str, u8); 3] = [
-    ("get_databroker_record", 2),
-    ("get_google_cloud_serverless_headers", 2),
-    ("time.now_ns", 0),
+/// A function that looks at the request: name, number of arguments, what it does. Undefined stands for an error, as with
+/// every built-in function.
+pub(super) type Ours = (&'static str, u8, fn(&Context, &[Value]) -> Value);
+
+/// A function that looks at nothing but what it is given.
+pub(super) type Pure = (&'static str, u8, fn(&[Value]) -> Value);
+
+/// Functions of Pomerium, and those of the language that need the request.
+const OURS: [Ours; 4] = [
+    ("time.now_ns", 0, |context, _| {
+        Value::from(context.now.as_nanosecond())
+    }),
+    ("get_databroker_record", 2, |context, given| match given {
+        [Value::String(kind), Value::String(id)] => context.records.get(kind, id, context.now),
+        _ => Value::Undefined,
+    }),
+    ssh::VERIFY,
+    jwt::DECODE_VERIFY,
 ];
 
-/// Functions that reach outside of the request, and what to do instead.
-const REFUSED: [(&str, &str); 7] = [
+/// Functions of the language that the engine lacks.
+fn pure() -> impl Iterator<Item = &'static Pure> {
+    digests::FUNCTIONS.iter().chain(jwt::FUNCTIONS)
+}
+
+const DETERMINED: &str = "the same request has to be judged the same each time";
+const BROKEN: &str = "MD5 is broken; use SHA-256";
+const SIGNS: &str = "a policy holds no keys and signs nothing";
+const FOREIGN: &str = "it is not part of this engine";
+
+/// Functions of the language that cannot be used, and why, or what to do instead.
+const REFUSED: [(&str, &str); 25] = [
     (
         "http.send",
         "a decision waits for nobody; keep what it needs in records and read them with `get_databroker_record`",
@@ -26,23 +51,50 @@ const REFUSED: [(&str, &str); 7] = [
         "net.lookup_ip_addr",
         "a decision waits for nobody; compare addresses with `net.cidr_contains`",
     ),
+    (
+        "get_google_cloud_serverless_headers",
+        "a script sets no headers, and would see a token that is for the upstream; set `enable_google_cloud_serverless_authentication` on the route",
+    ),
     ("opa.runtime", "policies do not see the machine they run on"),
-    (
-        "rand.intn",
-        "the same request has to be judged the same each time",
-    ),
-    (
-        "uuid.rfc4122",
-        "the same request has to be judged the same each time",
-    ),
-    (
-        "ssh_verify_user_cert",
-        "it is not built yet; use the criterion `ssh_ca` of the policy language",
-    ),
+    ("rand.intn", DETERMINED),
+    ("uuid.rfc4122", DETERMINED),
     (
         "graph.reachable_paths",
         "its work grows without bound; use `graph.reachable`",
     ),
+    ("crypto.md5", BROKEN),
+    ("crypto.hmac.md5", BROKEN),
+    ("crypto.parse_private_keys", SIGNS),
+    ("crypto.x509.parse_rsa_private_key", SIGNS),
+    ("crypto.x509.parse_keypair", SIGNS),
+    ("crypto.x509.parse_certificate_request", FOREIGN),
+    (
+        "crypto.x509.parse_certificates",
+        "it is not part of this engine; use the criterion `client_certificate` of the policy language",
+    ),
+    (
+        "crypto.x509.parse_and_verify_certificates",
+        "it is not part of this engine; use `input.is_valid_client_certificate`",
+    ),
+    (
+        "crypto.x509.parse_and_verify_certificates_with_options",
+        "it is not part of this engine; use `input.is_valid_client_certificate`",
+    ),
+    ("io.jwt.encode_sign", SIGNS),
+    ("io.jwt.encode_sign_raw", SIGNS),
+    ("providers.aws.sign_req", SIGNS),
+    (
+        "json.match_schema",
+        "patterns of schemas can take time without bound; check the fields that count",
+    ),
+    (
+        "json.verify_schema",
+        "patterns of schemas can take time without bound; check the fields that count",
+    ),
+    ("regex.globs_match", FOREIGN),
+    ("graphql.parse", FOREIGN),
+    ("graphql.is_valid", FOREIGN),
+    ("rego.parse_module", FOREIGN),
 ];
 
 /// Why a function cannot be used.
@@ -55,57 +107,55 @@ pub(super) fn refused(name: &str) -> Option<&'static str> {
 
 /// How many arguments a function takes; `None` when there is none of this name.
 pub(super) fn arity(name: &str) -> Option<usize> {
-    let ours = OURS
-        .iter()
-        .find(|(ours, _)| *ours == name)
-        .map(|(_, count)| *count);
+    let ours = OURS.iter().map(|(name, count, _)| (*name, *count));
+    let mut known = ours.chain(pure().map(|(name, count, _)| (*name, *count)));
+    let ours = known.find(|(ours, _)| *ours == name).map(|(_, count)| count);
     ours.or_else(|| BUILTINS.get(name).map(|(_, count)| *count))
         .map(usize::from)
+}
+
+/// All that can be called.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let ours = OURS.iter().map(|(name, ..)| *name);
+    BUILTINS
+        .keys()
+        .copied()
+        .filter(|name| refused(name).is_none())
+        .chain(ours)
+        .chain(pure().map(|(name, ..)| *name))
 }
 
 /// What the functions of one evaluation look at.
 pub(super) struct Context {
     pub(super) now: jiff::Timestamp,
+    /// Where the request comes from.
+    pub(super) address: Option<IpAddr>,
     pub(super) records: Records,
 }
 
 /// Where the functions of one engine find it.
 pub(super) type Slot = Arc<Mutex<Option<Context>>>;
 
-/// Gives an engine the functions of Pomerium, which look into `slot`.
+/// Gives an engine the functions that look at the request, in `slot`.
 pub(super) fn add_ours(engine: &mut Engine, slot: &Slot) -> anyhow::Result<()> {
-    let mut add = |name: &str, function: fn(&Context, &[Value]) -> Value| {
+    for (name, count, function) in OURS {
         let slot = Arc::clone(slot);
-        let count = OURS
-            .iter()
-            .find(|(ours, _)| *ours == name)
-            .map_or(0, |(_, count)| *count);
         let call = move |arguments: Vec<Value>| match &*slot.lock() {
             Some(context) => Ok(function(context, &arguments)),
             None => Err(anyhow::anyhow!("called outside of an evaluation")),
         };
-        engine.add_extension(name.to_owned(), count, Box::new(call))
-    };
-    add("time.now_ns", |context, _| {
-        Value::from(context.now.as_nanosecond())
-    })?;
-    add("get_databroker_record", |context, arguments| match arguments {
-        [Value::String(kind), Value::String(id)] => context.records.get(kind, id, context.now),
-        _ => Value::Undefined,
-    })?;
-    add(
-        "get_google_cloud_serverless_headers",
-        |context, arguments| match arguments {
-            [Value::String(account), Value::String(audience)] => {
-                context.records.serverless(account, audience)
-            }
-            _ => Value::Undefined,
-        },
-    )
+        engine.add_extension(name.to_owned(), count, Box::new(call))?;
+    }
+    Ok(())
 }
 
-/// Gives an engine what needs nothing of the request: bounds, and refusals of what loading has refused already.
+/// Gives an engine what needs nothing of the request: functions it lacks, bounds, and refusals of what loading has
+/// refused already.
 pub(super) fn add_bounds(engine: &mut Engine) -> anyhow::Result<()> {
+    for &(name, count, function) in pure() {
+        let call = move |arguments: Vec<Value>| Ok(function(&arguments));
+        engine.add_extension(name.to_owned(), count, Box::new(call))?;
+    }
     for (name, why) in REFUSED {
         let Some((_, count)) = BUILTINS.get(name) else {
             continue;

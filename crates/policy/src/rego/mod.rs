@@ -3,12 +3,14 @@
 //! [`Script::compile`] reads a script once: `keywords` and `check` refuse what must not run, `negation` writes anew
 //! what the engine takes otherwise than the language means it, `load` puts it together. [`Script::run`] judges one
 //! request: `document` makes the input, `functions` and `records` answer what the script asks for, `result` reads
-//! what it says. `size` bounds what one call may make. `print` goes the other way: a policy of ours as Rego.
+//! what it says. `size` bounds what one call may make; `digests`, `jwt` and `ssh` are functions that the engine lacks. `print` goes the other way: a policy of ours as Rego.
 
 mod check;
+mod digests;
 mod document;
 mod error;
 mod functions;
+mod jwt;
 mod keywords;
 mod load;
 mod negation;
@@ -16,6 +18,7 @@ mod print;
 mod records;
 mod result;
 mod size;
+mod ssh;
 mod syntax;
 mod uses;
 mod value;
@@ -39,6 +42,7 @@ pub use self::error::RegoError;
 use self::functions::{Context, Slot};
 pub use self::print::{Unprintable, print};
 use self::uses::Uses;
+use crate::depends::Depends;
 use crate::input::Input;
 use crate::program::Verdict;
 
@@ -79,8 +83,11 @@ impl ScriptData {
     }
 }
 
-/// A compiled script.
-pub struct Script {
+/// A compiled script. Cloning shares it.
+#[derive(Clone)]
+pub struct Script(Arc<Compiled>);
+
+struct Compiled {
     name: Arc<str>,
     /// Tells scripts apart where they are printed.
     digest: [u8; 8],
@@ -108,28 +115,39 @@ impl Script {
     /// Errors with the first thing wrong with it.
     pub fn compile(name: &str, text: &str, data: &ScriptData) -> Result<Self, RegoError> {
         let loaded = load::load(name, text, data)?;
-        Ok(Self {
+        Ok(Self(Arc::new(Compiled {
             name: Arc::from(name),
             digest: digest(text, data),
             engine: loaded.engine,
             uses: loaded.uses,
             pool: Mutex::new(Vec::new()),
-        })
+        })))
     }
 
     /// What it is called.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// Whether it looks at who somebody is.
     pub(crate) fn needs_identity(&self) -> bool {
-        self.uses.any(Uses::SESSION) || self.uses.any(Uses::RECORDS)
+        self.0.uses.any(Uses::SESSION) || self.0.uses.any(Uses::RECORDS)
     }
 
     /// Whether it looks at the client certificate.
     pub(crate) fn needs_certificate(&self) -> bool {
-        self.uses.any(Uses::CERTIFICATE) || self.uses.any(Uses::VALID)
+        self.0.uses.any(Uses::CERTIFICATE) || self.0.uses.any(Uses::VALID)
+    }
+
+    /// What its judgement depends on beyond the request and the person.
+    pub(crate) fn depends(&self) -> Depends {
+        let uses = self.0.uses;
+        Depends {
+            // A record may have an end of its own, and a certificate has one.
+            time: uses.any(Uses::TIME) || uses.any(Uses::RECORDS) || self.needs_certificate(),
+            records: uses.any(Uses::RECORDS),
+            headers: uses.any(Uses::HEADERS),
+        }
     }
 
     /// Judges one request.
@@ -137,14 +155,15 @@ impl Script {
     /// Errors, in a line for the log, when there is no result: the script took too long, grew too large, or contradicts
     /// itself.
     pub(crate) fn run(&self, input: &Input<'_>) -> Result<Outcome, String> {
-        let failed = |problem: &str| format!("the Rego policy {} failed: {problem}", self.name);
+        let failed = |problem: &str| format!("the Rego policy {} failed: {problem}", self.0.name);
         let mut instance = self.instance().map_err(|error| failed(&error.to_string()))?;
-        let person = input.subject.filter(|_| self.uses.any(Uses::RECORDS));
+        let person = input.subject.filter(|_| self.0.uses.any(Uses::RECORDS));
         *instance.slot.lock() = Some(Context {
             now: input.now,
+            address: input.http.client_ip,
             records: records::Records::new(input.records.owned(), person),
         });
-        instance.engine.set_input(document::document(input, self.uses));
+        instance.engine.set_input(document::document(input, self.0.uses));
         // A fault of the engine must not end the thread that serves others.
         let value = catch_unwind(AssertUnwindSafe(|| {
             instance.engine.eval_rule(load::ENTRY.to_owned())
@@ -164,10 +183,10 @@ impl Script {
     }
 
     fn instance(&self) -> anyhow::Result<Instance> {
-        if let Some(instance) = self.pool.try_lock().and_then(|mut pool| pool.pop()) {
+        if let Some(instance) = self.0.pool.try_lock().and_then(|mut pool| pool.pop()) {
             return Ok(instance);
         }
-        let mut engine = self.engine.clone();
+        let mut engine = self.0.engine.clone();
         let slot = Slot::default();
         functions::add_ours(&mut engine, &slot)?;
         Ok(Instance { engine, slot })
@@ -177,7 +196,7 @@ impl Script {
     fn keep(&self, mut instance: Instance) {
         *instance.slot.lock() = None;
         instance.engine.set_input(Value::Undefined);
-        if let Some(mut pool) = self.pool.try_lock()
+        if let Some(mut pool) = self.0.pool.try_lock()
             && pool.len() < POOL
         {
             pool.push(instance);
@@ -186,7 +205,7 @@ impl Script {
 
     fn show_prints(&self, engine: &mut Engine) {
         for line in engine.take_prints().unwrap_or_default() {
-            tracing::debug!(policy = %self.name, "rego: {line}");
+            tracing::debug!(policy = %self.0.name, "rego: {line}");
         }
     }
 }
@@ -194,9 +213,9 @@ impl Script {
 impl fmt::Debug for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Script")
-            .field("name", &self.name)
-            .field("digest", &self.digest)
-            .field("uses", &self.uses)
+            .field("name", &self.0.name)
+            .field("digest", &self.0.digest)
+            .field("uses", &self.0.uses)
             .finish_non_exhaustive()
     }
 }

@@ -49,17 +49,6 @@ impl Records {
         let found = address.and_then(|address| self.lookup.by_address(kind, address));
         found.map_or(Value::Null, |record| shown(&record, now))
     }
-
-    pub(super) fn serverless(&self, account: &str, audience: &str) -> Value {
-        let headers = self.lookup.serverless_headers(account, audience);
-        headers.map_or(Value::Undefined, |headers| {
-            object(
-                headers
-                    .iter()
-                    .map(|(name, value)| (Value::from(name.as_str()), Value::from(value.as_str()))),
-            )
-        })
-    }
 }
 
 fn shown(record: &serde_json::Value, now: jiff::Timestamp) -> Value {

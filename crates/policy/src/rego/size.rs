@@ -27,6 +27,7 @@ pub(super) const BOUNDED: &[(&str, Cost)] = &[
     ("indexof_n", exploded),
     ("json.marshal", marshalled),
     ("json.marshal_with_options", marshalled),
+    ("json.patch", patched),
     ("json.unmarshal", exploded),
     ("net.cidr_expand", network),
     ("numbers.range", range),
@@ -45,6 +46,9 @@ pub(super) const BOUNDED: &[(&str, Cost)] = &[
     ("urlquery.decode_object", exploded),
     ("urlquery.encode", tripled),
     ("urlquery.encode_object", tripled),
+    ("yaml.is_valid", unfolded),
+    ("yaml.marshal", marshalled),
+    ("yaml.unmarshal", unfolded),
 ];
 
 /// Bytes of a value when it is written out; counting stops at a little more than [`MOST`].
@@ -95,6 +99,37 @@ fn tripled(arguments: &[Value]) -> usize {
 
 fn exploded(arguments: &[Value]) -> usize {
     texts(arguments).saturating_mul(4)
+}
+
+/// A YAML text with aliases may say the same thing many times; the reader stops at a hundred times its length.
+fn unfolded(arguments: &[Value]) -> usize {
+    let Some(Value::String(text)) = arguments.first() else {
+        return 0;
+    };
+    let times = if text.contains('&') && text.contains('*') {
+        100
+    } else {
+        1
+    };
+    exploded(arguments).saturating_mul(times)
+}
+
+/// Each `copy` may double what there is.
+fn patched(arguments: &[Value]) -> usize {
+    let copies = match arguments.get(1) {
+        Some(Value::Array(steps)) => steps.iter().filter(|step| copies(step)).count(),
+        _ => 0,
+    };
+    let factor = u32::try_from(copies)
+        .ok()
+        .and_then(|copies| 2_usize.checked_pow(copies));
+    doubled(arguments).saturating_mul(factor.unwrap_or(usize::MAX))
+}
+
+fn copies(step: &Value) -> bool {
+    let Value::Object(step) = step else { return false };
+    step.iter()
+        .any(|(key, value)| *key == Value::from("op") && *value == Value::from("copy"))
 }
 
 fn marshalled(arguments: &[Value]) -> usize {

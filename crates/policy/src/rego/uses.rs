@@ -25,6 +25,8 @@ impl Uses {
     pub(super) const VALID: Uses = Uses(1 << 13);
     /// Asks for records.
     pub(super) const RECORDS: Uses = Uses(1 << 14);
+    /// Looks at the moment.
+    pub(super) const TIME: Uses = Uses(1 << 15);
     pub(super) const HTTP: Uses = Uses((1 << 10) - 1);
     const INPUT: Uses = Uses((1 << 14) - 1);
 
@@ -59,6 +61,8 @@ impl Uses {
 fn part(names: &[&str]) -> Uses {
     match names {
         ["get_databroker_record"] => Uses::RECORDS,
+        // Dates of tokens and certificates.
+        ["time", "now_ns"] | ["io", "jwt", "decode_verify"] | ["ssh_verify_user_cert"] => Uses::TIME,
         ["input"] => Uses::INPUT,
         ["input", "session", ..] => Uses::SESSION,
         ["input", "ssh", ..] => Uses::SSH,
