@@ -32,7 +32,8 @@ use contact::Contact;
 use flight::Flights;
 pub use structs::StructEntry;
 pub use table::{
-    CredentialEntry, DeviceTypeEntry, EnrollmentEntry, Entry, ServiceAccountEntry, SessionEntry, UserEntry,
+    Confirmed, CredentialEntry, DeviceTypeEntry, EnrollmentEntry, Entry, ServiceAccountEntry, SessionEntry,
+    UserEntry,
 };
 use tables::{Seen, Tables};
 
@@ -198,7 +199,7 @@ impl SyncedRecords {
         *self.position.lock()
     }
 
-    /// A number that grows with each change taken over.
+    /// A number that grows with each change taken over. That a record was used is none.
     pub fn generation(&self) -> u64 {
         *self.generation.borrow()
     }
@@ -241,9 +242,9 @@ impl SyncedRecords {
         }) {
             return;
         }
-        self.apply_to_table(server_version, record);
+        let changed = self.apply_to_table(server_version, record);
         drop(position);
-        self.changed();
+        self.changed_if(changed);
     }
 
     /// What memory alone can answer: `Some(None)` is a certain "there is none".
@@ -269,13 +270,13 @@ impl SyncedRecords {
             latest_record_version: record.version,
         };
         let position = self.position.lock();
-        match *position {
+        let changed = match *position {
             Some(known) if known.server_version != server_version => return detached(at, &record),
-            Some(known) if at.latest_record_version <= known.latest_record_version => {}
+            Some(known) if at.latest_record_version <= known.latest_record_version => false,
             _ => self.apply_to_table(server_version, &record),
-        }
+        };
         drop(position);
-        self.changed();
+        self.changed_if(changed);
         self.tables.sessions.get(id)
     }
 
@@ -385,20 +386,26 @@ impl SyncedRecords {
     /// Takes over the next change of the log.
     fn advance(&self, server_version: u64, record: &Record) {
         let mut position = self.position.lock();
-        self.apply_to_table(server_version, record);
+        let changed = self.apply_to_table(server_version, record);
         *position = Some(Versions {
             server_version,
             latest_record_version: record.version,
         });
         drop(position);
-        self.changed();
+        self.changed_if(changed);
     }
 
-    /// Only called with the position locked.
-    fn apply_to_table(&self, server_version: u64, record: &Record) {
-        let applied = self.tables.apply(server_version, record);
-        if let Err(error) = applied {
+    /// Only called with the position locked. Whether something may be different now.
+    fn apply_to_table(&self, server_version: u64, record: &Record) -> bool {
+        self.tables.apply(server_version, record).unwrap_or_else(|error| {
             tracing::warn!(%error, version = record.version, "a record that cannot be read is left out");
+            true
+        })
+    }
+
+    fn changed_if(&self, changed: bool) {
+        if changed {
+            self.changed();
         }
     }
 

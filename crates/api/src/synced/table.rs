@@ -2,6 +2,7 @@
 //! [`super::SyncedRecords`].
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
@@ -17,35 +18,80 @@ pub trait Entry: Send + Sync + 'static {
     type Message: RecordMessage;
     /// Joins a message with its place.
     fn new(at: Versions, message: Self::Message) -> Self;
-    /// Server version of the database and version of the record.
+    /// Server version of the database and the last version of the record that was seen.
     fn at(&self) -> Versions;
     /// The message.
     fn message(&self) -> &Self::Message;
+    /// Notes that a later version says the same.
+    fn confirm(&self, version: u64);
+    /// Whether `later` differs from the message in nothing but the moment of the last use.
+    fn only_used_since(&self, later: &Self::Message) -> bool;
+}
+
+/// The last version of a record that said the same as the entry. It is no part of what the entry says.
+#[derive(Debug, Default)]
+pub struct Confirmed(AtomicU64);
+
+impl Clone for Confirmed {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Acquire)))
+    }
+}
+
+impl PartialEq for Confirmed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 macro_rules! entry {
-    ($(#[$doc:meta])* $name:ident, $field:ident, $message:ty) => {
+    ($(#[$doc:meta])* $name:ident, $field:ident, $message:ty $(, used: $used:ident)?) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq)]
         pub struct $name {
-            /// The record's version; grows with each change of the record.
+            /// The record's version; grows with each change of the record that counts. That it was used is none.
             pub version: u64,
             /// Identity of the database the record was read from.
             pub server_version: u64,
-            /// The decoded message.
+            /// The decoded message. When it was used last is as of `version`.
             pub $field: $message,
+            /// The last version that said the same.
+            pub confirmed: Confirmed,
         }
 
         impl Entry for $name {
             type Message = $message;
             fn new(at: Versions, $field: $message) -> Self {
-                Self { version: at.latest_record_version, server_version: at.server_version, $field }
+                Self {
+                    version: at.latest_record_version,
+                    server_version: at.server_version,
+                    $field,
+                    confirmed: Confirmed::default(),
+                }
             }
             fn at(&self) -> Versions {
-                Versions { server_version: self.server_version, latest_record_version: self.version }
+                let confirmed = self.confirmed.0.load(Ordering::Acquire);
+                Versions {
+                    server_version: self.server_version,
+                    latest_record_version: self.version.max(confirmed),
+                }
             }
             fn message(&self) -> &$message {
                 &self.$field
+            }
+            fn confirm(&self, version: u64) {
+                self.confirmed.0.fetch_max(version, Ordering::AcqRel);
+            }
+            fn only_used_since(&self, later: &$message) -> bool {
+                $(
+                    if later.$used != self.$field.$used {
+                        let mut same = later.clone();
+                        same.$used.clone_from(&self.$field.$used);
+                        return same == self.$field;
+                    }
+                )?
+                let _ = later;
+                false
             }
         }
     };
@@ -53,7 +99,7 @@ macro_rules! entry {
 
 entry!(
     /// A session as last seen.
-    SessionEntry, session, pb::session::Session
+    SessionEntry, session, pb::session::Session, used: accessed_at
 );
 entry!(
     /// A user as last seen.
@@ -61,7 +107,7 @@ entry!(
 );
 entry!(
     /// A service account as last seen.
-    ServiceAccountEntry, account, pb::user::ServiceAccount
+    ServiceAccountEntry, account, pb::user::ServiceAccount, used: accessed_at
 );
 
 entry!(
@@ -106,29 +152,39 @@ impl<E: Entry> Table<E> {
     }
 
     /// Takes over a live record or a tombstone. An older version than the one known is left out; a record
-    /// that cannot be decoded is removed, because what it says now is not what was known.
-    pub(super) fn apply(&self, server_version: u64, record: &Record) -> Result<(), Error> {
+    /// that cannot be decoded is removed, because what it says now is not what was known. That a record was used
+    /// leaves its entry as it is, so that everything remembered about it stays good.
+    ///
+    /// Whether it may say something else now.
+    pub(super) fn apply(&self, server_version: u64, record: &Record) -> Result<bool, Error> {
         let at = Versions {
             server_version,
             latest_record_version: record.version,
         };
         let table = self.0.pin();
-        let known = table.get(&record.id).map(|slot| slot.entry.at());
-        if known.is_some_and(|known| is_older(at, known)) {
-            return Ok(());
+        let known = table.get(&record.id).map(|slot| &slot.entry);
+        if known.is_some_and(|known| is_older(at, known.at())) {
+            return Ok(false);
         }
         if record.deleted_at.is_some() {
             table.remove(&record.id);
-            return Ok(());
+            return Ok(true);
         }
         match from_record::<E::Message>(record) {
             Ok(message) => {
+                if let Some(known) = known
+                    && known.at().server_version == server_version
+                    && known.only_used_since(&message)
+                {
+                    known.confirm(record.version);
+                    return Ok(false);
+                }
                 let slot = Slot {
                     entry: Arc::new(E::new(at, message)),
                     json: OnceLock::new(),
                 };
                 table.insert(record.id.clone(), slot);
-                Ok(())
+                Ok(true)
             }
             Err(error) => {
                 table.remove(&record.id);

@@ -45,8 +45,8 @@ impl Tables {
         }
     }
 
-    /// Takes over a live record or a tombstone.
-    pub(super) fn apply(&self, server_version: u64, record: &Record) -> Result<(), Error> {
+    /// Takes over a live record or a tombstone. Whether what it says may be something else now.
+    pub(super) fn apply(&self, server_version: u64, record: &Record) -> Result<bool, Error> {
         match record.r#type.as_str() {
             pb::session::Session::TYPE => self.sessions.apply(server_version, record),
             pb::user::User::TYPE => self.users.apply(server_version, record),
@@ -56,9 +56,9 @@ impl Tables {
             pb::device::Type::TYPE => self.device_types.apply(server_version, record),
             kind if kind.starts_with(config_records::PREFIX) => {
                 self.documents.apply(record);
-                Ok(())
+                Ok(true)
             }
-            _ => self.structs.apply(server_version, record),
+            _ => self.structs.apply(server_version, record).map(|()| true),
         }
     }
 

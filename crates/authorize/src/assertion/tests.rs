@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use http::HeaderMap;
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::User;
-use pomerium_api::synced::{ServiceAccountEntry, SessionEntry, UserEntry};
+use pomerium_api::synced::{Confirmed, ServiceAccountEntry, SessionEntry, UserEntry};
 use prost_types::value::Kind;
 use serde_json::{Value, json};
 
@@ -84,12 +84,14 @@ fn world() -> World {
             version: 5,
             server_version: 1,
             session,
+            confirmed: Confirmed::default(),
         },
         target: None,
         user: Some(UserEntry {
             version: 4,
             server_version: 1,
             user,
+            confirmed: Confirmed::default(),
         }),
     }
 }

@@ -1,4 +1,4 @@
-//! The audit stream: its records, written ([`decision`], [`Mark`]), read back ([`read`]) and judged again
+//! The audit stream: its records, written ([`decision`], [`impersonation()`], [`Mark`]), read back ([`read`]) and judged again
 //! ([`replay`]). The form is described in `docs/audit.md` and `docs/audit.schema.json`; a change of it that readers
 //! notice needs a new [`VERSION`].
 //!
@@ -6,6 +6,7 @@
 //! what happens when they cannot, is the business of whoever runs the stream.
 
 mod facts;
+mod impersonation;
 mod json;
 mod mark;
 mod needs;
@@ -17,6 +18,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use impersonation::{Impersonation, Operator, SessionOf, impersonation};
 pub use mark::{Gap, Mark, stamped};
 pub use write::{Undecided, decision, undecided};
 

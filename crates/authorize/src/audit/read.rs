@@ -20,7 +20,7 @@ pub enum Line {
     Decision(Box<Decision>),
     /// Records are missing here; how many.
     Gap(u64),
-    /// The stream begins or ends here.
+    /// The stream begins or ends here, or somebody began or ended to impersonate.
     Mark,
     /// Not a record of this stream: another log, or nothing.
     Other,
@@ -129,7 +129,10 @@ pub fn line(text: &[u8]) -> Line {
     let (Some(kind), Some(version)) = (head.kind, head.version) else {
         return Line::Other;
     };
-    if !matches!(kind.as_str(), "decision" | "gap" | "start" | "stop") {
+    if !matches!(
+        kind.as_str(),
+        "decision" | "gap" | "impersonation" | "start" | "stop"
+    ) {
         return Line::Other;
     }
     if version != VERSION {

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use pomerium_api::databroker::Versions;
 use pomerium_api::pb::session::session::{DeviceCredential, device_credential};
 use pomerium_api::synced::{
-    CredentialEntry, EnrollmentEntry, Entry, ServiceAccountEntry, SessionEntry, StructEntry, UserEntry,
+    Confirmed, CredentialEntry, EnrollmentEntry, Entry, ServiceAccountEntry, SessionEntry, StructEntry,
+    UserEntry,
 };
 use pomerium_api::{json, pb};
 use pomerium_policy::RecordLookup;
@@ -77,6 +78,7 @@ impl CaseRecords {
                 version: 1,
                 server_version: 1,
                 account,
+                confirmed: Confirmed::default(),
             })
         });
         Self {
@@ -184,6 +186,7 @@ fn session(session: &Session) -> (String, Arc<SessionEntry>) {
             version: 1,
             server_version: 1,
             session: message,
+            confirmed: Confirmed::default(),
         }),
     )
 }
@@ -235,6 +238,7 @@ fn user(user: &User) -> (String, Arc<UserEntry>) {
             version: 1,
             server_version: 1,
             user: message,
+            confirmed: Confirmed::default(),
         }),
     )
 }

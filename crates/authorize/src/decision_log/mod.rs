@@ -16,8 +16,7 @@ use crate::headers::joined;
 use crate::principal::{GroupsFilter, Impersonator, Principal};
 use crate::session::Anonymous;
 
-/// Fields that can be chosen (`authorize_log_fields`). Names of the original that never have a value here,
-/// such as those of MCP requests, have no variant.
+/// Fields that can be chosen (`authorize_log_fields`). Those of requests to MCP servers are refused with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each prints under its own name")]
 pub enum Field {

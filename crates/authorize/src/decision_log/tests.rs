@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use pomerium_api::pb::session::{IdToken, Session};
-use pomerium_api::synced::{ServiceAccountEntry, SessionEntry, UserEntry};
+use pomerium_api::synced::{Confirmed, ServiceAccountEntry, SessionEntry, UserEntry};
 use pomerium_policy::HttpInput;
 use pomerium_policy::ppl::Policy;
 use serde_json::{Value, json};
@@ -13,6 +13,8 @@ use super::*;
 use crate::decision::{check, route_not_found};
 use crate::headers::Headers;
 use crate::session::Records;
+
+mod fields;
 
 struct NoRecords;
 
@@ -46,6 +48,7 @@ fn principal() -> Principal {
             version: 1,
             server_version: 1,
             session,
+            confirmed: Confirmed::default(),
         }),
         &"groups".into(),
     )

@@ -6,8 +6,10 @@ mod behind;
 mod facts;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pomerium_api::synced::{ServiceAccountEntry, SessionEntry, UserEntry};
@@ -15,6 +17,7 @@ use pomerium_policy::{Authentication, Claims, Device, GroupSource, Subject};
 use serde_json::Value;
 
 use self::behind::Behind;
+use self::usage::Noted;
 use crate::authentication;
 use crate::claims::{json_claims, session_over_user, stringify, user_over_session};
 use crate::session::{Anonymous, Records, validity};
@@ -49,6 +52,7 @@ pub struct Principal {
     user_claims: Claims,
     groups_claim: Arc<str>,
     behind: Arc<Behind>,
+    noted: Arc<Noted>,
 }
 
 /// Group ids that are kept in an assertion (`jwt_groups_filter`), sorted; `None` keeps all.
@@ -165,6 +169,7 @@ impl Principal {
             user_claims,
             groups_claim: Arc::clone(groups_claim),
             behind: Arc::new(behind),
+            noted: Arc::default(),
         }
     }
 
@@ -204,6 +209,11 @@ impl Principal {
     /// Whether the session has ended at `now`.
     pub fn expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|end| now >= end)
+    }
+
+    /// Whether the use of the session at `now` is still to be noted: true once in each `every` for all who share this.
+    pub fn is_news(&self, now: Timestamp, every: Duration) -> bool {
+        self.noted.at(now, every)
     }
 
     /// The values of a claim for assertion and headers: the session's, else the user's.

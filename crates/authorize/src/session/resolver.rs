@@ -163,6 +163,22 @@ impl SessionResolver {
         self.settle(token.into(), handle, built, now)
     }
 
+    /// The same person as the records have them now, without I/O: `known` itself where nothing has changed. `None` when
+    /// the session or account is gone or over, and when somebody looks through a session that is.
+    pub fn renewed(&self, known: &Arc<Principal>, now: Timestamp) -> Option<Arc<Principal>> {
+        let claim = self.groups_claim.load();
+        let renewed = if known.is_current(&*self.records, &claim) {
+            Arc::clone(known)
+        } else if known.service_account {
+            let entry = self.records.service_account(&known.session_id)?;
+            Arc::new(Principal::of_account(&*self.records, entry, &claim))
+        } else {
+            let entry = self.records.session(&known.session_id)?;
+            Arc::new(Principal::of_session(&*self.records, entry, &claim).ok()?)
+        };
+        (!renewed.expired(now)).then_some(renewed)
+    }
+
     /// Asks the databroker. Never answers [`Resolved::NeedsFetch`].
     ///
     /// Errors when the databroker cannot be reached: the request can be neither judged nor sent to the

@@ -18,7 +18,7 @@ use pomerium_api::databroker::Databroker;
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::User;
 use pomerium_api::records::{DIRECTORY_GROUP, DIRECTORY_USER};
-use pomerium_api::synced::{ServiceAccountEntry, SessionEntry, StructEntry, UserEntry};
+use pomerium_api::synced::{Confirmed, ServiceAccountEntry, SessionEntry, StructEntry, UserEntry};
 use pomerium_authenticate::{Authenticate, Deps, RequestContext, State};
 use pomerium_authorize::{Principal, Records, authentication};
 use pomerium_config::Loader;
@@ -317,6 +317,7 @@ impl Records for World {
             server_version: 7,
             version: 1,
             session,
+            confirmed: Confirmed::default(),
         }))
     }
 
@@ -329,6 +330,7 @@ impl Records for World {
             server_version: 7,
             version: 1,
             user,
+            confirmed: Confirmed::default(),
         }))
     }
 
