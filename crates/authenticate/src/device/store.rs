@@ -8,7 +8,7 @@ use pomerium_api::databroker::{Databroker, Error, Record};
 use pomerium_api::pb::device::{Credential, Enrollment, OwnerCredentialRecord, Type, credential};
 use pomerium_api::pb::session::{Session, session};
 use pomerium_api::pb::user::User;
-use pomerium_api::records::{RecordMessage, from_record, to_record, to_tombstone};
+use pomerium_api::records::to_tombstone;
 use pomerium_crypto::encoding::base58_encode;
 use prost::Message;
 
@@ -23,8 +23,6 @@ pub(crate) const MAX_DEVICES: usize = 50;
 const KEPT_USES: usize = 5;
 /// Largest record of a credential, bytes.
 const MAX_RECORD: usize = 256 * 1024;
-/// Writers that may come between before we give up.
-const TRIES: usize = 8;
 
 const OWNER: &str = "type.googleapis.com/pomerium.device.OwnerCredentialRecord";
 
@@ -136,32 +134,6 @@ pub(crate) fn shed(credential: &mut Credential) {
             step(key);
         }
     }
-}
-
-/// Changes a record, whoever else writes it meanwhile, and nothing in it but what `change` changes. `None` when
-/// there is no such record: one that was deleted does not come back.
-pub(crate) async fn patch<M: RecordMessage>(
-    broker: &dyn Databroker,
-    id: &str,
-    change: impl Fn(&mut M) + Send + Sync,
-) -> Result<Option<Record>, Error> {
-    for _ in 0..TRIES {
-        let record = match broker.get(M::TYPE, id).await {
-            Ok(record) => record,
-            Err(Error::NotFound) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut message: M = from_record(&record)?;
-        change(&mut message);
-        let changed = Record {
-            version: record.version,
-            ..to_record(&message)
-        };
-        if let Some(stored) = broker.replace(changed).await? {
-            return Ok(Some(stored));
-        }
-    }
-    Err(Error::Unavailable(format!("record {id} is written too often")))
 }
 
 /// Says in the session that it has shown the device: the latest of a type takes the place of others of that type.

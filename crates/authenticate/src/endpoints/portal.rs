@@ -1,8 +1,9 @@
 //! The applications a person may open: `/.pomerium/routes` and its JSON twin (spec authentication.md 13).
 //!
 //! What is shown follows from the policies by a static reading: only rules that hold for the person whatever
-//! they request count. A rule about paths or methods neither shows nor hides; a route that a `deny` rule keeps
-//! the person out of is not shown.
+//! they request count, those of `sub_policies` among them. A rule about paths or methods neither shows nor hides, nor
+//! does a script that allows: what it would say about other requests is not known. A route that a `deny` rule or script
+//! keeps the person out of is not shown.
 
 use http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -19,7 +20,15 @@ use crate::call::Call;
 use crate::{Authenticate, Error, reply, service};
 
 /// Criteria that can be judged without a request.
-const ABOUT_PEOPLE: [&str; 6] = ["accept", "authenticated_user", "claim", "domain", "email", "user"];
+const ABOUT_PEOPLE: [&str; 7] = [
+    "accept",
+    "authenticated_user",
+    "claim",
+    "domain",
+    "email",
+    "groups",
+    "user",
+];
 
 impl Authenticate {
     /// The page.

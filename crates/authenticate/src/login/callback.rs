@@ -2,8 +2,7 @@
 
 use http::{HeaderValue, Method};
 use jiff::Timestamp;
-use pomerium_api::pb::user::User;
-use pomerium_identity::{Identity, NewSession, session_from_identity, user_from_identity};
+use pomerium_identity::{Identity, NewSession, session_from_identity};
 use pomerium_web::Response;
 use pomerium_web::handle::Handle;
 
@@ -129,9 +128,7 @@ impl Authenticate {
         };
         let mut session = session_from_identity(identity, &new);
         session.client_address = call.canonical.client_ip.to_string();
-        let known = session::find::<User>(broker, &session.user_id).await?;
-        let user = user_from_identity(identity, known.as_ref());
-        let written = session::write_login(broker, &user, &session).await?;
+        let written = session::write_login(broker, identity, &session).await?;
         let handle = Handle {
             jti: session.id,
             sub: session.user_id,

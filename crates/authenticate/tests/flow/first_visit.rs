@@ -1,6 +1,8 @@
 //! The way of honest people and honest programs.
 
 use http::{Method, StatusCode};
+use pomerium_api::pb::user::User;
+use pomerium_api::records::to_record;
 use pomerium_web::handle::Handle;
 
 use crate::support::{
@@ -254,4 +256,23 @@ async fn several_tabs_can_sign_in_at_once() {
         1,
         "the later session took the place of the earlier one"
     );
+}
+
+/// What is written into the record of a user while they sign in stays: a device they register at this very moment.
+#[tokio::test]
+async fn a_login_takes_nothing_away_that_was_written_meanwhile() {
+    let world = World::new();
+    let mut browser = Browser::new(&world);
+    browser.sign_in(APP, USER.0, USER.1).await;
+    let id = world.broker.sessions()[0].user_id.clone();
+    let mut user: User = world.broker.read(&id);
+    user.device_credential_ids = vec!["new-device".into()];
+    user.claims.clear();
+    world.broker.interfere(to_record(&user));
+    let mut elsewhere = Browser::new(&world);
+    elsewhere.sign_in(APP, USER.0, USER.1).await;
+    let after: User = world.broker.read(&id);
+    assert_eq!(after.device_credential_ids, ["new-device"]);
+    assert_eq!(after.email, "user@example.com");
+    assert!(!after.claims.is_empty(), "and the login counts, too");
 }

@@ -26,7 +26,7 @@ use crate::device::party::person_id;
 use crate::device::refusal::Refusal;
 use crate::device::{LIFETIME, store};
 use crate::links::REDIRECT_URI;
-use crate::{Authenticate, Error, reply, service};
+use crate::{Authenticate, Error, reply, service, session};
 
 pub(crate) use remove::removal;
 
@@ -210,7 +210,7 @@ impl Authenticate {
         change: impl Fn(&mut Session) + Send + Sync,
     ) -> Result<Response, Error> {
         let broker = &*self.deps.broker;
-        let Some(stored) = store::patch::<Session>(broker, person.session_id, change).await? else {
+        let Some(stored) = session::edit::<Session>(broker, person.session_id, change).await? else {
             // It ended meanwhile.
             let login_url = self.sign_in_link(target, call.context.route.as_deref(), call.now);
             return Err(Error::SignIn { login_url });

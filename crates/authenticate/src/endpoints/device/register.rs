@@ -17,7 +17,7 @@ use crate::device::challenge::Act;
 use crate::device::party::Party;
 use crate::device::refusal::{LinkError, Refusal};
 use crate::device::store::{self, MAX_DEVICES};
-use crate::{Authenticate, Error};
+use crate::{Authenticate, Error, session};
 
 /// How much of a browser's name is kept, characters.
 const MAX_AGENT: usize = 512;
@@ -72,7 +72,7 @@ impl Authenticate {
                 user.device_credential_ids.push(id.clone());
             }
         };
-        store::patch(broker, person.user_id, listed).await?;
+        session::edit(broker, person.user_id, listed).await?;
         let shown = |session: &mut Session| store::show(session, &kind.id, &id);
         self.device_done(call, person, &wanted.redirect, shown).await
     }

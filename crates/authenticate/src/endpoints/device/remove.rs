@@ -8,7 +8,7 @@ use pomerium_web::Response;
 use super::{MALFORMED, PATH, Person, field};
 use crate::call::Call;
 use crate::device::store;
-use crate::{Authenticate, Error};
+use crate::{Authenticate, Error, session};
 
 /// Seconds that the buttons of the account page are good for.
 const LIFETIME: i64 = 60 * 60;
@@ -38,7 +38,7 @@ impl Authenticate {
             tracing::info!(device = id, user = person.user_id, "device removed");
         }
         let unlisted = |user: &mut User| user.device_credential_ids.retain(|own| own != id);
-        store::patch(broker, person.user_id, unlisted).await?;
+        session::edit(broker, person.user_id, unlisted).await?;
         let forgotten = |session: &mut Session| store::forget(session, id);
         self.device_done(call, person, "/.pomerium/", forgotten).await
     }

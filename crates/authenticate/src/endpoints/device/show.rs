@@ -12,7 +12,7 @@ use crate::device::challenge::Act;
 use crate::device::party::Party;
 use crate::device::refusal::Refusal;
 use crate::device::store::{self, Known};
-use crate::{Authenticate, Error};
+use crate::{Authenticate, Error, session};
 
 impl Authenticate {
     /// Checks that the device is one of the person's of this type, and is here.
@@ -44,7 +44,7 @@ impl Authenticate {
         self.take_up(call, &answer.client.challenge).await?;
         let id = device.credential.id;
         let use_of = |credential: &mut Credential| store::add_use(credential, &answer.text);
-        if store::patch::<Credential>(&*self.deps.broker, &id, use_of)
+        if session::edit::<Credential>(&*self.deps.broker, &id, use_of)
             .await?
             .is_none()
         {

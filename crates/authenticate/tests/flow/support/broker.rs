@@ -15,6 +15,8 @@ use pomerium_api::records::{RecordMessage, from_record};
 pub struct MapBroker {
     records: Mutex<BTreeMap<(String, String), Record>>,
     down: Mutex<bool>,
+    /// What somebody else writes just before the next conditional write.
+    rival: Mutex<Option<Record>>,
 }
 
 impl MapBroker {
@@ -36,6 +38,25 @@ impl MapBroker {
 
     pub fn set_down(&self, down: bool) {
         *self.down.lock() = down;
+    }
+
+    /// Somebody else writes `record` between the next read and the write that follows it.
+    pub fn interfere(&self, record: Record) {
+        *self.rival.lock() = Some(record);
+    }
+
+    /// A record as it is.
+    pub fn read<M: RecordMessage>(&self, id: &str) -> M {
+        let records = self.records.lock();
+        from_record(&records[&(M::TYPE.to_owned(), id.to_owned())]).unwrap()
+    }
+
+    fn write(&self, mut record: Record) -> Record {
+        let mut records = self.records.lock();
+        let last = records.values().map(|record| record.version).max();
+        record.version = last.unwrap_or(0) + 1;
+        records.insert((record.r#type.clone(), record.id.clone()), record.clone());
+        record
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -65,25 +86,17 @@ impl Databroker for MapBroker {
     }
 
     fn put(&self, new: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
-        let written = self.check().map(|()| {
-            let mut records = self.records.lock();
-            let mut version = records.values().map(|record| record.version).max().unwrap_or(0);
-            let mut stored = Vec::new();
-            for mut record in new {
-                version += 1;
-                record.version = version;
-                records.insert((record.r#type.clone(), record.id.clone()), record.clone());
-                stored.push(record);
-            }
-            PutReply {
-                server_version: 7,
-                records: stored,
-            }
+        let written = self.check().map(|()| PutReply {
+            server_version: 7,
+            records: new.into_iter().map(|record| self.write(record)).collect(),
         });
         ready(written).boxed()
     }
 
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+        if let Some(rival) = self.rival.lock().take() {
+            self.write(rival);
+        }
         let key = (record.r#type.clone(), record.id.clone());
         let live = self.check().map(|()| {
             let records = self.records.lock();
