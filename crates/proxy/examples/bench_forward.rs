@@ -57,6 +57,7 @@ fn main() -> Result<(), Failure> {
         let log = std::fs::File::create(std::env::temp_dir().join("bench_forward.log"))?;
         let shared = Arc::new(Shared {
             audit: Arc::new(()),
+            access: Arc::new(()),
             challenges: Arc::default(),
             sessions: SessionResolver::new(synced, broker, key),
             signer: AssertionSigner::new(Arc::new(SigningKey::random())),

@@ -16,7 +16,7 @@ use crate::body::Activity;
 use crate::client_tls::Shown;
 use crate::conn::{Conn, Guard};
 use crate::flow::client_certificate;
-use crate::live::Hold;
+use crate::live::{Begun, Hold};
 use crate::metrics::Metrics;
 use crate::route::Route;
 use crate::shared::RequestSpan;
@@ -33,6 +33,8 @@ pub struct Exchange {
     own_id: String,
     route: Option<Arc<Route>>,
     principal: Option<Arc<Principal>>,
+    /// The headers it was judged by, where the policy looks at them.
+    headers: Option<Arc<HeaderMap>>,
     activity: Option<Arc<Activity>>,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
@@ -63,6 +65,7 @@ impl Exchange {
             own_id: String::new(),
             route: None,
             principal: None,
+            headers: None,
             activity: None,
             user_agent: None,
             referer: None,
@@ -125,21 +128,29 @@ impl Exchange {
         self.principal = principal;
     }
 
+    /// Keeps the headers that `route` judges by, for whoever is judged again.
+    pub(crate) fn keep_headers(&mut self, route: &Route, headers: &HeaderMap) {
+        if route.depends.headers {
+            self.headers = Some(Arc::new(headers.clone()));
+        }
+    }
+
     /// A place among what goes on for long; none for what belongs to no route.
     pub(crate) fn hold(&self) -> Option<Hold> {
         let (request, route) = (self.request.clone()?, self.route.clone()?);
         let now = self.worker.shared.clock.now();
         let client = self.shown.client.as_deref();
         let trust = client_certificate(&self.snapshot, client, &route, now).trust;
-        let shown = (self.shown.clone(), trust);
-        let hold = self
-            .worker
-            .live
-            .hold(request, self.principal.clone(), route, shown);
-        let current = self.worker.snapshot();
-        if !Arc::ptr_eq(&current, &self.snapshot) {
-            hold.catch_up(&current, self.worker.shared.sessions.records(), now);
-        }
+        let hold = self.worker.live.hold(Begun {
+            request,
+            headers: self.headers.clone(),
+            principal: self.principal.clone(),
+            route,
+            shown: self.shown.clone(),
+            trust,
+        });
+        // Routes and records may have changed since the request was judged.
+        hold.catch_up(&self.worker.snapshot(), &self.worker.shared.sessions, now);
         Some(hold)
     }
 

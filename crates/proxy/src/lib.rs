@@ -57,7 +57,8 @@ pub use metrics::Metrics;
 pub use route::Route;
 pub use router::RouteTable;
 pub use shared::{
-    AuditStream, ControlContext, ControlPlane, LoginLinks, RequestSpan, Shared, Tracer, UpstreamTokens,
+    AccessTracker, AuditStream, ControlContext, ControlPlane, LoginLinks, RequestSpan, Shared, Tracer,
+    UpstreamTokens,
 };
 pub use snapshot::{BuildError, Snapshot};
 

@@ -7,6 +7,7 @@ use http::header::HeaderMap;
 use pomerium_authorize::ClaimHeaders;
 use pomerium_authorize::template::Template;
 use pomerium_config::settings::{Action, IssuerFormat, Redirect, RouteSettings};
+use pomerium_policy::Depends;
 
 use crate::body::Limits;
 use crate::headers::host::HostRewriter;
@@ -26,6 +27,8 @@ pub struct Route {
     pub(crate) headers: Arc<HeaderPlan>,
     /// Its policy or its headers look at the client certificate.
     pub(crate) needs_certificate: bool,
+    /// What its policy looks at beyond the request and the person.
+    pub(crate) depends: Depends,
     /// How often it may be asked.
     pub(crate) throttle: Option<Box<Throttle>>,
 }
@@ -109,6 +112,7 @@ impl Route {
         Ok(Self {
             action,
             path: PathRewriter::build(settings)?,
+            depends: settings.policy.depends(),
             needs_certificate: settings.policy.needs_certificate() || headers.templates.iter().any(shown),
             headers,
             throttle: throttle.map(Box::new),

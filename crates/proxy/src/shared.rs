@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request};
+use jiff::Timestamp;
 use pomerium_api::clock::Clock;
 use pomerium_authorize::audit::Undecided;
 use pomerium_authorize::decision_log::AuthorizeRecord;
@@ -98,6 +99,18 @@ impl AuditStream for () {
     fn undecided(&self, _record: &Undecided<'_>) {}
 }
 
+/// Is told who asks, so that it is known when a session was used last; `app` gives one that writes it down now and then.
+/// Nothing here may wait.
+pub trait AccessTracker: Send + Sync + 'static {
+    /// A request of `principal` came at `now`.
+    fn seen(&self, principal: &Principal, now: Timestamp);
+}
+
+/// Nobody wants to know.
+impl AccessTracker for () {
+    fn seen(&self, _: &Principal, _: Timestamp) {}
+}
+
 /// Makes spans; `app` gives one that exports them.
 pub trait Tracer: Send + Sync + 'static {
     /// A request begins. `traceparent` is what the client sent.
@@ -126,6 +139,8 @@ pub struct Shared {
     pub log: LogSink,
     /// The audit stream.
     pub audit: Arc<dyn AuditStream>,
+    /// Who asks.
+    pub access: Arc<dyn AccessTracker>,
     /// Internal paths.
     pub control: Arc<dyn ControlPlane>,
     /// What certificate authorities may ask at this moment.

@@ -13,10 +13,12 @@ use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::User;
 use pomerium_api::records::{RecordMessage, from_proto_time, from_record, to_record};
 use pomerium_authenticate::session_is_alive;
+use pomerium_authorize::audit::{Impersonation, Operator, SessionOf};
 use pomerium_proxy::LogSink;
 use serde_json::json;
 
 use super::protocol::{Answer, Question, SessionLine, Target};
+use crate::audit::Audit;
 
 /// Records read at a time.
 const PAGE: u64 = 500;
@@ -54,6 +56,7 @@ pub struct Sessions {
     broker: Arc<dyn Databroker>,
     clock: Arc<dyn Clock>,
     log: LogSink,
+    audit: Arc<Audit>,
 }
 
 /// A session that counts, with the version it was read at.
@@ -63,9 +66,18 @@ struct Known {
 }
 
 impl Sessions {
-    /// Over the records of `broker`; what is done is written to `log`.
-    pub fn new(broker: Arc<dyn Databroker>, clock: Arc<dyn Clock>, log: LogSink) -> Self {
-        Self { broker, clock, log }
+    /// Over the records of `broker`; what is done is written to `log` and to the audit stream.
+    pub fn new(
+        broker: Arc<dyn Databroker>,
+        clock: Arc<dyn Clock>,
+        (log, audit): (LogSink, Arc<Audit>),
+    ) -> Self {
+        Self {
+            broker,
+            clock,
+            log,
+            audit,
+        }
     }
 
     /// Answers one question.
@@ -118,7 +130,7 @@ impl Sessions {
         }
         let changed = self.set(own, Some(target.session.id.clone())).await?;
         let (session, target) = (self.line(&changed).await?, self.line(&target.session).await?);
-        self.write_down("impersonation began", (&session, Some(&target)), reason, caller);
+        self.write_down(true, (&session, Some(&target)), reason, caller);
         Ok(Answer::Done {
             session: Box::new(session),
             target: Some(Box::new(target)),
@@ -137,7 +149,7 @@ impl Sessions {
             Some((_, target)) => Some(self.line(&target).await?),
             None => None,
         };
-        self.write_down("impersonation ended", (&session, target.as_ref()), "", caller);
+        self.write_down(false, (&session, target.as_ref()), "", caller);
         Ok(Answer::Done {
             session: Box::new(session),
             target: target.map(Box::new),
@@ -255,16 +267,33 @@ impl Sessions {
         })
     }
 
-    /// To the stream of the authorize log, and to the program's own.
+    /// To the audit stream, the stream of the authorize log, and the program's own.
     fn write_down(
         &self,
-        message: &str,
+        began: bool,
         (session, target): (&SessionLine, Option<&SessionLine>),
         reason: &str,
         caller: Caller,
     ) {
+        let now = self.clock.now();
+        let message = if began {
+            "impersonation began"
+        } else {
+            "impersonation ended"
+        };
+        self.audit.impersonation(&Impersonation {
+            now,
+            began,
+            session: audited(session),
+            target: target.map(audited),
+            reason,
+            by: Operator {
+                uid: caller.uid,
+                pid: caller.pid,
+            },
+        });
         let line = json!({
-            "level": "warn", "service": "authorize", "message": message, "time": self.clock.now().to_string(),
+            "level": "warn", "service": "authorize", "message": message, "time": now.to_string(),
             "session-id": session.id, "user": session.user_id, "email": session.email,
             "impersonate-session-id": target.map(|target| &target.id),
             "impersonate-user-id": target.map(|target| &target.user_id),
@@ -282,6 +311,14 @@ impl Sessions {
             buffer.extend_from_slice(line.to_string().as_bytes());
             buffer.push(b'\n');
         });
+    }
+}
+
+fn audited(line: &SessionLine) -> SessionOf<'_> {
+    SessionOf {
+        id: &line.id,
+        user_id: &line.user_id,
+        email: &line.email,
     }
 }
 

@@ -111,6 +111,15 @@ impl Audit {
         }
     }
 
+    /// An impersonation began or ended: into every stream, whatever decisions it has.
+    pub fn impersonation(&self, what: &audit::Impersonation<'_>) {
+        let mut line = Vec::new();
+        audit::impersonation(&mut line, what);
+        for sink in self.sinks.load().iter() {
+            sink.push(&line, what.now);
+        }
+    }
+
     /// Ends all sinks and waits until they have written what they have, as far as that can be done in time. Blocks.
     pub fn close(&self) {
         let sinks = self.sinks.swap(Arc::default());

@@ -3,6 +3,7 @@
 //! [`Server::start`] reads as the list of what is started, in order. What lives as long as the process is in
 //! [`core`], what a reload replaces in [`generation`].
 
+mod access;
 pub mod autocert;
 pub mod certificates;
 mod cluster;
@@ -42,7 +43,9 @@ use pomerium_authorize::{AssertionSigner, SessionResolver};
 use pomerium_config::settings::Settings;
 use pomerium_identity::refresh::{RefreshDeps, RefreshSettings, Refresher};
 use pomerium_proxy::{Dataplane, Handed, LogSink, Metrics, Shared, StartError, Tracer};
+use tokio::task::JoinHandle;
 
+use self::access::Access;
 use self::certificates::Certificates;
 use self::control::Control;
 use self::core::Core;
@@ -109,6 +112,8 @@ pub struct Server {
     state: Arc<State>,
     sink: LogSink,
     audit: Arc<Audit>,
+    /// Ends when the last uses of sessions are written down.
+    last_uses: Mutex<Option<JoinHandle<()>>>,
     tracing: Option<SdkTracerProvider>,
     settings: Mutex<Arc<Settings>>,
     workers: Option<usize>,
@@ -155,11 +160,13 @@ impl Server {
         let metrics = Arc::new(Metrics::register(&core.registry)?);
         let sink = log_sink(&options.log_output, &metrics)?;
         let audit = audit_stream(&settings, &core)?;
+        let (access, last_uses) =
+            Access::start(Arc::clone(&core.broker.handle), &core.registry, core.stop.clone())?;
         let (tracing, tracer) = tracer(&settings)?;
         let shared = shared(
             &core,
             &control,
-            (metrics, sink.clone(), Arc::clone(&audit)),
+            (metrics, sink.clone(), Arc::clone(&audit), access),
             tracer,
         );
         let handed = Handed {
@@ -185,7 +192,7 @@ impl Server {
         if let Some(before) = before {
             before.ready(Arc::clone(&core.broker.handle)).await?;
         }
-        start_admin(&settings, &core, &sink);
+        start_admin(&settings, &core, &sink, &audit);
         if !settings.systemd_disabled {
             tokio::spawn(health::systemd::run(Arc::clone(&core.health), core.stop.clone()));
         }
@@ -202,6 +209,7 @@ impl Server {
             state,
             sink,
             audit,
+            last_uses: Mutex::new(Some(last_uses)),
             tracing,
             settings: Mutex::new(settings),
             workers: options.workers,
@@ -302,6 +310,12 @@ impl Server {
     /// Stops everything at once; acknowledged records and written log lines are kept.
     pub async fn stop(self: Arc<Self>) {
         self.core.stop.cancel();
+        let last_uses = self.last_uses.lock().take();
+        if let Some(last_uses) = last_uses
+            && last_uses.await.is_err()
+        {
+            tracing::error!("the last uses of sessions were not written down");
+        }
         let server = Arc::clone(&self);
         let stopped = tokio::task::spawn_blocking(move || {
             server.dataplane.stop();
@@ -384,7 +398,7 @@ fn tracer(settings: &Settings) -> anyhow::Result<Tracing> {
 fn shared(
     core: &Core,
     control: &Arc<Control>,
-    (metrics, log, audit): (Arc<Metrics>, LogSink, Arc<Audit>),
+    (metrics, log, audit, access): (Arc<Metrics>, LogSink, Arc<Audit>, Arc<Access>),
     tracer: Option<Arc<dyn Tracer>>,
 ) -> Arc<Shared> {
     let broker = Arc::clone(&core.broker.handle);
@@ -395,6 +409,7 @@ fn shared(
         metrics,
         log,
         audit,
+        access,
         control: Arc::clone(control) as Arc<dyn pomerium_proxy::ControlPlane>,
         tokens: Arc::clone(&core.tokens) as Arc<dyn pomerium_proxy::UpstreamTokens>,
         login: Arc::clone(control) as Arc<dyn pomerium_proxy::LoginLinks>,
@@ -406,14 +421,14 @@ fn shared(
 
 /// The door for the administrator of the machine. People are served without it as well, so that a folder that is
 /// in the way stops nothing.
-fn start_admin(settings: &Settings, core: &Core, sink: &LogSink) {
+fn start_admin(settings: &Settings, core: &Core, sink: &LogSink, audit: &Arc<Audit>) {
     if !settings.services.all_in_one() {
         return;
     }
     let sessions = Sessions::new(
         Arc::clone(&core.broker.handle),
         Arc::clone(&core.clock),
-        sink.clone(),
+        (sink.clone(), Arc::clone(audit)),
     );
     if let Err(error) = admin::server::start(&settings.data_dir, sessions, core.stop.clone()) {
         tracing::error!(

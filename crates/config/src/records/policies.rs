@@ -1,113 +1,63 @@
-//! The policies of a route in one: those written into it, and those it names.
+//! The policies of a route: those written into it, and those it names.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Policies;
 use crate::spec::base64_std;
 use crate::spec::format::parse_yaml;
+use crate::spec::keys::SUB_POLICY;
 
-/// What the policies of a route say.
+/// What the policies of a route say, as options of a route of a file.
 #[derive(Default)]
-pub(super) struct Merged {
-    /// In the policy language.
+pub(super) struct Found {
+    /// For `policy`.
     pub(super) rules: Vec<Value>,
-    /// In Rego: name and script.
-    pub(super) scripts: Vec<Value>,
+    /// For `sub_policies`.
+    pub(super) policies: Vec<Value>,
 }
 
-/// Takes the policies out of the message and joins their rules, as if they stood in one `policy`. Denials
-/// and permissions of all count, whichever stands first.
+/// Takes the policies out of the message. Denials and permissions of all count, whichever stands first.
 ///
 /// Errors when a policy is missing or cannot be read: what it would deny is not known.
-pub(super) fn merge(message: &mut Map<String, Value>, known: &Policies) -> Result<Option<Merged>, String> {
-    let list = |value: Option<Value>| match value {
+pub(super) fn take(message: &mut Map<String, Value>, known: &Policies) -> Result<Found, String> {
+    let mut list = |key: &str| match message.remove(key) {
         Some(Value::Array(items)) => items,
         _ => Vec::new(),
     };
-    let inline = list(message.remove("policies"));
-    let named = list(message.remove("policy_ids"));
-    let raw = list(message.remove("ppl_policies"));
-    if inline.is_empty() && named.is_empty() && raw.is_empty() {
-        return Ok(None);
-    }
-    let mut merged = Merged::default();
+    let (inline, named, raw) = (list("policies"), list("policy_ids"), list("ppl_policies"));
+    let mut found = Found::default();
     for document in &raw {
         let encoded = document.get("raw").and_then(Value::as_str).unwrap_or_default();
         let bytes = base64_std(encoded).map_err(|error| format!("`ppl_policies`: {error}"))?;
         let text = String::from_utf8(bytes).map_err(|_| "`ppl_policies`: it is not UTF-8".to_owned())?;
-        merged.rules.extend(parsed(&text, "`ppl_policies`")?);
+        found.rules.extend(parsed(&text)?);
     }
     for id in &named {
         let id = id.as_str().unwrap_or_default();
         let policy = known.get(id).ok_or_else(|| {
             format!("there is no policy with the id {id:?}: add it, or remove it from `policy_ids`")
         })?;
-        add(&mut merged, policy)?;
+        let mut policy = options(policy);
+        policy.entry("id").or_insert_with(|| id.into());
+        found.policies.push(Value::Object(policy));
     }
-    for policy in inline.iter().filter_map(Value::as_object) {
-        add(&mut merged, policy)?;
-    }
-    Ok(Some(merged))
+    let inline = inline.iter().filter_map(Value::as_object);
+    found
+        .policies
+        .extend(inline.map(|policy| Value::Object(options(policy))));
+    Ok(found)
 }
 
-/// Adds one policy: its lists, then its scripts, or its source when it has none. The source of one that has both is
-/// what the scripts were made from.
-fn add(merged: &mut Merged, policy: &Map<String, Value>) -> Result<(), String> {
-    let name = ["name", "id"]
-        .iter()
-        .find_map(|key| policy.get(*key)?.as_str())
-        .unwrap_or("without a name");
-    let label = format!("policy {name}");
-    let texts = |key: &str| {
-        policy
-            .get(key)
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let mut allowed = Vec::new();
-    for domain in texts("allowed_domains") {
-        allowed.push(json!({"domain": {"is": domain}}));
-    }
-    for user in texts("allowed_users") {
-        allowed.push(json!({"user": {"is": user}}));
-        allowed.push(json!({"email": {"is": user}}));
-    }
-    for (claim, values) in policy
-        .get("allowed_idp_claims")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        for value in values.as_array().into_iter().flatten() {
-            let criterion = format!("claim/{claim}");
-            allowed.push(json!({criterion: value}));
-        }
-    }
-    if !allowed.is_empty() {
-        merged.rules.push(json!({"allow": {"or": allowed}}));
-    }
-    let scripts = texts("rego");
-    if !scripts.is_empty() {
-        let named = scripts
-            .into_iter()
-            .map(|script| json!({"name": label, "script": script}));
-        merged.scripts.extend(named);
-        return Ok(());
-    }
-    if let Some(source) = policy
-        .get("source_ppl")
-        .and_then(Value::as_str)
-        .filter(|text| !text.is_empty())
-    {
-        merged.rules.extend(parsed(source, &label)?);
-    }
-    Ok(())
+/// What a policy says that counts for a route; the rest is for whoever administers it.
+fn options(policy: &Map<String, Value>) -> Map<String, Value> {
+    let known = |key: &str| SUB_POLICY.iter().any(|known| known.name == key);
+    let kept = policy.iter().filter(|(key, _)| known(key));
+    kept.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// A document of the policy language: one object of rules, or a list of them.
-fn parsed(text: &str, label: &str) -> Result<Vec<Value>, String> {
-    let tree = parse_yaml(text).map_err(|error| format!("{label}: {}", error.message))?;
+fn parsed(text: &str) -> Result<Vec<Value>, String> {
+    let tree = parse_yaml(text).map_err(|error| format!("`ppl_policies`: {}", error.message))?;
     Ok(match tree.to_json() {
         Value::Array(rules) => rules,
         rule => vec![rule],

@@ -52,14 +52,13 @@ pub(super) fn read(
     {
         message.remove("redirect");
     }
-    match policies::merge(&mut message, &named.policies) {
-        Ok(Some(merged)) => {
-            message.insert("policy".into(), Value::Array(merged.rules));
-            if !merged.scripts.is_empty() {
-                message.insert("rego".into(), Value::Array(merged.scripts));
+    match policies::take(&mut message, &named.policies) {
+        Ok(found) => {
+            let lists = [("policy", found.rules), ("sub_policies", found.policies)];
+            for (key, items) in lists.into_iter().filter(|(_, items)| !items.is_empty()) {
+                message.insert(key.into(), Value::Array(items));
             }
         }
-        Ok(None) => {}
         Err(why) => faults.push(Fault::whole(why)),
     }
     message.retain(|name, _| {

@@ -78,14 +78,10 @@ pub enum AuthorizeField {
     EnvoyRouteId,
     RouteChecksum,
     RouteId,
-    Body,
     ClusterStatName,
     Headers,
     IdToken,
     IdTokenClaims,
-    McpMethod,
-    McpTool,
-    McpToolParameters,
     /// `headers.<Name>`; holds the name as written.
     Header(String),
 }

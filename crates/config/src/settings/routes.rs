@@ -59,6 +59,8 @@ pub struct RouteOptions {
     pub logo_url: String,
     /// Whether the page tells the person which policy denied.
     pub show_error_details: bool,
+    /// On routes with `show_error_details`, the policies of `sub_policies`, each by itself.
+    pub told_policies: Option<Arc<[pomerium_policy::Part]>>,
     /// More hosts of the login redirect chain.
     pub depends_on: Vec<String>,
     /// The provider that signs people in for this route; absent when none is configured.

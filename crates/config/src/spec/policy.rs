@@ -8,7 +8,7 @@ use super::values::Val;
 use crate::diagnostic::Place;
 
 /// Parses; reports every structural mistake at its own line.
-pub(super) fn decode(node: &Node, path: &str, sink: &mut Sink) -> Option<Val> {
+pub(crate) fn decode(node: &Node, path: &str, sink: &mut Sink) -> Option<Val> {
     let tree = match &node.value {
         Value::Text(text) => match super::format::parse_yaml(text) {
             Ok(tree) => tree.into_env_if(node),

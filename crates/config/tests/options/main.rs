@@ -6,8 +6,10 @@ mod autocert;
 mod balance;
 mod edge;
 mod health;
+mod log_fields;
 mod metrics;
 mod mtls;
+mod sub_policies;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use pomerium_authorize::Principal;
 use pomerium_certs::{Alpn, CertStore};
 use pomerium_config::settings::Codec;
 
@@ -245,9 +244,7 @@ impl Dataplane {
         self.shared.metrics.reloads.inc();
         let now = self.shared.clock.now();
         for worker in &self.workers {
-            worker
-                .live
-                .routes_changed(&snapshot, self.shared.sessions.records(), now);
+            worker.live.changed(&snapshot, &self.shared.sessions, now);
         }
         let addresses = self.local_addrs();
         if listener != (old.http3, old.timeouts.idle)
@@ -259,10 +256,19 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Ends the tunnels and streams of people of whom `lost` says that they have lost their session.
-    pub fn people_changed(&self, lost: &dyn Fn(&Principal) -> bool) {
+    /// Judges tunnels and streams again by the records as they are now, and ends those that would not begin any more.
+    pub fn records_changed(&self) {
+        let (snapshot, now) = (self.snapshot(), self.shared.clock.now());
         for worker in &self.workers {
-            worker.live.people_changed(lost);
+            worker.live.changed(&snapshot, &self.shared.sessions, now);
+        }
+    }
+
+    /// Ends tunnels and streams that may not go on because of the time.
+    pub fn time_passed(&self) {
+        let (snapshot, now) = (self.snapshot(), self.shared.clock.now());
+        for worker in &self.workers {
+            worker.live.time_passed(&snapshot, &self.shared.sessions, now);
         }
     }
 

@@ -12,11 +12,12 @@ use pomerium_authorize::{
     check,
 };
 use pomerium_config::settings::{AuthorizeField, LogLevel, LogSettings};
-use pomerium_policy::{ClientCertificate, Demand, HttpInput, Input, Program};
+use pomerium_policy::{ClientCertificate, Demand, HttpInput, Input, Program, Said};
 use pomerium_web::canonical::CanonicalRequest;
 use pomerium_web::handle::find_token;
 
 use super::{Flow, client_certificate};
+use crate::headers::upstream_identity::{self, Missing};
 use crate::metrics::Decided;
 use crate::route::Route;
 
@@ -34,6 +35,7 @@ impl Judged {
             Self::Refused(Refused::Denied(denied)) => denied.principal.as_deref(),
             Self::Refused(Refused::Device(wanted)) => wanted.principal.as_deref(),
             Self::Refused(Refused::StepUp(step_up)) => step_up.principal.as_deref(),
+            Self::Refused(Refused::Upstream(_, principal)) => principal.as_deref(),
             Self::Refused(Refused::Login | Refused::Unjudged) => None,
         }
     }
@@ -56,6 +58,8 @@ pub(crate) enum Refused {
     StepUp(StepUp),
     /// Somebody may not, or nobody may.
     Denied(Denied),
+    /// They may, and the upstream cannot be told so.
+    Upstream(Missing, Option<Arc<Principal>>),
     /// It could not be judged.
     Unjudged,
 }
@@ -78,12 +82,20 @@ pub(crate) struct StepUp {
 
 /// A refusal by the policy.
 pub(crate) struct Denied {
-    /// 403, or 495 for want of a client certificate.
+    /// 403, 404, 450, or 495 for want of a client certificate.
     pub(crate) status: u16,
     /// Who asked.
     pub(crate) principal: Option<Arc<Principal>>,
-    /// The rule and the criteria that stood in the way, for routes that tell.
-    pub(crate) rule: Option<(String, Vec<String>)>,
+    /// What stood in the way, for routes that tell.
+    pub(crate) told: Option<Told>,
+}
+
+/// What people are told about a refusal.
+pub(crate) struct Told {
+    /// The rule and the criteria that stood in the way.
+    pub(crate) rule: (String, Vec<String>),
+    /// What each policy of the console said by itself, in the order of `told_policies` of the route.
+    pub(crate) said: Vec<Said>,
 }
 
 /// Who asks.
@@ -105,15 +117,26 @@ pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
             return Judged::Refused(refused);
         }
     };
-    let decision = match decide(flow, route, &who, now) {
-        Ok(decision) => decision,
+    let (decision, equipped) = match decide(flow, route, &who, now) {
+        Ok(decided) => decided,
         Err(refused) => {
             shared.metrics.decided(Decided::Error);
             return Judged::Refused(refused);
         }
     };
+    if let Err(Unequipped::Missing(missing)) = equipped {
+        shared.metrics.decided(Decided::Error);
+        return Judged::Refused(Refused::Upstream(missing, who.principal));
+    }
     match decision.outcome {
-        Outcome::Allow => allowed(flow, route, who, now),
+        Outcome::Allow => {
+            shared.metrics.decided(Decided::Allow);
+            Judged::Allowed(Allowed {
+                principal: who.principal,
+                identity: equipped.unwrap_or_default(),
+                now,
+            })
+        }
         Outcome::Login => {
             shared.metrics.decided(Decided::Login);
             Judged::Refused(Refused::Login)
@@ -130,6 +153,11 @@ pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
             }))
         }
         Outcome::StepUp => step_up(flow, route, who, now),
+        // The policy could not be judged, or the assertion not signed.
+        Outcome::FAILED => {
+            shared.metrics.decided(Decided::Error);
+            Judged::Refused(Refused::Unjudged)
+        }
         Outcome::Denied { status, .. } => denied(flow, route, who, now, status),
     }
 }
@@ -164,45 +192,59 @@ fn step_up(flow: &Flow, route: &Arc<Route>, who: Who, now: Timestamp) -> Judged 
 
 fn denied(flow: &Flow, route: &Arc<Route>, who: Who, now: Timestamp, status: u16) -> Judged {
     flow.conn.worker.shared.metrics.decided(Decided::Deny);
-    let rule = route
+    let told = route
         .settings
         .show_error_details
-        .then(|| denial(flow, route, &who, now));
+        .then(|| tell(flow, route, &who, now));
     Judged::Refused(Refused::Denied(Denied {
         status,
         principal: who.principal,
-        rule,
+        told,
     }))
 }
 
-fn allowed(flow: &Flow, route: &Arc<Route>, who: Who, now: Timestamp) -> Judged {
-    let metrics = &flow.conn.worker.shared.metrics;
-    let identity = match identity(flow, route, who.principal.as_deref(), now) {
-        Ok(identity) => identity,
-        Err(refused) => {
-            metrics.decided(Decided::Error);
-            return Judged::Refused(refused);
-        }
-    };
-    metrics.decided(Decided::Allow);
-    Judged::Allowed(Allowed {
-        principal: who.principal,
-        identity,
-        now,
-    })
+/// Why a request that may pass cannot be sent on.
+enum Unequipped {
+    /// The assertion cannot be signed.
+    Unsigned,
+    /// There is nothing to show the upstream.
+    Missing(Missing),
 }
 
-/// The identity headers, when the route has a use for them.
-fn identity(
+impl Unequipped {
+    /// What becomes of the decision, and why, for those who read the log.
+    fn outcome(&self) -> (Outcome, &'static str) {
+        match self {
+            Self::Unsigned => (
+                Outcome::FAILED,
+                "the assertion cannot be signed; the log of the program says why",
+            ),
+            Self::Missing(Missing::Token) => (Outcome::FAILED, "there is no token to show the upstream"),
+            Self::Missing(Missing::Person) => (
+                Outcome::FORBIDDEN,
+                "the upstream acts for people, and this one has no name that it may use",
+            ),
+        }
+    }
+}
+
+/// What goes with a request that may pass: the identity headers, when the route has a use for them. It is known before
+/// the decision is written down, so that nothing is called allowed that is not.
+fn equip(
     flow: &Flow,
     route: &Arc<Route>,
-    principal: Option<&Principal>,
+    who: &Who,
     now: Timestamp,
-) -> Result<Option<Arc<IdentityHeaders>>, Refused> {
+) -> Result<Option<Arc<IdentityHeaders>>, Unequipped> {
     if !route.headers.needs_assertion {
         return Ok(None);
     }
-    sign(flow, route, principal, now).map(Some)
+    let identity = sign(flow, route, who.principal.as_deref(), now).map_err(|_| Unequipped::Unsigned)?;
+    let tokens = &*flow.conn.worker.shared.tokens;
+    match upstream_identity::missing(route, tokens, &identity) {
+        Some(missing) => Err(Unequipped::Missing(missing)),
+        None => Ok(Some(identity)),
+    }
 }
 
 /// The identity headers of `route` for this request.
@@ -249,10 +291,13 @@ pub(crate) async fn identify(flow: &Flow, idp_id: Option<&str>, now: Timestamp) 
         known => known,
     };
     Ok(match resolved {
-        Resolved::Principal(principal) => Who {
-            principal: Some(principal),
-            anonymous: None,
-        },
+        Resolved::Principal(principal) => {
+            flow.conn.worker.shared.access.seen(&principal, now);
+            Who {
+                principal: Some(principal),
+                anonymous: None,
+            }
+        }
         Resolved::Anonymous(why) => Who {
             principal: None,
             anonymous: Some(why),
@@ -261,12 +306,15 @@ pub(crate) async fn identify(flow: &Flow, idp_id: Option<&str>, now: Timestamp) 
     })
 }
 
+/// What is decided, and what goes with a request that may pass. Both are known when it is written down.
+type Weighed = (Decision, Result<Option<Arc<IdentityHeaders>>, Unequipped>);
+
 /// Errors when the judgement cannot be acted on.
-fn decide(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> Result<Decision, Refused> {
+fn decide(flow: &Flow, route: &Arc<Route>, who: &Who, now: Timestamp) -> Result<Weighed, Refused> {
     let headers = Headers(&flow.parts.headers);
     let lookup = lookup(flow, now);
     let input = input(flow, route, &headers, who, &lookup);
-    let decision = check(&route.settings.policy, &input);
+    let mut decision = check(&route.settings.policy, &input);
     if lookup.is_doubtful(who.principal.as_deref()) {
         tracing::error!(
             request_id = flow.request.request_id,
@@ -280,33 +328,48 @@ fn decide(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> Result<Decis
         );
         return Err(Refused::Unjudged);
     }
+    let equipped = match decision.outcome {
+        Outcome::Allow => equip(flow, route, who, now),
+        _ => Ok(None),
+    };
+    if let Err(unequipped) = &equipped {
+        let (outcome, why) = unequipped.outcome();
+        decision.outcome = outcome;
+        decision.failure = Some(why.into());
+    }
     log(flow, route, who, &input, &decision);
-    Ok(decision)
+    Ok((decision, equipped))
 }
 
-/// Whether somebody who is in the middle of `request` might begin it under `route`, which has changed. Of the
-/// request's headers nothing is left: a rule about them does not hold.
+/// Whether somebody who is in the middle of a request might begin it now under `route`. The headers are those it was
+/// judged by first; where they were not kept, because the policy did not look at them then, rules about them do not
+/// hold.
 pub(crate) fn again(
-    request: &CanonicalRequest,
-    principal: Option<&Principal>,
-    certificate: ClientCertificate<'_>,
+    (request, headers, principal, certificate): (
+        &CanonicalRequest,
+        &http::HeaderMap,
+        Option<&Principal>,
+        ClientCertificate<'_>,
+    ),
     route: &Route,
     lookup: &Lookup<'_>,
 ) -> bool {
-    let gone = http::HeaderMap::new();
-    let headers = Headers(&gone);
+    let headers = Headers(headers);
     let input = input_of(request, &headers, principal, certificate, lookup);
     check(&route.settings.policy, &input).outcome == Outcome::Allow && !lookup.is_doubtful(principal)
 }
 
-fn denial(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> (String, Vec<String>) {
+/// Evaluates again, for people.
+fn tell(flow: &Flow, route: &Route, who: &Who, now: Timestamp) -> Told {
     let headers = Headers(&flow.parts.headers);
     let lookup = lookup(flow, now);
-    let denial = route
-        .settings
-        .policy
-        .denial(&input(flow, route, &headers, who, &lookup));
-    (denial.rule, denial.criteria)
+    let input = input(flow, route, &headers, who, &lookup);
+    let denial = route.settings.policy.denial(&input);
+    let parts = route.settings.told_policies.iter().flat_map(|parts| parts.iter());
+    Told {
+        rule: (denial.rule, denial.criteria),
+        said: parts.map(|part| part.said(&input)).collect(),
+    }
 }
 
 fn input<'a>(
@@ -452,7 +515,7 @@ impl AuthorizePlan {
     }
 }
 
-/// The field of the log; names of things this proxy does not have yet print nothing.
+/// The field of the log. Names of headers were read with the settings.
 fn authorize_field(field: &AuthorizeField) -> Option<Field> {
     Some(match field {
         AuthorizeField::RequestId => Field::RequestId,
@@ -479,9 +542,5 @@ fn authorize_field(field: &AuthorizeField) -> Option<Field> {
         AuthorizeField::IdTokenClaims => Field::IdTokenClaims,
         AuthorizeField::Header(name) => Field::Header(HeaderName::from_bytes(name.as_bytes()).ok()?),
         AuthorizeField::RemovedGroupsCount => Field::RemovedGroupsCount,
-        AuthorizeField::Body
-        | AuthorizeField::McpMethod
-        | AuthorizeField::McpTool
-        | AuthorizeField::McpToolParameters => return None,
     })
 }

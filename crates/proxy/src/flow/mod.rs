@@ -224,7 +224,10 @@ impl Flow {
             return Err(Box::new(self.too_often(wait)));
         }
         match judged {
-            judge::Judged::Allowed(allowed) => Ok((self, allowed)),
+            judge::Judged::Allowed(allowed) => {
+                self.exchange.keep_headers(route, &self.parts.headers);
+                Ok((self, allowed))
+            }
             judge::Judged::Refused(refused) => Err(Box::new(reply::refused(self, route, refused))),
         }
     }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use pomerium_config::settings::Settings;
-use pomerium_policy::Demand;
+use pomerium_policy::{Demand, Part, Said};
 use pomerium_web::canonical::Refusal;
 use pomerium_web::negotiate::{self, ClientKind};
 use pomerium_web::pages::{Branding, Frame, Site};
-use pomerium_web::problem::{self, Detail, Outcome};
+use pomerium_web::problem::{self, Detail, Outcome, PolicyTrace};
 use pomerium_web::{body, error_reply};
 
-use super::judge::{Refused, StepUp};
+use super::judge::{Refused, StepUp, Told};
 use super::{Flow, Reply};
 use crate::body::{Expired, ResponseBody, Tail};
 use crate::exchange::Exchange;
@@ -377,11 +377,17 @@ pub(super) fn refused(mut flow: Box<Flow>, route: &Arc<Route>, refused: Refused)
                 let device_type = route.settings.policy.named_device_type();
                 let login = &flow.conn.worker.shared.login;
                 problem::Problem::device_not_authorized(&login.device_url(&flow.request, device_type))
+            } else if denied.status == 404 {
+                problem::Problem::not_found(flow.request.host()).decision()
             } else {
                 problem::Problem::not_allowed(email, switch)
             };
-            words.with_details(denied.rule.map(detail).into_iter().collect())
+            match denied.told {
+                Some(told) => tell(words, told, route),
+                None => words,
+            }
         }
+        Refused::Upstream(missing, _) => return problem(flow, Problem::missing(missing)),
         Refused::Unjudged => problem::Problem::undecided(),
     };
     let details = if words.status == 503 {
@@ -425,14 +431,26 @@ fn step_up_challenge(demand: &Demand) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-/// What the rule said, for routes with `show_error_details`.
-fn detail((rule, criteria): (String, Vec<String>)) -> Detail {
-    Detail {
+/// What the rules and policies said, for routes with `show_error_details`.
+fn tell(words: problem::Problem, told: Told, route: &Route) -> problem::Problem {
+    let (rule, criteria) = told.rule;
+    let detail = Detail {
         name: rule,
         outcome: Outcome::NotMet,
         text: criteria.join(", "),
         remedy: String::new(),
-    }
+    };
+    let parts = route.settings.told_policies.iter().flat_map(|parts| parts.iter());
+    let trace = |(part, said): (&Part, Said)| PolicyTrace {
+        id: part.id.clone(),
+        explanation: part.explanation.clone(),
+        remediation: part.remediation.clone(),
+        allow: said.allow,
+        deny: said.deny,
+    };
+    words
+        .with_details(vec![detail])
+        .with_traces(parts.zip(told.said).map(trace).collect())
 }
 
 fn of_route(flow: Box<Flow>, route: &Route, mut response: pomerium_web::Response) -> Reply {

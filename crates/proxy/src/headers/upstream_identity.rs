@@ -57,6 +57,22 @@ fn folded(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// What keeps a request with this identity from being sent, as [`set`] would find.
+pub(crate) fn missing(
+    route: &Route,
+    tokens: &dyn UpstreamTokens,
+    identity: &IdentityHeaders,
+) -> Option<Missing> {
+    let token = match route.settings.kubernetes_token.as_ref()? {
+        KubernetesToken::Inline(token) => bearer(token.expose()),
+        KubernetesToken::File(path) => tokens.of_file(path),
+    };
+    if token.is_none() {
+        return Some(Missing::Token);
+    }
+    identity.act_as.user.is_none().then_some(Missing::Person)
+}
+
 /// Sets what the route's upstream wants to know.
 pub(crate) fn set(
     headers: &mut HeaderMap,

@@ -233,6 +233,7 @@ impl Proxy {
             log: LogSink::start(sink, metrics.log_drops.clone()).unwrap(),
             metrics,
             audit: Arc::new(()),
+            access: Arc::new(()),
             control: Arc::new(Control),
             login: Arc::new(Login),
             tokens: Arc::new(()),

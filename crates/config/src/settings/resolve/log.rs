@@ -5,7 +5,11 @@ use crate::settings::{AccessField, AuthorizeField, LogLevel, LogSettings};
 use crate::spec::keys;
 use crate::spec::values::Values;
 
+/// Fields of the authorize log that nothing fills yet: a log that is asked for them must not look as if they were empty.
+const UNFILLED: [&str; 4] = ["body", "mcp-method", "mcp-tool", "mcp-tool-parameters"];
+
 pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> LogSettings {
+    refuse_unfilled(values, cx);
     let level = level(values, "log_level", cx).unwrap_or(LogLevel::Info);
     LogSettings {
         level,
@@ -27,6 +31,18 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> LogSettings {
             AuthorizeField::Header,
             cx,
         ),
+    }
+}
+
+fn refuse_unfilled(values: &Values, cx: &mut Cx<'_>) {
+    let name = "authorize_log_fields";
+    let wanted = values.texts(name).iter();
+    for field in wanted.filter(|field| UNFILLED.contains(&field.as_str())) {
+        let why = format!(
+            "the field `{field}` is read from requests to MCP servers only, and those are not built yet: it would always be empty"
+        );
+        let help = format!("remove `{field}` from the list");
+        cx.sink.refuse(values.place(name), name, why, help);
     }
 }
 
@@ -85,8 +101,13 @@ fn fields<T: Clone>(
     }
     let mut chosen = Vec::new();
     for field in values.texts(name) {
-        let found =
-            find(field).or_else(|| field.strip_prefix("headers.").map(|name| header(name.to_owned())));
+        if name == "authorize_log_fields" && UNFILLED.contains(&field.as_str()) {
+            continue;
+        }
+        let named = field
+            .strip_prefix("headers.")
+            .filter(|name| http::HeaderName::from_bytes(name.as_bytes()).is_ok());
+        let found = find(field).or_else(|| named.map(|name| header(name.to_owned())));
         if let Some(field) = found {
             chosen.push(field);
             continue;
@@ -155,14 +176,10 @@ const AUTHORIZE: &[(&str, AuthorizeField)] = &[
     ("envoy-route-id", AuthorizeField::EnvoyRouteId),
     ("route-checksum", AuthorizeField::RouteChecksum),
     ("route-id", AuthorizeField::RouteId),
-    ("body", AuthorizeField::Body),
     ("cluster-stat-name", AuthorizeField::ClusterStatName),
     ("headers", AuthorizeField::Headers),
     ("id-token", AuthorizeField::IdToken),
     ("id-token-claims", AuthorizeField::IdTokenClaims),
-    ("mcp-method", AuthorizeField::McpMethod),
-    ("mcp-tool", AuthorizeField::McpTool),
-    ("mcp-tool-parameters", AuthorizeField::McpToolParameters),
     ("query", AuthorizeField::Query),
 ];
 

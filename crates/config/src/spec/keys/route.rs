@@ -57,8 +57,16 @@ pub const SUB_POLICY: &[Key] = &[
     ),
     Key::new("rego", Kind::Texts, "Rego scripts."),
     Key::new("source_ppl", Kind::Text, "Policy language source."),
-    Key::new("explanation", Kind::Text, "Shown to people who are denied."),
-    Key::new("remediation", Kind::Text, "What a denied person can do."),
+    Key::new(
+        "explanation",
+        Kind::Text,
+        "What it is about, in Markdown: shown to people who are denied, with `show_error_details`.",
+    ),
+    Key::new(
+        "remediation",
+        Kind::Text,
+        "What a denied person can do, in Markdown.",
+    ),
 ];
 
 /// `circuit_breaker_thresholds`.
@@ -231,9 +239,8 @@ pub const ROUTE: &[Key] = &[
     Key::new(
         "sub_policies",
         Kind::Objects(SUB_POLICY),
-        "Policies written by the console.",
-    )
-    .not_built(),
+        "Policies with a name and words of their own, as the console writes them.",
+    ),
     Key::new(
         "bearer_token_format",
         Kind::Choice(&BEARER_TOKEN_FORMAT),

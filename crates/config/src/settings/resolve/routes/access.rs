@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use pomerium_policy::ppl::{Lint, Policy, Warning};
-use pomerium_policy::{Program, RouteRules, ScriptData, merge};
+use pomerium_policy::{Part, Program, RouteRules, ScriptData, merge};
 
 use super::super::Cx;
-use super::rego;
+use super::{rego, sub_policies};
 use crate::diagnostic::{Place, Sort, Stage};
 use crate::spec::go_url::GoUrl;
 use crate::spec::node::Node;
@@ -18,6 +18,8 @@ const MAX_DEPENDS_ON: usize = 5;
 
 pub(super) struct Access {
     pub program: Program,
+    /// The policies that people are told about, on routes that tell.
+    pub told: Vec<Part>,
     pub depends_on: Vec<String>,
 }
 
@@ -31,7 +33,11 @@ pub(super) fn resolve(
     let embedded = route.policy("policy");
     let mut rules = rules(route);
     rules.client_certificate = deny_without_certificate;
-    let merged = merge(&rules, embedded.map(|(policy, _)| policy));
+    let mut merged = merge(&rules, embedded.map(|(policy, _)| policy));
+    let parts = sub_policies::read(route, data, cx);
+    for part in parts.iter().flatten() {
+        merged.rules.extend(part.rules.rules.iter().cloned());
+    }
     let tree = embedded.map(|(_, tree)| tree);
     if cx.review {
         advise(merged.lint(), tree, route, cx);
@@ -39,12 +45,24 @@ pub(super) fn resolve(
         advise(merged.warnings(), tree, route, cx);
     }
     let program = compile(&merged, tree, route, cx);
-    let program = match rego::scripts(route, data, cx) {
-        Some(scripts) => program.with_scripts(scripts),
-        None => Program::deny_all(),
+    let program = match (rego::scripts(route, data, cx), &parts) {
+        (Some(mut scripts), Some(parts)) => {
+            scripts.extend(parts.iter().flat_map(|part| part.scripts.iter().cloned()));
+            program.with_scripts(scripts)
+        }
+        _ => Program::deny_all(),
+    };
+    let told = match route.on("show_error_details") {
+        true => parts
+            .into_iter()
+            .flatten()
+            .filter_map(sub_policies::Sub::told)
+            .collect(),
+        false => Vec::new(),
     };
     Access {
         program,
+        told,
         depends_on: depends_on(route, cx),
     }
 }
@@ -54,14 +72,21 @@ fn rules(route: &Values) -> RouteRules {
         public: route.on("allow_public_unauthenticated_access"),
         cors_allow_preflight: route.on("cors_allow_preflight"),
         any_authenticated_user: route.on("allow_any_authenticated_user"),
-        allowed_domains: route.texts("allowed_domains").to_vec(),
-        allowed_idp_claims: route
+        ..lists(route)
+    }
+}
+
+/// The lists of a route, or of one of its policies.
+pub(super) fn lists(values: &Values) -> RouteRules {
+    RouteRules {
+        allowed_domains: values.texts("allowed_domains").to_vec(),
+        allowed_idp_claims: values
             .claims("allowed_idp_claims")
             .iter()
             .cloned()
             .collect::<BTreeMap<_, _>>(),
-        allowed_users: route.texts("allowed_users").to_vec(),
-        client_certificate: false,
+        allowed_users: values.texts("allowed_users").to_vec(),
+        ..RouteRules::default()
     }
 }
 
@@ -87,7 +112,7 @@ fn check_whitelists(route: &Values, cx: &mut Cx<'_>) {
 
 fn advise(warnings: Vec<Warning>, tree: Option<&Node>, route: &Values, cx: &mut Cx<'_>) {
     // A script may let people in where no rule does.
-    let scripts = route.free("rego").is_some();
+    let scripts = route.free("rego").is_some() || sub_policies::any_script(route);
     let warnings = warnings
         .into_iter()
         .filter(|warning| !(scripts && warning.lint == Lint::Empty));

@@ -23,6 +23,7 @@ mod options;
 mod records;
 mod rego;
 mod rewrite;
+mod sub_policies;
 mod tls;
 mod upstream_identity;
 
@@ -155,6 +156,7 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
     let read = options::Read {
         kind: from.kind,
         depends_on: access.depends_on,
+        told_policies: (!access.told.is_empty()).then(|| access.told.into()),
         upstream_tls,
         kubernetes_token,
     };

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pomerium_policy::Part;
+
 use super::super::{Cx, balance, headers, identity, mtls, rate_limit};
 use super::{Inherited, rewrite, upstream_identity};
 use crate::settings::{IdpSettings, IssuerFormat, KubernetesToken, RouteKind, RouteOptions, UpstreamTls};
@@ -19,6 +21,7 @@ const REMEMBERED: usize = 16;
 pub(super) struct Read {
     pub kind: RouteKind,
     pub depends_on: Vec<String>,
+    pub told_policies: Option<Arc<[Part]>>,
     pub upstream_tls: UpstreamTls,
     pub kubernetes_token: Option<KubernetesToken>,
 }
@@ -55,6 +58,7 @@ pub(super) fn resolve(
         logo_url: route.text("logo_url").to_owned(),
         host_rewrite: rewrite::host(route, cx),
         show_error_details: route.on("show_error_details"),
+        told_policies: read.told_policies,
         depends_on: read.depends_on,
         idp: idp(route, inherited, cx),
         set_request_headers: rewrite::set_request_headers(route, cx),

@@ -3,12 +3,12 @@
 use pomerium_policy::{Script, ScriptData};
 
 use super::super::Cx;
-use crate::diagnostic::Stage;
+use crate::diagnostic::{Place, Stage};
 use crate::spec::node::{Node, Value};
 use crate::spec::values::Values;
 
 /// Most scripts of one route.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 
 /// What scripts see of the settings.
 pub(super) fn data(global: &Values) -> ScriptData {
@@ -56,6 +56,17 @@ fn one(item: &Node, key: &str, data: &ScriptData, cx: &mut Cx<'_>) -> Option<Scr
         cx.sink.error(item.place, key, message, help);
         return None;
     };
+    compile(name, text, (item.place, key), data, cx)
+}
+
+/// One script; what is wrong with it is reported at its place and key.
+pub(super) fn compile(
+    name: Option<&str>,
+    text: &str,
+    (at, key): (Place, &str),
+    data: &ScriptData,
+    cx: &mut Cx<'_>,
+) -> Option<Script> {
     match Script::compile(name.unwrap_or(key), text, data) {
         Ok(script) => Some(script),
         Err(error) => {
@@ -65,8 +76,7 @@ fn one(item: &Node, key: &str, data: &ScriptData, cx: &mut Cx<'_>) -> Option<Scr
             };
             let name = name.map_or_else(String::new, |name| format!("{name}: "));
             let message = format!("{name}{place}{}", error.problem);
-            cx.sink
-                .error_at(Stage::ServiceStart, item.place, key, message, "");
+            cx.sink.error_at(Stage::ServiceStart, at, key, message, "");
             None
         }
     }
