@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use pomerium_testing::{Collector, Environment, Mood, Route, Upstream, lease, tools, within};
-use pomerium_tests::{developer, local_with};
+use pomerium_tests::decision::{DecisionStage, question};
+use pomerium_tests::{developer, local_with, scripted_with};
 use serde_json::{Value, json};
+
+use crate::impersonation::{session, signed_in_as};
 
 fn records(path: &Path) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(path)?;
@@ -417,5 +420,144 @@ async fn a_rotated_file_and_a_reload_lose_nothing() -> Result<()> {
         accounted(&rest)? == 0 && paths(&rest) == ["/three", "/four"],
         "{rest:?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_called_allowed_that_could_not_be_sent_on() -> Result<()> {
+    let mut file = PathBuf::new();
+    let upstream = Upstream::start().await?;
+    let kubernetes = |name: &str| Route::new(name, &upstream.url()).any_user();
+    let mut stage = scripted_with(|builder| {
+        file = file_of(builder.folder());
+        let nowhere = builder.folder().join("no-token");
+        let path = nowhere.to_string_lossy().into_owned();
+        builder
+            .set("audit", json!([{"type": "file", "path": file}]))
+            .route(kubernetes("tokenless").set("kubernetes_service_account_token_file", path))
+            .route(kubernetes("nameless").set("kubernetes_service_account_token", "the-token"))
+    })
+    .await?;
+    stage.idp.script(|script| {
+        script.claims["sub"] = "system:admin".into();
+        script.claims["email"] = "".into();
+    });
+    let client = stage.signed_in().await?;
+    for (host, status) in [("tokenless", 503), ("nameless", 403)] {
+        let reply = client.follow(&stage.env.url(host, "/api")).await?;
+        ensure!(reply.status == status, "{host}: {}", reply.status);
+    }
+    ensure!(upstream.requests().is_empty());
+    end(&mut stage.env).await?;
+    let all = records(&file)?;
+    fits_the_schema(&file).await?;
+    for (host, status, word) in [("tokenless", 503, "no token"), ("nameless", 403, "no name")] {
+        let of_host: Vec<&Value> = decisions(&all)
+            .into_iter()
+            .filter(|record| record["route"]["name"] == host && record["outcome"] != "login")
+            .collect();
+        let [record] = of_host[..] else {
+            anyhow::bail!("{host}: {of_host:?}")
+        };
+        ensure!(
+            record["outcome"] == "error" && record["status"] == status,
+            "{record}"
+        );
+        ensure!(
+            record["problem"]
+                .as_str()
+                .is_some_and(|problem| problem.contains(word)),
+            "{record}"
+        );
+        ensure!(record["user"]["id"] == "system:admin", "{record}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn decisions_for_other_proxies_are_in_the_stream() -> Result<()> {
+    let mut file = PathBuf::new();
+    let mut stage = DecisionStage::start_with(|builder| {
+        file = file_of(builder.folder());
+        builder.set("audit", json!([{"type": "file", "path": file}]))
+    })
+    .await?;
+    let (app, admin, cookie) = (stage.host("app"), stage.host("admin"), stage.cookie.clone());
+    for host in [&app, &admin] {
+        let asked = [
+            ("X-Forwarded-Method", "GET"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", host),
+            ("X-Forwarded-Uri", "/forward-auth-page"),
+            ("Cookie", &cookie),
+        ];
+        stage.ask("/forward-auth", &asked).await?;
+        stage
+            .check(&question(host, b"/ext-authz-page", &[("cookie", &cookie)]))
+            .await?;
+    }
+    end(&mut stage.stage.env).await?;
+    let all = records(&file)?;
+    ensure!(accounted(&all)? == 0);
+    fits_the_schema(&file).await?;
+    for path in ["/forward-auth-page", "/ext-authz-page"] {
+        for (route, outcome) in [("app", "allow"), ("admin", "denied")] {
+            let found = decisions(&all).into_iter().filter(|record| {
+                record["path"] == path && record["route"]["name"] == route && record["outcome"] == outcome
+            });
+            ensure!(found.count() == 1, "{path} of {route}: {all:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn impersonation_is_in_the_stream_even_without_decisions() -> Result<()> {
+    let mut file = PathBuf::new();
+    let mut stage = scripted_with(|builder| {
+        file = file_of(builder.folder());
+        builder.set(
+            "audit",
+            json!([{"type": "file", "path": file, "decisions": "denied"}]),
+        )
+    })
+    .await?;
+    let (_other, target) = signed_in_as(&stage, "member").await?;
+    let (_client, own) = signed_in_as(&stage, "helpdesk").await?;
+    let begin = [
+        "impersonate",
+        "--session",
+        &own,
+        "--as-session",
+        &target,
+        "--reason",
+        "ticket 4711",
+    ];
+    ensure!(session(&stage.env, &begin).await?.0.success());
+    ensure!(
+        session(&stage.env, &["impersonate", "--session", &own, "--end"])
+            .await?
+            .0
+            .success()
+    );
+    end(&mut stage.env).await?;
+    let all = records(&file)?;
+    ensure!(accounted(&all)? == 0);
+    fits_the_schema(&file).await?;
+    let told: Vec<&Value> = all
+        .iter()
+        .filter(|record| record["kind"] == "impersonation")
+        .collect();
+    ensure!(told.len() == 2, "{all:?}");
+    for (record, action, reason) in [(told[0], "began", "ticket 4711"), (told[1], "ended", "")] {
+        ensure!(
+            record["action"] == action && record["reason"] == reason,
+            "{record}"
+        );
+        ensure!(record["session"]["id"] == own.as_str(), "{record}");
+        ensure!(record["session"]["email"] == "helpdesk@example.com", "{record}");
+        ensure!(record["target"]["id"] == target.as_str(), "{record}");
+        ensure!(record["by"]["uid"].is_u64(), "{record}");
+    }
     Ok(())
 }

@@ -8,7 +8,7 @@ use pomerium_tests::{Stage, scripted};
 use serde_json::Value;
 
 /// Runs `pomerium session …` as an administrator would. What it printed, and how it ended.
-async fn session(env: &Environment, arguments: &[&str]) -> Result<(ExitStatus, String)> {
+pub async fn session(env: &Environment, arguments: &[&str]) -> Result<(ExitStatus, String)> {
     let mut command = tokio::process::Command::new(tools::server()?);
     command.arg("session").args(arguments);
     command.arg("--data-dir").arg(env.folder().join("data"));
@@ -17,7 +17,11 @@ async fn session(env: &Environment, arguments: &[&str]) -> Result<(ExitStatus, S
     Ok((status, program.output().all().join("\n")))
 }
 
-async fn signed_in_as(stage: &Stage<pomerium_testing::ScriptedIdp>, login: &str) -> Result<(Client, String)> {
+/// A client that is signed in as `<login>@example.com`, and the id of its session.
+pub async fn signed_in_as(
+    stage: &Stage<pomerium_testing::ScriptedIdp>,
+    login: &str,
+) -> Result<(Client, String)> {
     stage.idp.script(|script| {
         script.claims["sub"] = format!("id-{login}").into();
         script.claims["email"] = format!("{login}@example.com").into();

@@ -28,6 +28,7 @@ mod identity_headers;
 mod impersonation;
 mod internal_endpoints;
 mod limits;
+mod live_rights;
 mod local_pages;
 mod login;
 mod mixed_logins;

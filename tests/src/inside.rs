@@ -43,7 +43,7 @@ impl Inside {
         let routes = routes.iter().map(|(name, policy)| {
             json!({
                 "from": format!("https://{name}.example.com"), "to": upstream.url(),
-                "policy": policy, "pass_identity_headers": true,
+                "policy": policy, "pass_identity_headers": true, "allow_websockets": true,
             })
         });
         let mut config = json!({
@@ -98,7 +98,7 @@ impl Inside {
         let mut request =
             format!("GET / HTTP/1.1\r\nHost: {name}.example.com\r\nAccept: application/json\r\n");
         if let Some(id) = id {
-            let token = pomerium_crypto::jwt::hs256_sign(&SECRET, &json!({ "jti": id }));
+            let (_, token) = self.door(id);
             request += &format!("X-Pomerium-Authorization: {token}\r\n");
         }
         for (name, value) in headers {
@@ -112,6 +112,14 @@ impl Inside {
     /// As [`Self::ask`]; the status alone.
     pub async fn status(&self, name: &str, id: &str) -> Result<u16> {
         Ok(self.ask(name, Some(id), &[]).await?.status)
+    }
+
+    /// The address of the listener, and a token for the session or service account `id`.
+    pub fn door(&self, id: &str) -> (SocketAddr, String) {
+        (
+            self.address,
+            pomerium_crypto::jwt::hs256_sign(&SECRET, &json!({ "jti": id })),
+        )
     }
 
     /// The claims of the assertion that the application gets.
