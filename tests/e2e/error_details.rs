@@ -29,7 +29,8 @@ async fn stage() -> Result<(Stage<pomerium_testing::ScriptedIdp>, Upstream)> {
         let quiet = Route::new("quiet", &to).set("sub_policies", policies());
         builder.route(told.set("show_error_details", true)).route(quiet)
     })
-    .await
+    .await?;
+    Ok((stage, upstream))
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use pomerium_policy::{ClientCertificate, HttpInput, Input, NoHeaders, Program, Script, ScriptData, Subject};
-use pomerium_testing::tools;
+use pomerium_testing::{Environment, Route, Upstream, tools};
+use pomerium_tests::scripted_with;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -145,5 +146,113 @@ async fn two_engines_agree() -> Result<()> {
             "{script}: no difference any more"
         );
     }
+    Ok(())
+}
+
+/// Whoever is signed in may read; what is below `/closed` and who is nobody is told in words of the script.
+const GUARD: &str = "
+allow = [true, [\"reader\"]] {
+    input.session.user_id != \"\"
+    input.http.method == \"GET\"
+    not startswith(input.http.path, \"/closed\")
+} else = [false, [\"closed to readers\"]] {
+    input.session.user_id != \"\"
+} else = [false, [\"user-unauthenticated\"]]
+";
+
+async fn reload(env: &mut Environment, script: &str, said: &str) -> Result<()> {
+    let mark = env.log().mark();
+    env.rewrite_config(|config| {
+        let routes = config["routes"].as_array_mut().into_iter().flatten();
+        for route in routes.filter(|route| route["name"] == "guarded") {
+            route["rego"] = script.into();
+        }
+    })?;
+    env.log()
+        .wait_from(mark, "the reload", |line| line.contains(said))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_route_is_guarded_by_a_script_alone_and_the_script_is_changed_while_it_runs() -> Result<()> {
+    let upstream = Upstream::start().await?;
+    let mut stage = scripted_with(|builder| {
+        builder
+            .route(Route::new("guarded", &upstream.url()).set("rego", GUARD))
+            .route(
+                Route::new("listed", &upstream.url())
+                    .any_user()
+                    .set("rego", "deny = false"),
+            )
+    })
+    .await?;
+    let anonymous = stage.env.client()?;
+    let reply = stage.api(&anonymous, "guarded", "/").await?;
+    ensure!(reply.status == 401, "nobody is sent to sign in: {}", reply.status);
+    let client = stage.signed_in().await?;
+    ensure!(client.follow(&stage.env.url("guarded", "/")).await?.status == 200);
+    let mark = stage.env.log().mark();
+    ensure!(stage.api(&client, "guarded", "/closed/x").await?.status == 403);
+    let line = stage
+        .env
+        .log()
+        .wait_json(mark, "the decision", |line| {
+            line["message"] == "authorize check" && line["path"] == "/closed/x"
+        })
+        .await?;
+    ensure!(line["allow-why-false"] == json!(["closed to readers"]), "{line}");
+
+    // The page of applications goes by rules: what a script allows is not known beforehand.
+    let shown = client
+        .get_with(
+            &stage.env.url("app", "/.pomerium/api/v1/routes"),
+            &[("accept", "application/json")],
+        )
+        .await?
+        .text();
+    ensure!(
+        shown.contains("\"listed\"") && !shown.contains("\"guarded\""),
+        "{shown}"
+    );
+
+    reload(
+        &mut stage.env,
+        &GUARD.replace("/closed", "/elsewhere"),
+        "config: loaded configuration",
+    )
+    .await?;
+    ensure!(stage.api(&client, "guarded", "/closed/x").await?.status == 200);
+    ensure!(stage.api(&client, "guarded", "/elsewhere").await?.status == 403);
+
+    // A broken one changes nothing, and is told with its place.
+    reload(
+        &mut stage.env,
+        "allow { startwith(input.http.path, \"/\") }",
+        "did you mean `startswith`?",
+    )
+    .await?;
+    ensure!(stage.api(&client, "guarded", "/closed/x").await?.status == 200);
+    ensure!(stage.api(&client, "guarded", "/elsewhere").await?.status == 403);
+
+    // One that fails while it judges lets nobody in, and is no denial.
+    reload(
+        &mut stage.env,
+        "allow = true { true }\nallow = false { input.http.method == \"GET\" }",
+        "config: loaded configuration",
+    )
+    .await?;
+    let mark = stage.env.log().mark();
+    ensure!(stage.api(&client, "guarded", "/closed/x").await?.status == 503);
+    stage
+        .env
+        .log()
+        .wait_json(mark, "the failure", |line| {
+            line["message"] == "authorize check"
+                && line["error"]
+                    .as_str()
+                    .is_some_and(|error| error.contains("failed"))
+        })
+        .await?;
     Ok(())
 }

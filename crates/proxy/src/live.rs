@@ -82,6 +82,12 @@ impl Live {
         self.ask(minds, |held| held.stands_in_time(snapshot, sessions, now));
     }
 
+    /// Ends what belongs to people of whom `lost` says so.
+    pub(crate) fn people_changed(&self, lost: &dyn Fn(&Principal) -> bool) {
+        let is_lost = |held: &Held| held.principal.load().as_deref().is_some_and(lost);
+        self.ask(|held| held.signed_in, |held| !is_lost(held));
+    }
+
     /// Judged outside the lock, which every tunnel takes when it begins and ends.
     fn ask(&self, whom: impl Fn(&Held) -> bool, stands: impl Fn(&Held) -> bool) {
         let asked: Vec<Arc<Held>> = self

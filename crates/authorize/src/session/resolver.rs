@@ -164,8 +164,12 @@ impl SessionResolver {
     }
 
     /// The same person as the records have them now, without I/O: `known` itself where nothing has changed. `None` when
-    /// the session or account is gone or over, and when somebody looks through a session that is.
+    /// the session or account is gone or over, when somebody looks through a session that is, and when the records are too
+    /// old to be believed.
     pub fn renewed(&self, known: &Arc<Principal>, now: Timestamp) -> Option<Arc<Principal>> {
+        if self.records.out_of_touch(now) {
+            return None;
+        }
         let claim = self.groups_claim.load();
         let renewed = if known.is_current(&*self.records, &claim) {
             Arc::clone(known)

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use pomerium_authorize::Principal;
 use pomerium_certs::{Alpn, CertStore};
 use pomerium_config::settings::Codec;
 
@@ -261,6 +262,13 @@ impl Dataplane {
         let (snapshot, now) = (self.snapshot(), self.shared.clock.now());
         for worker in &self.workers {
             worker.live.changed(&snapshot, &self.shared.sessions, now);
+        }
+    }
+
+    /// Ends the tunnels and streams of people of whom `lost` says that they may not go on.
+    pub fn people_changed(&self, lost: &dyn Fn(&Principal) -> bool) {
+        for worker in &self.workers {
+            worker.live.people_changed(lost);
         }
     }
 
