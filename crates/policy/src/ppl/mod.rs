@@ -28,9 +28,9 @@ impl Policy {
     #[must_use]
     pub fn placed(mut self, place: impl Fn(&str) -> String) -> Self {
         for group in self.rules.iter_mut().flat_map(|rule| &mut rule.groups) {
-            group.place = place(&group.place).into();
+            group.place = Place::setting(place(&group.place.to_string()), None);
             for criterion in &mut group.criteria {
-                criterion.place = place(&criterion.place).into();
+                criterion.place = Place::setting(place(&criterion.place.to_string()), None);
             }
         }
         self
