@@ -97,7 +97,6 @@ fn mistakes_are_told_at_their_place() {
             "routes[0].sub_policies[1].rego[0]",
             "policy X: line 1, column 9 of the script: there is no function `startwith`",
         ),
-        ("- explanatoin: x", "routes[0].sub_policies[0].explanatoin", ""),
     ] {
         let found = load(&closed(&format!("sub_policies:\n{policies}")));
         let told = |problem: &Diagnostic| problem.key.starts_with(key) && problem.to_string().contains(said);
