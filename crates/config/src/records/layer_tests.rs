@@ -165,7 +165,7 @@ fn of_routes_with_one_id_the_first_stays() {
         ("Config", "b", routes("second", "https://c.example.com")),
         ("Config", "a", routes("first", "https://z.example.com")),
     ]);
-    let names: Vec<_> = found.routes.iter().map(|route| route.name.as_str()).collect();
+    let names: Vec<_> = found.routes.iter().map(|route| &*route.name).collect();
     assert_eq!(names, ["first"]);
     assert_eq!(found.routes[0].record.as_deref(), Some("Config a routes[0]"));
 }
@@ -328,7 +328,7 @@ fn key_pairs_are_put_where_they_are_named() {
     );
     assert!(found.certificates.iter().all(|pair| pair.of_record));
     assert!(!found.fallback_certificate);
-    let route = found.routes.iter().find(|route| route.id == "r").unwrap();
+    let route = found.routes.iter().find(|route| &*route.id == "r").unwrap();
     assert!(route.options.downstream_ca.is_some() && !route.options.upstream_tls.is_plain());
     assert!(
         found
