@@ -36,13 +36,13 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Opens the database at `path` in `folder`.
-    pub(super) fn open(folder: &Path, path: PathBuf, sealer: Arc<Sealer>) -> Result<Self, OpenError> {
+    pub(super) fn open(folder: &Path, path: &Path, sealer: Arc<Sealer>) -> Result<Self, OpenError> {
         let opener = {
-            let path = path.clone();
+            let path = path.to_owned();
             move || Builder::new().set_cache_size(CACHE_BYTES).create(&path)
         };
         let disk = Self::open_with(folder, Box::new(opener), sealer)?;
-        let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         disk.compact_if_hollow(length);
         Ok(disk)
     }

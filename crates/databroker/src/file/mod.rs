@@ -46,7 +46,7 @@ impl FileStore {
     pub fn open(folder: &Path, keys: &[[u8; 32]]) -> Result<Self, OpenError> {
         let sealer = Arc::new(Sealer::new(keys));
         let (lock, path) = open::folder(folder)?;
-        let disk = Disk::open(folder, path, Arc::clone(&sealer))?;
+        let disk = Disk::open(folder, &path, Arc::clone(&sealer))?;
         Self::over(disk, sealer, Some(lock), folder)
     }
 
@@ -82,13 +82,10 @@ impl FileStore {
 
 impl FileStore {
     /// Answers from one moment in time.
-    fn read<T: Send>(
+    fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(Snapshot) -> Result<T, Error>,
-    ) -> BoxFuture<'_, Result<T, Error>>
-    where
-        T: 'static,
-    {
+    ) -> BoxFuture<'_, Result<T, Error>> {
         ready(self.snapshot().and_then(read)).boxed()
     }
 }

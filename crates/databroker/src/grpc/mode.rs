@@ -106,7 +106,7 @@ impl Served {
 }
 
 fn mode(metadata: &MetadataMap) -> Result<Mode, Status> {
-    let Some(wish) = metadata.get_all(MODE).iter().last() else {
+    let Some(wish) = metadata.get_all(MODE).iter().next_back() else {
         return Ok(Mode::Any);
     };
     match wish.as_bytes() {
