@@ -129,7 +129,8 @@ async fn processes_may_start_in_any_order() -> Result<()> {
     // Without records nobody could be judged, so it is not ready before it has them.
     let (databroker, proxies) = (&mut apart.databroker, &mut apart.proxies);
     let (started, proxy) = tokio::join!(databroker.start_again(), proxies[1].start_again());
-    (started?, proxy?);
+    started?;
+    proxy?;
     assert_eq!(apart.status(&client, 1, "app").await?, 200);
     Ok(())
 }

@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_clock_set_back_does_not_lengthen_it() {
         let clock = ManualClock::new(Timestamp::from_second(1_000_000).unwrap());
-        let contact = Contact::new(Arc::new(clock.clone()), Duration::from_secs(300));
+        let contact = Contact::new(Arc::new(clock), Duration::from_secs(300));
         contact.lost();
         assert!(contact.is_over(Timestamp::from_second(999_000).unwrap()));
     }

@@ -193,12 +193,7 @@ impl Server {
             before.ready(Arc::clone(&core.broker.handle)).await?;
         }
         start_admin(&settings, &core, &sink, &audit);
-        if !settings.systemd_disabled {
-            tokio::spawn(health::systemd::run(Arc::clone(&core.health), core.stop.clone()));
-        }
-        if settings.services.databroker {
-            start_refresh(&settings, &core, &control);
-        }
+        start_tasks(&settings, &core, &control);
         let source = options.source;
         let server = Self {
             core,
@@ -220,11 +215,7 @@ impl Server {
             reloading: Mutex::new(()),
         };
         let server = Arc::new(server);
-        reload::watch(&server);
-        records::follow(&server, changes);
-        lost::watch(&server);
-        outage::watch(&server);
-        watch_instances(&server.core);
+        watch(&server, changes);
         // As after a reload.
         pomerium_allocator::give_back();
         // Last: whoever waits for it may change the configuration at once.
@@ -436,6 +427,26 @@ fn start_admin(settings: &Settings, core: &Core, sink: &LogSink, audit: &Arc<Aud
             "admin: `pomerium session` cannot reach this server"
         );
     }
+}
+
+/// What goes on beside requests, from the start on.
+fn start_tasks(settings: &Settings, core: &Core, control: &Arc<Control>) {
+    if !settings.systemd_disabled {
+        tokio::spawn(health::systemd::run(Arc::clone(&core.health), core.stop.clone()));
+    }
+    if settings.services.databroker {
+        start_refresh(settings, core, control);
+    }
+    watch_instances(core);
+}
+
+/// Acts on what changes: files, records, rights, and whether the databroker can be reached. `changes` are those of the
+/// configuration records.
+fn watch(server: &Arc<Server>, changes: tokio::sync::watch::Receiver<u64>) {
+    reload::watch(server);
+    records::follow(server, changes);
+    lost::watch(server);
+    outage::watch(server);
 }
 
 fn watch_instances(core: &Core) {

@@ -15,7 +15,7 @@ struct Site {
 }
 
 impl Site {
-    fn new(file: Value) -> Self {
+    fn new(file: &Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
         std::fs::write(&path, file.to_string()).unwrap();
@@ -71,7 +71,7 @@ fn pair(name: &str, usages: &[rcgen::ExtendedKeyUsagePurpose]) -> Pair {
 
 #[test]
 fn later_records_win_field_by_field() {
-    let site = Site::new(json!({
+    let site = Site::new(&json!({
         "cookie_name": "of_file", "timeout_read": "1s", "timeout_write": "1s", "timeout_idle": "1s", "skip_xff_append": true,
         "branding": {"primary_color": "#000001", "secondary_color": "#000002"},
     }));
@@ -117,7 +117,7 @@ fn later_records_win_field_by_field() {
 
 #[test]
 fn records_of_settings_are_joined_as_messages_are() {
-    let site = Site::new(json!({"set_response_headers": {"of-file": "1"}}));
+    let site = Site::new(&json!({"set_response_headers": {"of-file": "1"}}));
     let found = site.settings(&[
         (
             "Settings",
@@ -147,7 +147,7 @@ fn records_of_settings_are_joined_as_messages_are() {
 
 #[test]
 fn of_routes_with_one_id_the_first_stays() {
-    let site = Site::new(json!({}));
+    let site = Site::new(&json!({}));
     let named = |name: &str, from: &str| {
         let mut route = open("same");
         route["name"] = name.into();
@@ -172,7 +172,7 @@ fn of_routes_with_one_id_the_first_stays() {
 
 #[test]
 fn a_bad_record_of_settings_is_left_out_as_a_whole_and_the_rest_stays() {
-    let site = Site::new(json!({"cookie_name": "of_file"}));
+    let site = Site::new(&json!({"cookie_name": "of_file"}));
     let bad = [
         (json!({"log_level": "loud", "cookie_name": "bad"}), "log_level"),
         (
@@ -216,7 +216,7 @@ fn a_bad_record_of_settings_is_left_out_as_a_whole_and_the_rest_stays() {
 
 #[test]
 fn the_last_good_version_of_settings_stays() {
-    let site = Site::new(json!({"cookie_name": "of_file"}));
+    let site = Site::new(&json!({"cookie_name": "of_file"}));
     let named = |name: &str| ("Settings", "s", json!({"cookie_name": name}));
     assert_eq!(site.settings(&[named("good")]).cookie.name, "good");
     let bad = site.load(&[(
@@ -238,7 +238,7 @@ fn the_last_good_version_of_settings_stays() {
 fn a_lost_demand_for_certificates_lets_nobody_in() {
     let anchor = pair("ca.example.com", &[]);
     let site = Site::new(
-        json!({"routes": [{"from": "https://file.example.com", "response": {"status": 200}, "allow_public_unauthenticated_access": true}]}),
+        &json!({"routes": [{"from": "https://file.example.com", "response": {"status": 200}, "allow_public_unauthenticated_access": true}]}),
     );
     for demand in [
         json!({"downstream_mtls": {"ca": "bm8gUEVN"}}),
@@ -262,7 +262,7 @@ fn denies(policy: &pomerium_policy::Program) -> bool {
 #[test]
 fn mutual_tls_of_records() {
     let anchor = pair("ca.example.com", &[]);
-    let site = Site::new(json!({}));
+    let site = Site::new(&json!({}));
     let found = site.settings(&[
         ("KeyPair", "ca", json!({"certificate": anchor.certificate})),
         (
@@ -302,7 +302,7 @@ fn key_pairs_are_put_where_they_are_named() {
     kubernetes.as_object_mut().unwrap().remove("response");
     kubernetes["to"] = json!(["https://k8s.example.com"]);
     kubernetes["kubernetes_service_account_token_key_pair_id"] = "token".into();
-    let site = Site::new(json!({}));
+    let site = Site::new(&json!({}));
     let found = site.settings(&[
         ("KeyPair", "client", message(&client)),
         ("KeyPair", "server", message(&server)),
@@ -345,7 +345,7 @@ fn a_pair_that_does_not_fit_is_left_out_by_itself() {
         pair("a.example.com", &[ServerAuth]),
         pair("b.example.com", &[ServerAuth]),
     );
-    let site = Site::new(json!({}));
+    let site = Site::new(&json!({}));
     let loaded = site.load(&[
         (
             "KeyPair",
@@ -395,7 +395,7 @@ fn a_pair_that_does_not_fit_is_left_out_by_itself() {
 
 #[test]
 fn a_route_that_is_refused_later_keeps_its_place() {
-    let site = Site::new(json!({}));
+    let site = Site::new(&json!({}));
     let mut records = Records::read([Document {
         kind: "Route".into(),
         id: "r".into(),

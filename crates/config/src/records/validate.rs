@@ -121,8 +121,8 @@ fn environment() -> Environment {
 mod tests {
     use super::*;
 
-    fn texts(kind: &str, message: Value) -> Vec<String> {
-        validate(kind, &message).iter().map(ToString::to_string).collect()
+    fn texts(kind: &str, message: &Value) -> Vec<String> {
+        validate(kind, message).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
             "from": "https://a.example.com", "to": ["https://b.example.com"], "policy_ids": ["somewhere else"],
             "tls_client_key_pair_id": "later", "allow_any_authenticated_user": true, "id": "x", "created_at": "2026-01-01T00:00:00Z",
         });
-        assert_eq!(texts("Route", good), Vec::<String>::new());
+        assert_eq!(texts("Route", &good), Vec::<String>::new());
         for (message, word) in [
             (
                 json!({"from": "nonsense", "to": ["https://b.example.com"]}),
@@ -146,7 +146,7 @@ mod tests {
                 "tls_custom_ca_file",
             ),
         ] {
-            let found = texts("Route", message);
+            let found = texts("Route", &message);
             assert!(
                 found.len() == 1 && found[0].starts_with(word),
                 "{word}: {found:?}"
@@ -157,11 +157,14 @@ mod tests {
     #[test]
     fn policies() {
         assert_eq!(
-            texts("Policy", json!({"source_ppl": "allow: {or: [{accept: 1}]}"})),
+            texts("Policy", &json!({"source_ppl": "allow: {or: [{accept: 1}]}"})),
             Vec::<String>::new()
         );
         assert_eq!(
-            texts("Policy", json!({"rego": ["allow = true"], "source_ppl": "no: ["})),
+            texts(
+                "Policy",
+                &json!({"rego": ["allow = true"], "source_ppl": "no: ["})
+            ),
             Vec::<String>::new()
         );
         for bad in [
@@ -169,7 +172,7 @@ mod tests {
             json!({"source_ppl": "allow: {or: [{no_such_criterion: 1}]}"}),
             json!({"rego": ["allow { http.send({}) }"]}),
         ] {
-            assert_eq!(texts("Policy", bad.clone()).len(), 1, "{bad}");
+            assert_eq!(texts("Policy", &bad.clone()).len(), 1, "{bad}");
         }
     }
 
@@ -179,7 +182,7 @@ mod tests {
             "log_level": "debug", "scopes": ["openid"], "primary_color": "#001122", "codec_type": "CODEC_TYPE_HTTP2",
             "timeout_read": "1.500s", "access_log_fields": {"values": ["method"]}, "originator_id": "o",
         });
-        assert_eq!(texts("Settings", good), Vec::<String>::new());
+        assert_eq!(texts("Settings", &good), Vec::<String>::new());
         for (field, value) in [
             ("services", json!("<INVALID>")),
             ("shared_secret", json!("x")),
@@ -194,7 +197,7 @@ mod tests {
             ("authenticate_service_url", json!("nonsense")),
             ("bearer_token_format", json!("BEARER_TOKEN_FORMAT_JWT")),
         ] {
-            let found = texts("Settings", json!({ field: value }));
+            let found = texts("Settings", &json!({ field: value }));
             let all = found.iter().all(|text| text.starts_with(field));
             assert!(!found.is_empty() && all, "{field}: {found:?}");
         }
@@ -207,18 +210,18 @@ mod tests {
         let other = encode(rcgen::KeyPair::generate().unwrap().serialize_pem());
         let certificate = encode(made.cert.pem());
         let key = encode(made.signing_key.serialize_pem());
-        assert!(texts("KeyPair", json!({"certificate": certificate})).is_empty());
-        assert!(texts("KeyPair", json!({"certificate": certificate, "key": key})).is_empty());
-        assert!(texts("KeyPair", json!({"key": encode("a token".into())})).is_empty());
+        assert!(texts("KeyPair", &json!({"certificate": certificate})).is_empty());
+        assert!(texts("KeyPair", &json!({"certificate": certificate, "key": key})).is_empty());
+        assert!(texts("KeyPair", &json!({"key": encode("a token".into())})).is_empty());
         assert_eq!(
             texts(
                 "KeyPair",
-                json!({"certificate": encode("no PEM".into()), "key": other})
+                &json!({"certificate": encode("no PEM".into()), "key": other})
             )
             .len(),
             1
         );
-        assert_eq!(texts("Nonsense", json!({})).len(), 1);
-        assert_eq!(texts("Route", json!([])).len(), 1);
+        assert_eq!(texts("Nonsense", &json!({})).len(), 1);
+        assert_eq!(texts("Route", &json!([])).len(), 1);
     }
 }

@@ -143,7 +143,7 @@ async fn a_damaged_file_is_refused_before_anything_is_written() {
     let mut longer = whole.clone();
     longer.push(0);
     assert!(matches!(refusal(&longer), Some(BackupError::Damaged { .. })));
-    let mut newer = whole.clone();
+    let mut newer = whole;
     newer[19] = 9;
     let error = refusal(&newer).unwrap();
     assert!(matches!(error, BackupError::Newer { found: 9, .. }), "{error}");

@@ -32,6 +32,10 @@
 //! | I | `grpc::tests`: this suite over the network, and tokens |
 //! | J | `cluster::tests`, `grpc::standby_tests` |
 //! | K, L | with the configuration service, and in `pomerium-api` |
+#![allow(
+    clippy::cognitive_complexity,
+    reason = "each test is one story of many steps, told in order"
+)]
 
 mod following;
 mod keeping;

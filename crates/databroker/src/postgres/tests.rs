@@ -68,7 +68,11 @@ async fn a_write_of_one_databroker_is_seen_by_the_others_in_order() {
     let here = two.broker.versions().await.unwrap();
     let following = two.broker.sync("", here).await.unwrap();
     let writes = (0..40).map(|i: u32| {
-        let broker = if i % 2 == 0 { &one.broker } else { &two.broker };
+        let broker = if i.is_multiple_of(2) {
+            &one.broker
+        } else {
+            &two.broker
+        };
         broker.put(vec![
             record(CATS, &i.to_string(), "x"),
             record(CATS, "same", &i.to_string()),

@@ -1,4 +1,8 @@
 //! What every page has in common, and that nothing from outside becomes markup.
+#![allow(
+    clippy::too_many_lines,
+    reason = "a list of every page is as long as there are pages"
+)]
 
 use futures_util::FutureExt;
 use http_body_util::BodyExt;

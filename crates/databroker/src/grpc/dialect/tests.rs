@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::request::Builder;
 use http::{Request, StatusCode};
 use http_body_util::Full;
-use pomerium_api::clock::SystemClock;
+use pomerium_api::clock::{Clock, SystemClock};
 use pomerium_api::databroker::Databroker;
 use pomerium_api::described::descriptors;
 use pomerium_crypto::encoding::{base64_decode, base64_encode, base64url_encode};
@@ -29,7 +29,7 @@ async fn start() -> (SocketAddr, Running) {
 }
 
 fn token() -> String {
-    service_token::sign(&SECRET, jiff::Timestamp::now().as_second())
+    service_token::sign(&SECRET, SystemClock.now().as_second())
 }
 
 fn post(call: &str, content_type: &str) -> Builder {

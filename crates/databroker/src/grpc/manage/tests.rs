@@ -1,5 +1,10 @@
 //! What the original asserts of its management service (spec config-api.md 6), over every store, and what hostile
 //! callers try.
+#![allow(
+    clippy::cognitive_complexity,
+    clippy::too_many_lines,
+    reason = "each test is one story of many steps, told in order"
+)]
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use pomerium_api::clock::SystemClock;
+use pomerium_api::clock::{Clock, SystemClock};
 use pomerium_api::databroker::{Databroker, Service};
 use pomerium_api::pb::databroker::checkpoint_service_client::CheckpointServiceClient;
 use pomerium_api::pb::databroker::{GetCheckpointRequest, SetCheckpointRequest};
@@ -30,7 +30,7 @@ async fn start() -> (std::net::SocketAddr, Running) {
 
 fn signed<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    let token = service_token::sign(&SECRET, jiff::Timestamp::now().as_second());
+    let token = service_token::sign(&SECRET, SystemClock.now().as_second());
     request.metadata_mut().insert("jwt", token.parse().unwrap());
     request
 }

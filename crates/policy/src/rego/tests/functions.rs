@@ -39,12 +39,14 @@ fn yaml_and_patches() {
     }
 }
 
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// Somebody who signs tokens with one key.
 struct Signer {
     algorithm: &'static str,
     /// What scripts are given: PEM, JWK or secret.
     keys: Vec<String>,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
 }
 
 impl Signer {
