@@ -18,6 +18,14 @@ const SECRETS: &str = "/run/secrets/";
 /// Writes the files that examples name into `folder`.
 fn write_secrets(folder: &Path) {
     fs::write(folder.join("idp"), "a client secret").unwrap();
+    for name in ["shared", "cookie"] {
+        fs::write(folder.join(name), "MzIgYnl0ZXMgdGhhdCBvbmx5IGV4YW1wbGVzIGhhdmU=").unwrap();
+    }
+    fs::write(
+        folder.join("postgres"),
+        "postgres://pomerium@db.example.com/pomerium",
+    )
+    .unwrap();
     let program = folder.join("publish-record");
     fs::write(&program, "#!/bin/sh\n").unwrap();
     #[cfg(unix)]

@@ -238,7 +238,8 @@ async fn tables_of_the_first_format_are_brought_up_to_date() {
     drop(open(&connection).await);
     tell(
         &connection,
-        "ALTER TABLE pomerium_rs.about DROP COLUMN standing; UPDATE pomerium_rs.format SET format = 1",
+        "ALTER TABLE pomerium_rs.about DROP COLUMN standing; DROP TABLE pomerium_rs.services;
+         UPDATE pomerium_rs.format SET format = 1",
     )
     .await;
     let all = future::join_all((0..4).map(|_| open(&connection))).await;
@@ -250,7 +251,7 @@ async fn tables_of_the_first_format_are_brought_up_to_date() {
         .await
         .unwrap()
         .get(0);
-    assert_eq!(format, 2);
+    assert_eq!(format, 3);
 }
 
 /// Everybody who follows is told of a clear within moments, by the word of the server and not by looking.
