@@ -3,7 +3,7 @@
 use std::io;
 
 use pomerium_api::databroker::Record;
-use pomerium_api::pb::databroker::{PatchRequest, QueryRequest};
+use pomerium_api::pb::databroker::{PatchRequest, QueryRequest, ReleaseLeaseRequest, SetOptionsRequest};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,7 +18,7 @@ pub struct Frame {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What it says.
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17, 20, 21")]
     pub body: Option<Body>,
 }
 
@@ -55,6 +55,12 @@ pub enum Body {
     /// Fields of records are to be written.
     #[prost(message, tag = "15")]
     Patch(PatchRequest),
+    /// How records of a type are to be kept.
+    #[prost(message, tag = "16")]
+    SetOptions(SetOptionsRequest),
+    /// A lease is given back.
+    #[prost(message, tag = "17")]
+    Release(ReleaseLeaseRequest),
     /// The answer of all these.
     #[prost(message, tag = "20")]
     Answer(Records),

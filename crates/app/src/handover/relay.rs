@@ -9,9 +9,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use pomerium_api::databroker::{
-    Cleared, Databroker, Error, Latest, Page, PutReply, Query, Record, RecordStream, Versions,
+    Cleared, Databroker, Error, Latest, Options, Page, PutReply, Query, Record, RecordStream, Versions,
 };
-use pomerium_api::pb::databroker::PatchRequest;
+use pomerium_api::pb::databroker::{PatchRequest, ReleaseLeaseRequest, SetOptionsRequest};
 use prost_types::FieldMask;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -142,6 +142,26 @@ impl Databroker for Relay {
         .boxed()
     }
 
+    fn set_options(&self, record_type: String, options: Options) -> BoxFuture<'_, Result<(), Error>> {
+        async move {
+            let request = SetOptionsRequest {
+                r#type: record_type,
+                options: Some(options),
+            };
+            self.ask(Body::SetOptions(request)).await.map(drop)
+        }
+        .boxed()
+    }
+
+    /// Leases are the new process's to take; what this one holds it gives back.
+    fn release_lease(&self, name: String, id: String) -> BoxFuture<'_, Result<(), Error>> {
+        async move {
+            let request = ReleaseLeaseRequest { name, id };
+            self.ask(Body::Release(request)).await.map(drop)
+        }
+        .boxed()
+    }
+
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, Error>> {
         async move { Ok(self.ask(Body::Replace(record)).await?.records.pop()) }.boxed()
     }
@@ -211,6 +231,15 @@ async fn answer(broker: &dyn Databroker, question: Body) -> Result<Records, Erro
                 server_version: reply.server_version,
                 ..Records::default()
             }
+        }
+        Body::SetOptions(request) => {
+            let options = request.options.unwrap_or_default();
+            broker.set_options(request.r#type, options).await?;
+            Records::default()
+        }
+        Body::Release(request) => {
+            broker.release_lease(request.name, request.id).await?;
+            Records::default()
         }
         Body::Query(query) => {
             let page = broker.query(query.try_into()?).await?;

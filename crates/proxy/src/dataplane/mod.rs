@@ -254,6 +254,11 @@ impl Dataplane {
         {
             tracing::error!(%error, "codec_type: HTTP/3 stays as it was");
         }
+        // Idle connections to upstreams that no route has any more end now.
+        drop(old);
+        for worker in &self.workers {
+            worker.pools.sweep();
+        }
         Ok(())
     }
 

@@ -75,7 +75,7 @@ impl Counts {
         }
         Some(Open {
             counts: self.clone(),
-            host: host.clone(),
+            at_host: Arc::clone(host.connection_counter()),
         })
     }
 
@@ -179,12 +179,12 @@ impl Drop for Pending<'_> {
 #[derive(Debug)]
 pub(super) struct Open {
     counts: Arc<Counts>,
-    host: Arc<Host>,
+    at_host: Arc<AtomicU32>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.host.connection_counter().fetch_sub(1, Ordering::AcqRel);
+        self.at_host.fetch_sub(1, Ordering::AcqRel);
         self.counts.connections.fetch_sub(1, Ordering::AcqRel);
         self.counts.freed(None);
     }

@@ -54,7 +54,8 @@ pub struct Host {
     pub weight: u32,
     flags: AtomicU8,
     running: AtomicU32,
-    connections: AtomicU32,
+    /// Shared with the connections, which must not keep the host itself: it goes with its cluster.
+    connections: Arc<AtomicU32>,
     watch: OnceLock<Arc<Watch>>,
     /// Who is told when the health changes.
     cluster: Mutex<Weak<Cluster>>,
@@ -79,7 +80,7 @@ impl Host {
             // Where there are checks, it is not healthy before the first of them.
             flags: AtomicU8::new(if checked { CHECK_FAILED } else { 0 }),
             running: AtomicU32::new(0),
-            connections: AtomicU32::new(0),
+            connections: Arc::default(),
             watch: OnceLock::new(),
             cluster: Mutex::new(cluster),
             pools: Mutex::default(),
@@ -194,7 +195,7 @@ impl Host {
         self.pools.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    pub(super) fn connection_counter(&self) -> &AtomicU32 {
+    pub(super) fn connection_counter(&self) -> &Arc<AtomicU32> {
         &self.connections
     }
 }
