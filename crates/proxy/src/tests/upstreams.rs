@@ -158,6 +158,31 @@ async fn the_tasks_of_a_cluster_end_with_it() {
         .unwrap();
 }
 
+/// An idle connection ends with the last route to its host, not with its idle time: a thousand reloads would leave
+/// thousands of them.
+#[tokio::test]
+async fn the_connections_of_a_cluster_end_with_it() {
+    let (closed, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let address = upstream(move |mut client, _| {
+        let closed = closed.clone();
+        async move {
+            read_request(&mut client).await;
+            client.send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na").await;
+            client.rest().await;
+            closed.send(()).unwrap();
+        }
+    })
+    .await;
+    let proxy = Proxy::start(&settings("", &to(&[format!("http://{address}")], ""))).await;
+    assert_eq!(names(&proxy, 1, "").await, "a");
+    let other = settings("", &to(&[named("b").await], ""));
+    let next = Snapshot::build(&other, Some(&proxy.plane.snapshot())).unwrap();
+    proxy.plane.reload(Arc::new(next)).unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(10), told.recv())
+        .await
+        .unwrap();
+}
+
 /// What an HTTP/2 upstream does with its n-th request, counted over all connections.
 type Script = fn(usize, h2::server::SendResponse<Bytes>);
 
