@@ -176,8 +176,12 @@ async fn the_connections_of_a_cluster_end_with_it() {
     let proxy = Proxy::start(&settings("", &to(&[format!("http://{address}")], ""))).await;
     assert_eq!(names(&proxy, 1, "").await, "a");
     let other = settings("", &to(&[named("b").await], ""));
-    let next = Snapshot::build(&other, Some(&proxy.plane.snapshot())).unwrap();
-    proxy.plane.reload(Arc::new(next)).unwrap();
+    // Twice: a connection of a client keeps the snapshot of its last request until it has ended.
+    for _ in 0..2 {
+        let next = Snapshot::build(&other, Some(&proxy.plane.snapshot())).unwrap();
+        proxy.plane.reload(Arc::new(next)).unwrap();
+        assert_eq!(names(&proxy, 1, "").await, "b");
+    }
     tokio::time::timeout(std::time::Duration::from_secs(10), told.recv())
         .await
         .unwrap();
