@@ -24,6 +24,7 @@ mod interop;
 mod lifecycle;
 mod local_provider;
 mod long_lived;
+mod management;
 mod metrics_tls;
 mod mutual_tls;
 mod outliers;
