@@ -9,7 +9,7 @@ use pomerium_api::databroker::Databroker;
 use pomerium_api::databroker::remote::{Remote, Transport};
 use pomerium_crypto::service_token;
 use pomerium_testing::{Environment, Postgres, lease, within};
-use pomerium_tests::apart::{Apart, as_it_is};
+use pomerium_tests::apart::{Apart, as_it_is, with};
 use tower::ServiceExt;
 
 use crate::websocket::{echoes, open_with_handle};
@@ -132,6 +132,32 @@ async fn after_a_clear_every_handle_is_refused_at_every_proxy() -> Result<()> {
         })
         .await??;
         assert_eq!(apart.status(&client, proxy, "app").await?, 401, "proxy {proxy}");
+    }
+    Ok(())
+}
+
+/// The databrokers live, but what they know may be out of date: that is an outage like any other.
+#[tokio::test]
+async fn people_are_let_in_no_longer_than_the_limit_when_postgresql_is_gone_behind_living_databrokers()
+-> Result<()> {
+    let mut postgres = Postgres::start()?;
+    let limit = with("databroker_outage_limit", "500ms");
+    let apart = Apart::over_postgres(&postgres.connection("postgres"), &limit).await?;
+    let client = apart.signed_in().await?;
+    postgres.crash()?;
+    for wanted in [503, 200] {
+        if wanted == 200 {
+            postgres.go_on()?;
+        }
+        for proxy in [0, 1] {
+            within("the change", async {
+                while apart.status(&client, proxy, "app").await? != wanted {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                anyhow::Ok(())
+            })
+            .await??;
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use pomerium_api::clock::{Clock, SystemClock};
 use pomerium_api::synced::SyncedRecords;
 use pomerium_certs::DerivedAuthority;
 use pomerium_certs::acme::Challenges;
-use pomerium_config::settings::Settings;
+use pomerium_config::settings::{ClusterSettings, DatabrokerSettings, Settings};
 use pomerium_crypto::jwt::SigningKey;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
@@ -87,13 +87,11 @@ impl Core {
             let watched = cluster::Watched::new(&registry, Arc::clone(&health), Arc::clone(&clock))?;
             tokio::spawn(watched.run(group.status.clone(), stop.clone()));
         }
-        let records = match &settings.internal.databroker {
-            None => SyncedRecords::new(Arc::clone(&broker.handle)),
-            Some(remote) => SyncedRecords::of_another_process(
-                Arc::clone(&broker.handle),
-                Arc::clone(&clock),
-                remote.outage_limit,
-            ),
+        let handle = Arc::clone(&broker.handle);
+        let records = if are_elsewhere(settings) {
+            SyncedRecords::of_another_process(handle, Arc::clone(&clock), settings.internal.outage_limit)
+        } else {
+            SyncedRecords::new(handle)
         };
         tokio::spawn(Arc::clone(&records).run(stop.clone().cancelled_owned()));
         let signing_key = Arc::new(signing_key(settings, &shared)?);
@@ -137,6 +135,16 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// Whether the records may be out of reach while this process runs: those of another process, and of a server of their
+/// own.
+fn are_elsewhere(settings: &Settings) -> bool {
+    let internal = &settings.internal;
+    let follows = |cluster: &ClusterSettings| cluster.leader.is_some();
+    internal.databroker.is_some()
+        || internal.cluster.as_ref().is_some_and(follows)
+        || matches!(settings.databroker, DatabrokerSettings::Postgres(_))
 }
 
 pub(crate) fn secret(bytes: &[u8], name: &str) -> anyhow::Result<[u8; 32]> {

@@ -1,4 +1,4 @@
-//! The databroker of another process is gone: what is open ends when the time is over for which people may work on.
+//! The records are out of reach, because another process keeps them or PostgreSQL is gone: what is open ends when the time is over for which people may work on.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,16 +12,11 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Waits for outages for as long as the server runs.
 pub fn watch(server: &Arc<Server>) {
-    let settings = server.settings();
-    let Some((remote, outages)) = settings
-        .internal
-        .databroker
-        .as_ref()
-        .zip(server.core.records.outages())
-    else {
+    let Some(outages) = server.core.records.outages() else {
         return;
     };
-    tokio::spawn(follow(Arc::downgrade(server), outages, remote.outage_limit));
+    let limit = server.settings().internal.outage_limit;
+    tokio::spawn(follow(Arc::downgrade(server), outages, limit));
 }
 
 async fn follow(server: Weak<Server>, mut outages: watch::Receiver<bool>, limit: Duration) {

@@ -197,7 +197,6 @@ fn follow(
     let remote = RemoteDatabroker {
         endpoints: vec![leader.clone()],
         server_name: None,
-        outage_limit: Duration::ZERO,
     };
     let broker = Way::new(&remote, settings, keys, Arc::clone(clock))?.forwarding(&cluster.id)?;
     let aside = match (&settings.databroker, settings.at_rest.first()) {

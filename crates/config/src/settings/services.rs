@@ -53,6 +53,8 @@ pub struct InternalSettings {
     pub databroker: Option<RemoteDatabroker>,
     /// The group of databrokers this one belongs to.
     pub cluster: Option<ClusterSettings>,
+    /// How long people stay signed in while the records cannot be reached.
+    pub outage_limit: Duration,
     /// `grpc_mutual_tls`: services show each other certificates.
     pub mutual_tls: bool,
 }
@@ -82,6 +84,4 @@ pub struct RemoteDatabroker {
     pub endpoints: Vec<Origin>,
     /// Name its certificate has to be for, where that is not the host (`override_certificate_name`).
     pub server_name: Option<String>,
-    /// How long people stay signed in while it cannot be reached.
-    pub outage_limit: Duration,
 }

@@ -10,6 +10,7 @@ use tokio_postgres::AsyncMessage;
 
 use super::connect::Target;
 use super::read;
+use crate::store::Counters;
 
 /// The name under which writes are told.
 pub(super) const CHANNEL: &str = "pomerium_rs_change";
@@ -87,17 +88,18 @@ async fn hear_once(target: &Target, told: &Told, pause: &mut Duration) -> Result
 }
 
 async fn look(pool: &Pool, changed: &watch::Sender<()>) {
-    let mut known = None;
+    let mut known: Option<Counters> = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        let Ok(connection) = pool.get().await else {
-            continue;
+        let counters = match pool.get().await {
+            Ok(connection) => read::counters(&**connection).await.ok(),
+            Err(_) => None,
         };
-        let Ok(counters) = read::counters(&**connection).await else {
-            continue;
-        };
-        if known.replace(counters) != Some(counters) {
+        // Without an answer, too: whoever follows is to learn by the next read that the server is gone. A stream that
+        // only stays silent would be taken for one without changes.
+        if counters.is_none() || known != counters {
             changed.send_replace(());
         }
+        known = counters;
     }
 }

@@ -78,7 +78,6 @@ fn running(settings: &Settings, endpoints: Vec<Origin>) -> anyhow::Result<Arc<dy
     let remote = RemoteDatabroker {
         endpoints,
         server_name: known.and_then(|known| known.server_name.clone()),
-        outage_limit: std::time::Duration::ZERO,
     };
     let way = Way::new(&remote, settings, (&shared, &derived), Arc::new(SystemClock))?;
     Ok(Arc::new(way.client()))

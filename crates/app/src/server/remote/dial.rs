@@ -61,9 +61,7 @@ impl Dialer {
         let current = AtomicUsize::new(rand::random_range(0..endpoints.len().max(1)));
         Self(Arc::new(Inner { endpoints, current }))
     }
-}
 
-impl Dialer {
     /// Those it goes to.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.0.endpoints
@@ -87,7 +85,7 @@ impl Service<http::Request<Body>> for Dialer {
             let answer = connection
                 .send_request(request)
                 .await
-                .map_err(|error| Status::unavailable(causes(&error)))?;
+                .map_err(|error| Status::unavailable(format!("{:#}", anyhow::Error::from(error))))?;
             Ok(answer.map(Body::new))
         }
         .boxed()
@@ -232,17 +230,6 @@ impl Endpoint {
         *request.uri_mut() = uri.build().map_err(|error| Status::internal(error.to_string()))?;
         Ok(request)
     }
-}
-
-/// What went wrong, with its causes.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }
 
 async fn speak<S>(stream: S) -> anyhow::Result<Connection>

@@ -22,6 +22,9 @@ pub(super) fn resolve(values: &Values, services: Services, cx: &mut Cx<'_>) -> I
             .flatten(),
         listener,
         databroker: (!services.databroker).then(|| remote(values, services, endpoints, cx)),
+        outage_limit: values
+            .duration("databroker_outage_limit")
+            .unwrap_or(Duration::from_secs(300)),
         mutual_tls: values.on("grpc_mutual_tls"),
     }
 }
@@ -176,8 +179,5 @@ fn remote(values: &Values, services: Services, endpoints: Vec<Origin>, cx: &mut 
         server_name: values
             .some_text("override_certificate_name")
             .map(str::to_lowercase),
-        outage_limit: values
-            .duration("databroker_outage_limit")
-            .unwrap_or(Duration::from_secs(300)),
     }
 }

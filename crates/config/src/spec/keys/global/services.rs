@@ -69,20 +69,22 @@ pub(super) const SERVICE_URLS: &[Key] = &[
         Kind::Text,
         "URL of the same for other services.",
     ),
-    Key::new("authorize_service_url", Kind::Text, "Authorize service."),
-    Key::new("authorize_service_urls", Kind::Texts, "More of them."),
+    Key::new("authorize_service_url", Kind::Text, "Authorize service.").tuning(),
+    Key::new("authorize_service_urls", Kind::Texts, "More of them.").tuning(),
     Key::new(
         "authorize_internal_service_url",
         Kind::Text,
         "Internal URL of the authorize service.",
-    ),
+    )
+    .tuning(),
     Key::new("databroker_service_url", Kind::Text, "Databroker."),
     Key::new("databroker_service_urls", Kind::Texts, "More of them."),
     Key::new(
         "databroker_internal_service_url",
         Kind::Text,
         "Internal URL of the databroker.",
-    ),
+    )
+    .tuning(),
     Key::new(
         "signout_redirect_url",
         Kind::Text,
