@@ -21,12 +21,14 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Asks each databroker which database it has, until `stop`; `databases` counts those found.
 pub async fn watch(way: Way, health: Arc<Health>, databases: IntGauge, stop: CancellationToken) {
     let mut apart = false;
+    // The check first, then the line: who was told by the log finds the check agreeing with it.
     loop {
         let found = ask(&way).await;
         databases.set(i64::try_from(found.len()).unwrap_or(i64::MAX));
         match (found.len() > 1, apart) {
             (true, _) => {
                 let why = describe(&found);
+                health.report_error(CHECK, format!("databrokers with separate stores: {why}"));
                 if !apart {
                     tracing::error!(
                         databrokers = why,
@@ -34,12 +36,11 @@ pub async fn watch(way: Way, health: Arc<Health>, databases: IntGauge, stop: Can
                          (databroker_storage_type: postgres), or name one only"
                     );
                 }
-                health.report_error(CHECK, format!("databrokers with separate stores: {why}"));
                 apart = true;
             }
             (false, true) => {
-                tracing::info!("databroker: those behind databroker_service_url share their records now");
                 health.report(CHECK, Status::Running);
+                tracing::info!("databroker: those behind databroker_service_url share their records now");
                 apart = false;
             }
             (false, false) => health.report(CHECK, Status::Running),
