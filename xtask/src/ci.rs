@@ -20,5 +20,6 @@ pub fn run() -> Result<()> {
         "-D",
         "warnings",
     ]))?;
-    test::run(&["--locked".into()])
+    // All that fails is told in one run.
+    test::run(&["--locked".into(), "--no-fail-fast".into()])
 }

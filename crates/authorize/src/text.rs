@@ -36,19 +36,8 @@ fn plain_eight(eight: [u8; 8]) -> bool {
 }
 
 /// Appends a decimal number.
-pub fn number(out: &mut Vec<u8>, mut value: u64) {
-    // The largest has 20 digits.
-    let mut digits = [b'0'; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = digit(value % 10);
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+pub fn number(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends a number below 1 000 000 with six digits: what stands behind the point of milliseconds.

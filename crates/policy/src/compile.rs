@@ -149,12 +149,12 @@ fn compile_group(group: &Group, errors: &mut Vec<CompileError>) -> CompiledGroup
     let mut checks = Vec::with_capacity(group.criteria.len());
     for criterion in &group.criteria {
         match Test::read(criterion) {
-            Ok(test) => checks.push(Check {
+            Ok(test) => checks.push(Check::new(
                 test,
-                key: key(criterion),
-                data: criterion.data.to_string().into(),
-                place: criterion.place.clone(),
-            }),
+                key(criterion),
+                &criterion.data,
+                criterion.place.clone(),
+            )),
             Err(error) => errors.push(error),
         }
     }
@@ -179,6 +179,30 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_was_written_is_kept_or_told_by_the_test() {
+        let written = [
+            json!({"email": {"is": "one@example.com"}}),
+            json!({"email": "one@example.com"}),
+            json!({"user": {"not": "u1"}}),
+            json!({"user": {"is": 3}}),
+            json!({"domain": {"in": ["example.com", "example.org"]}}),
+            json!({"domain": {"not_in": ["example.com", 3]}}),
+            json!({"http_path": {"starts_with": "/a", "ends_with": "/b"}}),
+            json!({"http_path": {"contains": "\"c"}}),
+            json!({"http_method": {"is": "GET"}}),
+            json!({"source_ip": ["192.0.2.0/24"]}),
+            json!({"authenticated_user": true}),
+        ];
+        let policy = Policy::parse(&json!([{"allow": {"or": written}}])).unwrap();
+        let program = Program::compile(&policy).unwrap();
+        let checks = &program.groups(Action::Allow)[0].checks;
+        assert_eq!(checks.len(), written.len());
+        for (check, written) in checks.iter().zip(&written) {
+            assert_eq!(json!({ &*check.key: check.data() }), *written);
+        }
+    }
 
     #[test]
     fn all_errors_come_at_once() {

@@ -5,6 +5,8 @@ mod join;
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
+use serde_json::Value;
+
 use crate::criteria::{ANY_DEVICE, Test};
 use crate::input::Input;
 use crate::ppl::{Action, Operator, Place};
@@ -34,9 +36,30 @@ pub(crate) struct CompiledGroup {
 pub(crate) struct Check {
     pub(crate) test: Test,
     pub(crate) key: Cow<'static, str>,
-    /// As written, in JSON: a tree of it takes many times as much.
-    pub(crate) data: Box<str>,
+    /// As written, in JSON: a tree of it takes many times as much. `None` where the test tells it.
+    data: Option<Box<str>>,
     pub(crate) place: Place,
+}
+
+impl Check {
+    /// A criterion of which `data` was written under `key`.
+    pub(crate) fn new(test: Test, key: Cow<'static, str>, data: &Value, place: Place) -> Self {
+        let told = test.told().is_some_and(|told| told == *data);
+        Self {
+            test,
+            key,
+            data: (!told).then(|| data.to_string().into()),
+            place,
+        }
+    }
+
+    /// What was written.
+    pub(crate) fn data(&self) -> Value {
+        match &self.data {
+            Some(data) => serde_json::from_str(data).unwrap_or_default(),
+            None => self.test.told().unwrap_or_default(),
+        }
+    }
 }
 
 /// The result of one action.

@@ -37,7 +37,6 @@ fn main() {
     report("load", info, before);
     let (first, info) = counted(|| Snapshot::build(&settings, None).unwrap());
     report("snapshot", info, before);
-    report("given back", counted(pomerium_allocator::give_back).1, before);
     std::fs::write(&file, configuration(top, MANY, "two")).unwrap();
     let (changed, info) = counted(|| loader.load().unwrap().settings);
     report("load again", info, before);
@@ -45,7 +44,6 @@ fn main() {
     report("snapshot again", info, before);
     let ((), info) = counted(|| drop((settings, first)));
     report("drop the first", info, before);
-    report("given back", counted(pomerium_allocator::give_back).1, before);
     let ((), info) = counted(|| drop(second));
     report("drop snapshot", info, before);
     let ((), info) = counted(|| drop(changed));

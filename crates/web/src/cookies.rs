@@ -1,5 +1,6 @@
 //! Cookies: reading them, writing ours, and keeping ours away from applications (authentication.md 6).
 
+use std::ops::Range;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
@@ -213,9 +214,17 @@ pub fn all(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
         .flat_map(pairs)
 }
 
+/// Where the parts of a `Cookie` line are, between its semicolons. Sessions are long, and every request carries one.
+fn parts(line: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    memchr::memchr_iter(b';', line)
+        .chain(std::iter::once(line.len()))
+        .map(move |end| std::mem::replace(&mut start, end + 1)..end)
+}
+
 fn pairs(line: &str) -> impl Iterator<Item = (&str, &str)> {
-    line.split(';').filter_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
+    parts(line.as_bytes()).filter_map(|part| {
+        let (name, value) = line[part].split_once('=')?;
         let value = value.trim_matches([' ', '\t']);
         let bare = value
             .strip_prefix('"')
@@ -269,7 +278,8 @@ pub fn strip_from_request(headers: &mut HeaderMap, own: &OwnCookies) {
     let bytes = value.as_bytes();
     let mut kept: SmallVec<[&[u8]; 8]> = SmallVec::new();
     let mut found = false;
-    for pair in bytes.split(|byte| *byte == b';') {
+    for part in parts(bytes) {
+        let pair = &bytes[part];
         if is_own(pair, own) {
             found = true;
         } else {
@@ -290,10 +300,8 @@ pub fn strip_from_request(headers: &mut HeaderMap, own: &OwnCookies) {
 }
 
 fn is_own(pair: &[u8], own: &OwnCookies) -> bool {
-    let name = pair
-        .split(|byte| *byte == b'=')
-        .next()
-        .unwrap_or(pair)
+    let name = memchr::memchr(b'=', pair)
+        .map_or(pair, |end| &pair[..end])
         .trim_ascii();
     std::str::from_utf8(name).is_ok_and(|name| own.owns(name))
 }

@@ -216,8 +216,6 @@ impl Server {
         };
         let server = Arc::new(server);
         watch(&server, changes);
-        // As after a reload.
-        pomerium_allocator::give_back();
         // Last: whoever waits for it may change the configuration at once.
         report_running(&server.core, &server.settings(), &server.dataplane);
         if let Some(why) = records_fault {

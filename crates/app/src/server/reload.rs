@@ -24,8 +24,6 @@ impl Server {
     fn reload_watching(&self) -> Vec<PathBuf> {
         let _one_at_a_time = self.reloading.lock();
         let result = self.try_reload();
-        // A file of many routes takes several times the memory of what comes of it.
-        pomerium_allocator::give_back();
         self.core
             .process
             .reloaded(result.is_ok(), self.core.clock.now().as_second());

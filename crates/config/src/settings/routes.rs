@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Balance, IdpSettings, IssuerFormat, RateLimit, Secret};
+use super::{Balance, IdpSettings, IssuerFormat, RateLimit, RouteId, Secret};
 
 /// One route: what is its own. There may be many thousands, so what most of them have in common stands in `options`,
 /// which those that are alike share, and whose fields are those of the route as well.
 #[derive(Debug, Clone)]
 pub struct RouteSettings {
-    /// 16 hex digits over from, matcher and action (config.md 9.3).
-    pub id: Box<str>,
+    /// What names it in logs and metrics, for good.
+    pub id: RouteId,
     /// Display name, may be empty.
     pub name: Box<str>,
     /// The record it comes from; absent for routes of the file.

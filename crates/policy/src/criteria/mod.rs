@@ -119,6 +119,22 @@ pub(crate) enum Test {
 }
 
 impl Test {
+    /// What was written, where the test holds all of it; see [`TextMatcher::told`].
+    pub(crate) fn told(&self) -> Option<serde_json::Value> {
+        match self {
+            Test::User(matcher)
+            | Test::Email(matcher)
+            | Test::Domain(matcher)
+            | Test::HttpMethod(matcher)
+            | Test::HttpPath(matcher)
+            | Test::McpTool(matcher)
+            | Test::SshUsername(matcher) => matcher.told(),
+            _ => None,
+        }
+    }
+}
+
+impl Test {
     /// Judges one input: whether it holds, and why. Does not allocate.
     pub(crate) fn run(&self, input: &Input<'_>) -> (bool, Reason) {
         match self {

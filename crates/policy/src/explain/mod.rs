@@ -160,7 +160,7 @@ fn explain_group(group: &CompiledGroup, input: &Input<'_>) -> GroupTree {
         CriterionTree {
             place: check.place.to_string(),
             criterion: check.key.clone().into_owned(),
-            wants: serde_json::from_str(&check.data).unwrap_or_default(),
+            wants: check.data(),
             found: check.test.looks_at(input),
             holds,
             reason,

@@ -133,7 +133,7 @@ impl ConnState {
         if !counts {
             return false;
         }
-        let more = received.iter().filter(|byte| **byte == b'\n').count();
+        let more = memchr::memchr_iter(b'\n', received).count();
         let lines = self.width.lines.load(Ordering::Relaxed) + more;
         self.width.lines.store(lines, Ordering::Relaxed);
         let too_wide = lines > NARROW_LINES;

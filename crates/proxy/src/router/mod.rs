@@ -13,7 +13,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pomerium_config::settings::{HostMatch, Origin, PathMatch, RouteKind, RouteSettings};
-use smallvec::SmallVec;
 
 pub use host::split_authority;
 pub use internal::InternalPath;
@@ -61,9 +60,23 @@ type Hosts = HashMap<Arc<str>, VirtualHost, foldhash::fast::RandomState>;
 struct VirtualHost {
     any_port: bool,
     authenticate: bool,
-    routes: SmallVec<[u32; 2]>,
+    routes: HostRoutes,
+}
+
+/// The routes of one host, in list order. Small: most hosts have one, and there are thousands.
+#[derive(Debug, Default)]
+enum HostRoutes {
+    #[default]
+    None,
+    One(u32),
+    Several(Box<SeveralRoutes>),
+}
+
+#[derive(Debug)]
+struct SeveralRoutes {
+    routes: Vec<u32>,
     /// Where there are many.
-    index: Option<Box<PathIndex>>,
+    index: Option<PathIndex>,
 }
 
 #[derive(Debug)]
@@ -143,7 +156,7 @@ impl RouteTable {
             }
         }
         for host in hosts.values_mut() {
-            host.index = PathIndex::of(&host.routes, &matchers).map(Box::new);
+            host.routes.index(&matchers);
         }
         Ok(Self {
             hosts: Arc::new(hosts),
@@ -159,13 +172,13 @@ impl RouteTable {
         let authenticate = host.is_some_and(|host| host.authenticate);
         if let Some(internal) = InternalPath::of(path, authenticate) {
             let first = match host {
-                Some(host) => host.routes.first().map(|&index| index as usize),
+                Some(host) => host.routes.all().first().map(|&index| index as usize),
                 None => self.catch_all.find(authority, |_| true),
             };
             return Match::Internal(internal, first);
         }
         let found = match host {
-            Some(host) => host.find(path, &self.matchers),
+            Some(host) => host.routes.find(path, &self.matchers),
             None => self
                 .catch_all
                 .find(authority, |index| self.matchers[index].matches(path)),
@@ -199,13 +212,45 @@ impl RouteTable {
     }
 }
 
-impl VirtualHost {
+impl HostRoutes {
+    fn push(&mut self, route: u32) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(route),
+            Self::One(first) => Self::Several(Box::new(SeveralRoutes {
+                routes: vec![first, route],
+                index: None,
+            })),
+            Self::Several(mut several) => {
+                several.routes.push(route);
+                Self::Several(several)
+            }
+        };
+    }
+
+    /// When all are there.
+    fn index(&mut self, matchers: &[PathMatcher]) {
+        if let Self::Several(several) = self {
+            several.routes.shrink_to_fit();
+            several.index = PathIndex::of(&several.routes, matchers);
+        }
+    }
+
+    fn all(&self) -> &[u32] {
+        match self {
+            Self::None => &[],
+            Self::One(route) => std::slice::from_ref(route),
+            Self::Several(several) => &several.routes,
+        }
+    }
+
     /// The first route in list order that takes the path.
     fn find(&self, path: &str, matchers: &[PathMatcher]) -> Option<usize> {
-        if let Some(index) = &self.index {
+        if let Self::Several(several) = self
+            && let Some(index) = &several.index
+        {
             return index.find(path, matchers);
         }
-        let mut routes = self.routes.iter().map(|&index| index as usize);
+        let mut routes = self.all().iter().map(|&index| index as usize);
         routes.find(|&index| matchers[index].matches(path))
     }
 }

@@ -66,9 +66,8 @@ impl Routes {
             .iter()
             .filter(|route| {
                 let settings = &route.settings;
-                [&settings.name, &settings.id, &settings.from]
-                    .iter()
-                    .any(|own| ***own == *wanted)
+                let own: [&str; 3] = [&settings.name, &settings.id, &settings.from];
+                own.contains(&wanted)
             })
             .collect();
         match named.as_slice() {

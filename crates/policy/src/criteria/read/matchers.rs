@@ -33,18 +33,12 @@ pub(super) enum Left {
 
 pub(super) fn text(criterion: &Criterion, left: Left) -> Result<TextMatcher, CompileError> {
     let Value::Object(operators) = &criterion.data else {
-        return Ok(TextMatcher(smallvec![text_test(
-            criterion,
-            left,
-            "is",
-            &criterion.data
-        )?]));
+        return text_test(criterion, left, "is", &criterion.data).map(TextMatcher::from);
     };
     operators
         .iter()
         .map(|(operator, right)| text_test(criterion, left, operator, right))
-        .collect::<Result<_, _>>()
-        .map(TextMatcher)
+        .collect()
 }
 
 fn text_test(
@@ -152,12 +146,7 @@ fn names(criterion: &Criterion, key: &str, data: &Value) -> Result<TextMatcher, 
         unknown_operator(criterion, &format!("{key}.{operator}"), KNOWN)
     };
     let Value::Object(operators) = data else {
-        return Ok(TextMatcher(smallvec![text_test(
-            criterion,
-            Left::Dynamic,
-            "is",
-            data
-        )?]));
+        return text_test(criterion, Left::Dynamic, "is", data).map(TextMatcher::from);
     };
     operators
         .iter()
@@ -165,8 +154,7 @@ fn names(criterion: &Criterion, key: &str, data: &Value) -> Result<TextMatcher, 
             "not_in" => Err(refused(operator)),
             _ => text_test(criterion, Left::Dynamic, operator, right),
         })
-        .collect::<Result<_, _>>()
-        .map(TextMatcher)
+        .collect()
 }
 
 pub(super) fn networks(criterion: &Criterion) -> Result<Networks, CompileError> {

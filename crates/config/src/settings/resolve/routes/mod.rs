@@ -162,7 +162,7 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
     };
     let options = options::resolve(route, read, inherited, cx);
     Some(RouteSettings {
-        id: id::route_id(route).into(),
+        id: id::route_id(route).as_str().into(),
         name: route.text("name").into(),
         record: None,
         from: route.text("from").into(),

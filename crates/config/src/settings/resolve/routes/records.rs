@@ -9,7 +9,7 @@ use pomerium_policy::Program;
 use super::super::{Cx, refusals};
 use super::{Inherited, one};
 use crate::records::{Fault, RouteRecord};
-use crate::settings::{RouteKind, RouteSettings};
+use crate::settings::{RouteId, RouteKind, RouteSettings};
 use crate::spec::keys::ROUTE;
 use crate::spec::node::{Entry, Node, Value};
 use crate::spec::values::Values;
@@ -22,7 +22,7 @@ const PLACE: [&str; 5] = ["from", "name", "prefix", "path", "regex"];
 /// then in the order of the records.
 pub(super) fn append(routes: &mut Vec<Arc<RouteSettings>>, inherited: &Inherited<'_>, cx: &mut Cx<'_>) {
     let records = cx.records;
-    let mut taken: HashSet<Box<str>> = routes.iter().map(|route| route.id.clone()).collect();
+    let mut taken: HashSet<RouteId> = routes.iter().map(|route| route.id.clone()).collect();
     let mut added: Vec<(Order, RouteSettings)> = Vec::with_capacity(records.routes.len());
     for record in &records.routes {
         let Some((order, route)) = read(record, inherited, cx) else {
@@ -32,7 +32,7 @@ pub(super) fn append(routes: &mut Vec<Arc<RouteSettings>>, inherited: &Inherited
             added.push((order, route));
         } else {
             let (id, from) = (&route.id, &route.from);
-            tracing::debug!(id, from, "a route of a record has an id that is taken");
+            tracing::debug!(%id, from, "a route of a record has an id that is taken");
         }
     }
     added.sort_by(|(a, _), (b, _)| a.cmp(b));
