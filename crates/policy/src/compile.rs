@@ -186,7 +186,7 @@ mod tests {
             json!({"email": {"is": "one@example.com"}}),
             json!({"email": "one@example.com"}),
             json!({"user": {"not": "u1"}}),
-            json!({"user": {"is": 3}}),
+            json!({"claim/level": 3}),
             json!({"domain": {"in": ["example.com", "example.org"]}}),
             json!({"domain": {"not_in": ["example.com", 3]}}),
             json!({"http_path": {"starts_with": "/a", "ends_with": "/b"}}),
