@@ -161,7 +161,7 @@ impl Script {
         *instance.slot.lock() = Some(Context {
             now: input.now,
             address: input.http.client_ip,
-            records: records::Records::new(input.records.owned(), person),
+            records: records::Records::new(input.records.owned(), person, self.0.uses),
         });
         instance.engine.set_input(document::document(input, self.0.uses));
         // A fault of the engine must not end the thread that serves others.

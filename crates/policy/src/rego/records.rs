@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use regorus::Value;
 
+use super::uses::Uses;
 use super::value::{object, of_json};
-use crate::input::{GroupSource, RecordLookup, Subject};
+use crate::input::{Device, GroupSource, RecordLookup, Subject};
 
 const SESSION: &str = "type.googleapis.com/session.Session";
 const USER: &str = "type.googleapis.com/user.User";
@@ -14,19 +15,36 @@ const DIRECTORY_GROUP: &str = "pomerium.io/DirectoryGroup";
 const CREDENTIAL: &str = "type.googleapis.com/pomerium.device.Credential";
 const ENROLLMENT: &str = "type.googleapis.com/pomerium.device.Enrollment";
 
+/// The kind of this name, as a part of what a script uses; nothing for kinds that tell of no person.
+pub(super) fn kind(name: &str) -> Uses {
+    match name {
+        SESSION => Uses::SESSIONS,
+        USER => Uses::USERS,
+        DIRECTORY_USER => Uses::DIRECTORY_USERS,
+        DIRECTORY_GROUP => Uses::DIRECTORY_GROUPS,
+        CREDENTIAL => Uses::CREDENTIALS,
+        ENROLLMENT => Uses::ENROLLMENTS,
+        _ => Uses::default(),
+    }
+}
+
+/// A record of the person: kind, id, what it says.
+type Record = (&'static str, String, Value);
+
 /// The records of one evaluation.
 pub(super) struct Records {
     lookup: Arc<dyn RecordLookup>,
     /// The person as the policy language knows them, for lookups that do not hold their records themselves. Both
     /// languages then judge the same person.
-    person: Option<Vec<(&'static str, String, Value)>>,
+    person: Option<Vec<Record>>,
 }
 
 impl Records {
-    pub(super) fn new(lookup: Arc<dyn RecordLookup>, subject: Option<&Subject>) -> Self {
+    /// `uses` tells which kinds can be asked for: no others are made.
+    pub(super) fn new(lookup: Arc<dyn RecordLookup>, subject: Option<&Subject>, uses: Uses) -> Self {
         Self {
             lookup,
-            person: subject.map(person),
+            person: subject.map(|subject| person(subject, uses)),
         }
     }
 
@@ -93,36 +111,48 @@ fn fields<const N: usize>(fields: [(&str, Value); N]) -> Value {
     )
 }
 
-fn person(subject: &Subject) -> Vec<(&'static str, String, Value)> {
+fn person(subject: &Subject, uses: Uses) -> Vec<Record> {
+    let mut records = Vec::new();
+    if uses.any(Uses::SESSIONS) {
+        records.push((SESSION, subject.session_id.clone(), session(subject)));
+    }
+    if uses.any(Uses::USERS) {
+        let user = fields([("id", text(&subject.user_id)), ("email", text(&subject.email))]);
+        records.push((USER, subject.user_id.clone(), user));
+    }
+    if subject.groups.source == GroupSource::Directory {
+        directory(&mut records, subject, uses);
+    }
+    for device in &subject.devices {
+        if let Some(id) = &device.credential_id {
+            credential(&mut records, device, id, uses);
+        }
+    }
+    records
+}
+
+fn session(subject: &Subject) -> Value {
     let claims = subject.claims.iter().map(|(name, values)| {
         let values: Vec<Value> = values.iter().map(of_json).collect();
         (text(name), Value::from(values))
     });
-    let with_credential = subject
-        .devices
-        .iter()
-        .filter_map(|device| Some((device, device.credential_id.as_ref()?)));
-    let shown: Vec<Value> = with_credential
-        .clone()
-        .map(|(device, id)| {
-            fields([
-                ("type_id", text(&device.type_id)),
-                ("Credential", fields([("Id", text(id))])),
-            ])
-        })
-        .collect();
-    let session = fields([
+    let devices = subject.devices.iter().filter_map(|device| {
+        let id = device.credential_id.as_ref()?;
+        Some(fields([
+            ("type_id", text(&device.type_id)),
+            ("Credential", fields([("Id", text(id))])),
+        ]))
+    });
+    fields([
         ("id", text(&subject.session_id)),
         ("user_id", text(&subject.user_id)),
         ("claims", object(claims)),
-        ("device_credentials", Value::from(shown)),
-    ]);
-    let user = fields([("id", text(&subject.user_id)), ("email", text(&subject.email))]);
-    let mut records = vec![
-        (SESSION, subject.session_id.clone(), session),
-        (USER, subject.user_id.clone(), user),
-    ];
-    if subject.groups.source == GroupSource::Directory {
+        ("device_credentials", Value::from(devices.collect::<Vec<_>>())),
+    ])
+}
+
+fn directory(records: &mut Vec<Record>, subject: &Subject, uses: Uses) {
+    if uses.any(Uses::DIRECTORY_USERS) {
         let ids: Vec<Value> = subject.groups.all.iter().map(|group| text(&group.id)).collect();
         let user = fields([
             ("id", text(&subject.user_id)),
@@ -130,6 +160,8 @@ fn person(subject: &Subject) -> Vec<(&'static str, String, Value)> {
             ("group_ids", Value::from(ids)),
         ]);
         records.push((DIRECTORY_USER, subject.user_id.clone(), user));
+    }
+    if uses.any(Uses::DIRECTORY_GROUPS) {
         records.extend(subject.groups.all.iter().map(|group| {
             let shown = fields([
                 ("id", text(&group.id)),
@@ -139,22 +171,24 @@ fn person(subject: &Subject) -> Vec<(&'static str, String, Value)> {
             (DIRECTORY_GROUP, group.id.clone(), shown)
         }));
     }
-    for (device, id) in with_credential {
-        let enrollment = device
-            .approved_by
-            .as_ref()
-            .map(|by| (format!("enrollment of {id}"), by));
+}
+
+fn credential(records: &mut Vec<Record>, device: &Device, id: &str, uses: Uses) {
+    let enrollment = device
+        .approved_by
+        .as_ref()
+        .map(|by| (format!("enrollment of {id}"), by));
+    if uses.any(Uses::CREDENTIALS) {
         let enrolled = enrollment.as_ref().map_or("", |(id, _)| id);
         let shown = fields([
             ("id", text(id)),
             ("type_id", text(&device.type_id)),
             ("enrollment_id", text(enrolled)),
         ]);
-        records.push((CREDENTIAL, id.clone(), shown));
-        if let Some((id, by)) = enrollment {
-            let shown = fields([("id", text(&id)), ("approved_by", text(by))]);
-            records.push((ENROLLMENT, id, shown));
-        }
+        records.push((CREDENTIAL, id.to_owned(), shown));
     }
-    records
+    if let Some((id, by)) = enrollment.filter(|_| uses.any(Uses::ENROLLMENTS)) {
+        let shown = fields([("id", text(&id)), ("approved_by", text(by))]);
+        records.push((ENROLLMENT, id, shown));
+    }
 }

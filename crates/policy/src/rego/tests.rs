@@ -198,6 +198,11 @@ fn records_are_found_by_id_and_by_address() {
         r#"get_databroker_record("pomerium.io/DirectoryUser", "u1").group_ids == ["g1"]"#,
         r#"get_databroker_record("pomerium.io/DirectoryGroup", "g1").name == "Operators""#,
         r#"get_databroker_record("pomerium.io/DirectoryUser", "u2") == null"#,
+        // Of the person only those kinds are made that can be asked for: also where the name is not in the call.
+        r#"kind := "pomerium.io/DirectoryUser"; get_databroker_record(kind, "u1").group_ids == ["g1"]"#,
+        r#"kinds := ["pomerium.io/DirectoryGroup"]; get_databroker_record(kinds[_], "g1").name == "Operators""#,
+        r#"get_databroker_record(concat("/", ["pomerium.io", "DirectoryGroup"]), "g1").name == "Operators""#,
+        r#"get_databroker_record(`pomerium.io/DirectoryGroup`, "g1").name == "Operators""#,
     ] {
         let script = script(&format!("allow {{ {condition} }}"));
         assert!(script.run(&input).unwrap().allow.value, "{condition}");

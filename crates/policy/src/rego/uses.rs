@@ -2,6 +2,7 @@
 
 use regorus::unstable::{Expr, Module};
 
+use super::records;
 use super::syntax::{Node, Walk, imports, path, resolved};
 
 /// Parts of the input, as bits.
@@ -27,6 +28,14 @@ impl Uses {
     pub(super) const RECORDS: Uses = Uses(1 << 14);
     /// Looks at the moment.
     pub(super) const TIME: Uses = Uses(1 << 15);
+    /// Kinds of records that it asks for by name, or might ask for.
+    pub(super) const SESSIONS: Uses = Uses(1 << 16);
+    pub(super) const USERS: Uses = Uses(1 << 17);
+    pub(super) const DIRECTORY_USERS: Uses = Uses(1 << 18);
+    pub(super) const DIRECTORY_GROUPS: Uses = Uses(1 << 19);
+    pub(super) const CREDENTIALS: Uses = Uses(1 << 20);
+    pub(super) const ENROLLMENTS: Uses = Uses(1 << 21);
+    const KINDS: Uses = Uses(0b11_1111 << 16);
     pub(super) const HTTP: Uses = Uses((1 << 10) - 1);
     const INPUT: Uses = Uses((1 << 14) - 1);
 
@@ -37,24 +46,38 @@ impl Uses {
     pub(super) fn of(module: &Module) -> Self {
         let imports = imports(module);
         let mut uses = Self::default();
-        let mut add = |names: &[&str]| {
+        let mut add = |names: &[&str], kind: Option<&str>| {
             let found = part(&resolved(names, &imports));
             uses.0 |= found.0;
+            if found.any(Self::RECORDS) {
+                uses.0 |= kind.map_or(Self::KINDS, records::kind).0;
+            }
         };
         for rule in &module.policy {
             for (_, node) in Walk::rule(rule) {
                 let Node::Expr(expr) = node else { continue };
-                let names = match expr {
-                    Expr::Call { fcn, .. } => path(fcn),
-                    Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => path(expr),
-                    _ => None,
+                let (names, kind) = match expr {
+                    Expr::Call { fcn, params, .. } => (path(fcn), params.first().and_then(|kind| text(kind))),
+                    Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => (path(expr), None),
+                    _ => continue,
                 };
                 if let Some((names, _)) = names {
-                    add(&names);
+                    add(&names, kind);
                 }
             }
         }
         uses
+    }
+}
+
+/// A text that stands in the script as it is.
+fn text(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::String { value, .. } | Expr::RawString { value, .. } => match value {
+            regorus::Value::String(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
