@@ -52,7 +52,10 @@ pub async fn run(reloads: usize) -> Result<String> {
         .context("a WebSocket closed while the configuration changed")?;
     let mut text = String::from("### Reloads under load\n\n");
     #[allow(clippy::cast_precision_loss, reason = "memory in bytes is far below 2^52")]
-    let resident: Vec<_> = resident.iter().map(|bytes| format!("{:.1}", *bytes as f64 / 1e6)).collect();
+    let resident: Vec<_> = resident
+        .iter()
+        .map(|bytes| format!("{:.1}", *bytes as f64 / 1e6))
+        .collect();
     let _ = writeln!(
         text,
         "- {reloads} reloads during {requests} requests and {SOCKETS} open WebSockets: none failed, none closed; resident \
