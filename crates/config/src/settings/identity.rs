@@ -33,11 +33,15 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// `host[:port]`.
+    /// `host[:port]`; an IPv6 address stands in brackets (RFC 3986 section 3.2.2).
     pub fn authority(&self) -> String {
+        let host = match self.host.contains(':') && !self.host.starts_with('[') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
         match self.port {
-            Some(port) => format!("{}:{port}", self.host),
-            None => self.host.clone(),
+            Some(port) => format!("{host}:{port}"),
+            None => host,
         }
     }
 
@@ -151,4 +155,21 @@ pub struct GoogleAccount {
 pub struct IdentityHeaderSettings {
     /// Header name (lower case) and claim name.
     pub claims: Vec<(http::HeaderName, String)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets() {
+        let origin = |host: &str, port| Origin {
+            scheme: "https".into(),
+            host: host.into(),
+            port,
+        };
+        assert_eq!(origin("::1", Some(5443)).url(), "https://[::1]:5443");
+        assert_eq!(origin("::1", None).authority(), "[::1]");
+        assert_eq!(origin("a.example.com", Some(1)).authority(), "a.example.com:1");
+    }
 }

@@ -213,17 +213,9 @@ impl Endpoint {
     /// `request` with the address it goes to.
     fn addressed(&self, mut request: http::Request<Body>) -> Result<http::Request<Body>, Status> {
         let path = request.uri().path_and_query().cloned();
-        let host = match self.origin.host.contains(':') {
-            true => format!("[{}]", self.origin.host),
-            false => self.origin.host.clone(),
-        };
-        let authority = match self.origin.port {
-            Some(port) => format!("{host}:{port}"),
-            None => host,
-        };
         let mut uri = http::Uri::builder()
             .scheme(self.origin.scheme.as_str())
-            .authority(authority);
+            .authority(self.origin.authority());
         if let Some(path) = path {
             uri = uri.path_and_query(path);
         }

@@ -56,6 +56,11 @@ pub(super) fn is_loopback(address: &str) -> bool {
     if let Ok(address) = address.parse::<SocketAddr>() {
         return address.ip().to_canonical().is_loopback();
     }
+    if let Some(host) = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return host
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.to_canonical().is_loopback());
+    }
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
@@ -72,6 +77,10 @@ mod tests {
             "[::1]:1",
             "localhost:1",
             "[::ffff:127.0.0.1]:1",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "127.0.0.1",
+            "localhost",
         ] {
             assert!(is_loopback(address), "{address}");
         }
@@ -79,6 +88,9 @@ mod tests {
             ":1",
             "0.0.0.0:1",
             "[::]:1",
+            "[::]",
+            "[2001:db8::1]",
+            "[localhost]",
             "10.0.0.1:1",
             "localhost.example.com:1",
         ] {
