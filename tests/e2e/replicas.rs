@@ -1,21 +1,14 @@
 //! Two databrokers over one PostgreSQL: either may die at any moment.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pomerium_api::clock::{Clock, SystemClock};
 use pomerium_api::databroker::Databroker;
-use pomerium_api::databroker::remote::{Remote, Transport};
-use pomerium_crypto::service_token;
 use pomerium_testing::{Environment, Postgres, lease, within};
 use pomerium_tests::apart::{Apart, as_it_is, with};
-use tower::ServiceExt;
+use pomerium_tests::services::tool;
 
 use crate::websocket::{echoes, open_with_handle};
-
-/// Of every environment of the tests.
-const SHARED: &[u8; 32] = b"tests only: the shared secret !!";
 
 #[tokio::test]
 async fn either_databroker_may_die_and_nobody_notices() -> Result<()> {
@@ -121,7 +114,7 @@ async fn after_a_clear_every_handle_is_refused_at_every_proxy() -> Result<()> {
         .set("databroker_storage_connection_string", connection.as_str())
         .start()
         .await?;
-    let cleared = tool(&address)?.clear().await?;
+    let cleared = tool(address.parse()?)?.clear().await?;
     assert_ne!(cleared.old, cleared.new);
     for proxy in [0, 1] {
         within("the refusal", async {
@@ -160,12 +153,4 @@ async fn people_are_let_in_no_longer_than_the_limit_when_postgresql_is_gone_behi
         }
     }
     Ok(())
-}
-
-/// A client with a token, as tools have it.
-fn tool(address: &str) -> Result<Remote> {
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?.connect_lazy();
-    let transport = Transport::new(channel.map_err(|error| tonic::Status::from_error(Box::new(error))));
-    let token = Arc::new(|| service_token::sign(SHARED, SystemClock.now().as_second()));
-    Ok(Remote::new(transport, token, Duration::from_secs(10)))
 }

@@ -2,8 +2,11 @@
 
 use anyhow::Result;
 use futures_util::StreamExt;
-use pomerium_testing::{Environment, within};
+use pomerium_testing::{Environment, Route, lease, within};
 use pomerium_tests::apart::{Apart, as_it_is, with};
+use pomerium_tests::decision::{denial, question};
+use pomerium_tests::services;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::websocket::{echoes, open_with_handle};
@@ -244,4 +247,63 @@ async fn two_databrokers_with_stores_of_their_own_behind_one_list_are_found_out(
         "{status}"
     );
     Ok(())
+}
+
+/// The fourth service by itself judges as the proxies do, and by the same records.
+#[tokio::test]
+async fn an_authorize_service_of_its_own_answers_for_the_whole_installation() -> Result<()> {
+    let mut apart = Apart::start(&with("databroker_outage_limit", "500ms")).await?;
+    let client = apart.signed_in().await?;
+    let handle = client
+        .cookie(&apart.url(0, "app", "/"), "_pomerium")
+        .unwrap_or_default();
+    let port = lease()?;
+    let address = SocketAddr::from(([127, 0, 0, 1], port.number()));
+    let authorize = Environment::builder()?
+        .set("services", "authorize")
+        .set("tls_derive", pomerium_tests::apart::NAME)
+        .set("override_certificate_name", pomerium_tests::apart::NAME)
+        .set("databroker_service_url", format!("https://{}", apart.grpc()))
+        .set("databroker_outage_limit", "500ms")
+        .set("authenticate_service_url", apart.authenticate.url("auth", ""))
+        .set("grpc_address", address.to_string())
+        .set("grpc_insecure", true)
+        .route(Route::new("app", &apart.upstream.url()).any_user().identity())
+        .start()
+        .await?;
+    let host = authorize.authority_of("app");
+    let cookie = format!("_pomerium={handle}");
+    let ask = async |headers: &[(&str, &str)]| {
+        let answer = services::check(address, question(&host, b"/", headers), &services::token()).await??;
+        anyhow::Ok(denial(&answer))
+    };
+    let json = ("accept", "application/json");
+    assert_eq!(ask(&[json]).await?, Some(401));
+    assert_eq!(ask(&[json, ("cookie", &cookie)]).await?, None);
+    apart.databroker.kill().await?;
+    within("the end of the limit", async {
+        while ask(&[json, ("cookie", &cookie)]).await? != Some(503) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    apart.databroker.start_again().await?;
+    within("people to pass again", async {
+        while ask(&[json, ("cookie", &cookie)]).await?.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    // Signed out at a proxy: out here as well.
+    let page = client.follow(&apart.url(0, "app", "/.pomerium/sign_out")).await?;
+    client.submit_form(&page, "sign_out").await?;
+    within("the end of the session", async {
+        while ask(&[json, ("cookie", &cookie)]).await? != Some(401) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await?
 }

@@ -1,6 +1,7 @@
 //! One file per class of advisory: what went wrong elsewhere must not go wrong here.
 
 mod audit;
+mod authorization_service;
 mod brute_force;
 mod changed_records;
 mod claims;

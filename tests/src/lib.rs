@@ -17,6 +17,7 @@ pub mod devices;
 pub mod foreign;
 pub mod inside;
 pub mod records;
+pub mod services;
 
 use anyhow::{Result, ensure};
 use pomerium_testing::{

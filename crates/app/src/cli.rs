@@ -182,7 +182,11 @@ pub struct ImpersonateArgs {
 
 /// Options of `health`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct HealthArgs {
+    /// Something else than one look
+    #[command(subcommand)]
+    pub command: Option<HealthCommand>,
     /// Address of the health listener
     #[arg(short = 'a', long, default_value = "127.0.0.1:28080")]
     pub health_addr: String,
@@ -192,6 +196,30 @@ pub struct HealthArgs {
     /// Print every check
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// Commands of `health`.
+#[derive(Debug, Subcommand)]
+pub enum HealthCommand {
+    /// Follow how a Pomerium is, from anywhere: over its gRPC listener, until it ends
+    Watch(HealthWatchArgs),
+}
+
+/// Options of `health watch`.
+#[derive(Debug, Args)]
+pub struct HealthWatchArgs {
+    /// Its gRPC listener (`grpc_address`): host:port without TLS, https://host:port with it
+    #[arg(short = 'a', long, value_name = "ADDRESS", default_value = "127.0.0.1:5443")]
+    pub addr: String,
+    /// The shared secret, in base64; others on this machine see it here, so rather set SHARED_SECRET or give --config
+    #[arg(short, long, value_name = "SECRET", conflicts_with = "config")]
+    pub shared_secret: Option<String>,
+    /// Configuration with the shared secret, and with the authorities that are trusted
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Name that its certificate is for, where that is not the host
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
 }
 
 /// Runs the program; the exit code is 0 only when all went well.

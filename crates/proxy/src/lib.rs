@@ -51,7 +51,7 @@ mod worker;
 pub use access_log::LogSink;
 pub use client_tls::{Choice, TlsConfigs};
 pub use dataplane::{Dataplane, Options, Relisten, StartError};
-pub use decision::DecisionError;
+pub use decision::{Authorizer, DecisionError};
 pub use listener::Handed;
 pub use metrics::Metrics;
 pub use route::Route;

@@ -17,7 +17,7 @@ use regex::Regex;
 use crate::access_log::LogPlan;
 use crate::body::Limits;
 use crate::client_tls::ClientTrusts;
-use crate::decision::{DecisionError, DecisionPlan};
+use crate::decision::{DecisionError, DecisionPlan, Reading};
 use crate::flow::reply::Pages;
 use crate::route::{HeaderPlan, Route};
 use crate::router::{PatternError, RouteTable};
@@ -120,6 +120,8 @@ pub struct Snapshot {
     pub(crate) pages: Pages,
     /// The listener for other proxies, when there is one.
     pub(crate) decision: Option<DecisionPlan>,
+    /// How what other services of the installation ask about is read; absent where they cannot ask.
+    pub(crate) services_reading: Option<Reading>,
     /// Client certificates, when any host asks for them.
     pub(crate) clients: Option<ClientTrusts>,
     pub(crate) upstreams: UpstreamSettings,
@@ -138,7 +140,8 @@ pub struct Snapshot {
 
 /// The routes that this process answers for. One that only signs people in knows routes for their names alone.
 fn routes(settings: &Settings) -> &[Arc<RouteSettings>] {
-    let judges = settings.services.authorize && settings.decision.is_some();
+    let asked = settings.decision.is_some() || settings.internal.listener.is_some();
+    let judges = settings.services.authorize && asked;
     if settings.services.proxy || judges {
         &settings.routes
     } else {
@@ -174,6 +177,8 @@ impl Snapshot {
         let claim_headers: ClaimHeaders = settings.identity_headers.claims.clone().into();
         let rules = rules(&settings.http, &claim_headers);
         let decision = decision(settings, &rules, &claim_headers, previous)?;
+        let services_reading = (settings.services.authorize && settings.internal.listener.is_some())
+            .then(|| Reading::of_services(&rules, &claim_headers));
         let throttles = previous.map_or_else(Arc::default, |previous| previous.throttles.clone());
         let previous = previous.filter(|previous| previous.roots.extra == settings.extra_roots);
         let roots = previous.map_or_else(
@@ -218,6 +223,7 @@ impl Snapshot {
             proxy_protocol: settings.listener.proxy_protocol,
             rules,
             decision,
+            services_reading,
             own_cookies: OwnCookies::new(&settings.cookie.name),
             cookie_name: settings.cookie.name.clone(),
             access_log: LogPlan::new(&settings.log),

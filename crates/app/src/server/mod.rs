@@ -18,6 +18,7 @@ mod lost;
 pub mod observed;
 mod outage;
 pub mod records;
+mod registration;
 pub mod reload;
 pub mod remote;
 pub mod signals;
@@ -188,7 +189,13 @@ impl Server {
             Some(operators) => operators,
             None => listeners::start(&settings, &core, &mut sockets).await?,
         };
-        let grpc = grpc::start(&settings, &core, &certificates, sockets.grpc.pop()).await?;
+        let grpc = grpc::start(
+            &settings,
+            &core,
+            (&certificates, dataplane.authorizer()),
+            sockets.grpc.pop(),
+        )
+        .await?;
         if let Some(before) = before {
             before.ready(Arc::clone(&core.broker.handle)).await?;
         }
@@ -445,6 +452,7 @@ fn watch(server: &Arc<Server>, changes: tokio::sync::watch::Receiver<u64>) {
     records::follow(server, changes);
     lost::watch(server);
     outage::watch(server);
+    registration::keep(server);
 }
 
 fn watch_instances(core: &Core) {

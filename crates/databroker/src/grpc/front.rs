@@ -69,7 +69,7 @@ impl Router {
             door: Arc::new(door),
         };
         router
-            .with(HealthServer::new(Alive))
+            .with(HealthServer::new(Alive::new(Arc::clone(&health))))
             .with(HealthNotifierServer::new(Notifier::new(health)))
     }
 

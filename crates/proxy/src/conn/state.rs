@@ -63,7 +63,7 @@ pub(super) enum Verdict {
 }
 
 impl ConnState {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             base: Instant::now(),
             multiplexed: AtomicBool::new(false),

@@ -17,6 +17,7 @@ use pomerium_config::settings::Codec;
 
 use self::listeners::{Listening, decision_error};
 use crate::client_tls::TlsConfigs;
+use crate::decision::Authorizer;
 use crate::listener::Handed;
 use crate::listener::group::Bound;
 use crate::listener::http3::{AltSvc, Http3};
@@ -218,6 +219,11 @@ impl Dataplane {
     /// The address of the UDP socket of HTTP/3, while it is served.
     pub fn http3_addr(&self) -> Option<SocketAddr> {
         self.http3.local_addr()
+    }
+
+    /// Answers the questions of other services of this installation.
+    pub fn authorizer(&self) -> Authorizer {
+        Authorizer::new(self.workers.clone())
     }
 
     /// The snapshot in use.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use pomerium_api::pb::ext_authz::attribute_context::{HttpRequest, Peer};
 use pomerium_api::pb::ext_authz::{
     self as pb, CheckRequest, CheckResponse, DeniedHttpResponse, Entry, HttpStatus,
@@ -21,7 +21,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::verdict::{self, Expected, Granted, Verdict};
-use super::{bare, grpc, instructions};
+use super::{Asker, bare, grpc, instructions};
 use crate::body::Activity;
 use crate::client_tls::ClientTls;
 use crate::conn::Conn;
@@ -37,10 +37,10 @@ const METADATA: &str = "com.pomerium.route-context";
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Answers a call of `Check`.
-pub(super) async fn answer(
-    conn: Conn,
+pub(super) async fn answer<B: Body<Data = Bytes>>(
+    (conn, asker): (Conn, Asker),
     snapshot: Arc<Snapshot>,
-    call: Request<Incoming>,
+    call: Request<B>,
     activity: Arc<Activity>,
 ) -> Reply {
     if !grpc::is_grpc(&call) || call.method() != Method::POST {
@@ -63,16 +63,16 @@ pub(super) async fn answer(
             )));
         }
     };
-    check(conn, snapshot, &asked, (version, activity)).await
+    check((conn, asker), snapshot, &asked, (version, activity)).await
 }
 
 async fn check(
-    mut conn: Conn,
+    (mut conn, asker): (Conn, Asker),
     snapshot: Arc<Snapshot>,
     asked: &Asked,
     about: (http::Version, Arc<Activity>),
 ) -> Reply {
-    let Some(plan) = &snapshot.decision else {
+    let Some(reading) = asker.reading(&snapshot) else {
         return bare(grpc::reply(&denied(
             StatusCode::FORBIDDEN,
             Vec::new(),
@@ -82,7 +82,7 @@ async fn check(
     conn.client = asked.certificate(&snapshot);
     let read = |id: &mut dyn FnMut() -> String| {
         let (line, headers) = asked.head()?;
-        canonicalize_reported(&line, headers, &conn.info, &plan.rules, id)
+        canonicalize_reported(&line, headers, &conn.info, &reading.rules, id)
     };
     let expected = Expected {
         internal: asked.extension("internal") == Some(b"true"),
@@ -98,15 +98,15 @@ async fn check(
     };
     match verdict {
         Verdict::Allowed(granted) => {
-            let message = allowed(&granted, asked, plan);
+            let message = allowed(&granted, asked, reading);
             reply::finish(granted.exchange, grpc::reply(&message), Ending::default())
         }
         Verdict::Refused(reply) => bare(grpc::reply(&refused(reply).await)),
     }
 }
 
-fn allowed(granted: &Granted, asked: &Asked, plan: &super::DecisionPlan) -> CheckResponse {
-    let instructions = instructions::between(asked.headers(), &granted.headers, plan);
+fn allowed(granted: &Granted, asked: &Asked, reading: &super::Reading) -> CheckResponse {
+    let instructions = instructions::between(asked.headers(), &granted.headers, reading);
     CheckResponse {
         status: Some(pb::Status {
             code: OK,

@@ -51,11 +51,11 @@ pub(super) async fn answer(
     // The body, should there be one, is left where it is.
     let (parts, _) = asked.into_parts();
     let read = |id: &mut dyn FnMut() -> String| {
-        reported::check_names(&parts.headers, &plan.rules.managed).map_err(refused_as)?;
+        reported::check_names(&parts.headers, &plan.reading.rules.managed).map_err(refused_as)?;
         let line = reported::read(&parts.headers, question.dialect()).map_err(refused_as)?;
         let mut headers = parts.headers.clone();
         reported::strip(&mut headers);
-        canonicalize_reported(&line, headers, &conn.info, &plan.rules, id)
+        canonicalize_reported(&line, headers, &conn.info, &plan.reading.rules, id)
     };
     let verdict = match flow::begin_reported(&conn, snapshot.clone(), (parts.version, activity), read) {
         Ok(flow) => verdict::judge(flow, Expected::default()).await,
@@ -114,12 +114,12 @@ fn told(
         );
     }
     let mut headers = HeaderMap::new();
-    let always = plan.identity.iter().chain(&[COOKIE, AUTHORIZATION]);
+    let always = plan.reading.identity.iter().chain(&[COOKIE, AUTHORIZATION]);
     for name in always.chain(templates.iter().copied()) {
         headers.insert(name.clone(), joined(wanted, name));
     }
     for name in wanted.keys() {
-        let ours = plan.rules.managed.meaning(name.as_str()) != Meaning::Proxy;
+        let ours = plan.reading.rules.managed.meaning(name.as_str()) != Meaning::Proxy;
         if ours && changed(name) && !headers.contains_key(name) {
             headers.insert(name.clone(), joined(wanted, name));
         }

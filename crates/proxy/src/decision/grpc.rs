@@ -9,7 +9,6 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use pomerium_web::body::BoxError;
 use prost::Message;
 
@@ -24,8 +23,13 @@ const PREFIX: usize = 5;
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
+/// A message that broke off, whatever carried it.
+#[derive(Debug, thiserror::Error)]
+#[error("the message broke off")]
+struct Broken;
+
 /// Whether `request` is a call.
-pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
+pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     kind.is_some_and(|kind| {
         kind.strip_prefix(b"application/grpc")
@@ -34,8 +38,8 @@ pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
 }
 
 /// The one message of a call. Errors say what is wrong with it.
-pub(super) async fn read(body: Incoming) -> Result<Bytes, &'static str> {
-    let whole = Limited::new(body, MAX_MESSAGE + PREFIX).collect();
+pub(super) async fn read<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, &'static str> {
+    let whole = Limited::new(body.map_err(|_| Broken), MAX_MESSAGE + PREFIX).collect();
     let whole = match tokio::time::timeout(PATIENCE, whole).await {
         Ok(Ok(whole)) => whole.to_bytes(),
         Ok(Err(_)) => return Err("the message is too large or broke off"),
@@ -79,12 +83,21 @@ pub(super) fn reply(message: &impl Message) -> Response<pomerium_web::Body> {
 
 /// The answer to every other method.
 pub(super) fn unimplemented() -> Reply {
+    super::bare(failure("12", "no such method here"))
+}
+
+/// The answer of a process that stops.
+pub(super) fn unavailable() -> Response<pomerium_web::Body> {
+    failure("14", "this process is stopping")
+}
+
+fn failure(status: &'static str, message: &'static str) -> Response<pomerium_web::Body> {
     let mut response = Response::new(pomerium_web::body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(STATUS, HeaderValue::from_static("12"));
-    headers.insert(MESSAGE, HeaderValue::from_static("no such method here"));
-    super::bare(response)
+    headers.insert(STATUS, HeaderValue::from_static(status));
+    headers.insert(MESSAGE, HeaderValue::from_static(message));
+    response
 }
 
 /// A message, then the trailers of success.

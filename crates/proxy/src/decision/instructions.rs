@@ -7,7 +7,7 @@ use pomerium_api::pb::ext_authz::{Entry, HeaderValueOption};
 use pomerium_api::pb::ext_authz::{HeaderValue as Pair, OkHttpResponse};
 use pomerium_web::canonical::{ManagedHeaders, Meaning};
 
-use super::plan::DecisionPlan;
+use super::plan::Reading;
 
 const OVERWRITE: i32 =
     pomerium_api::pb::ext_authz::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd as i32;
@@ -16,8 +16,8 @@ const APPEND: i32 =
 
 /// The instructions that turn `received` into `wanted`. What is the proxy's own (its hop, what it says about the
 /// client) is left to it.
-pub(super) fn between(received: &[Entry], wanted: &HeaderMap, plan: &DecisionPlan) -> OkHttpResponse {
-    let managed = &plan.rules.managed;
+pub(super) fn between(received: &[Entry], wanted: &HeaderMap, reading: &Reading) -> OkHttpResponse {
+    let managed = &reading.rules.managed;
     let mut headers = Vec::new();
     for name in wanted.keys() {
         if is_the_proxys(managed, name.as_str()) || is_unchanged(received, wanted, name) {
@@ -30,11 +30,11 @@ pub(super) fn between(received: &[Entry], wanted: &HeaderMap, plan: &DecisionPla
         !text.starts_with(':') && !is_the_proxys(managed, text) && !wanted.contains_key(text)
     };
     let received = received.iter().map(|entry| &*entry.key).filter(gone);
-    let unset = plan.identity.iter().filter(|name| !wanted.contains_key(*name));
+    let unset = reading.identity.iter().filter(|name| !wanted.contains_key(*name));
     // Always, seen or not: the proxy may have been told to keep some headers from us.
     let always = unset
         .map(|name| Bytes::copy_from_slice(name.as_str().as_bytes()))
-        .chain(plan.twins.iter().cloned());
+        .chain(reading.twins.iter().cloned());
     let mut headers_to_remove: Vec<Bytes> = always.collect();
     for name in received {
         if !headers_to_remove.iter().any(|known| known == name) {
@@ -98,6 +98,7 @@ pub(super) mod tests {
     use pomerium_config::settings::DecisionSettings;
     use pomerium_web::canonical::Rules;
 
+    use super::super::plan::DecisionPlan;
     use super::*;
 
     pub(crate) fn plan() -> DecisionPlan {
@@ -169,7 +170,7 @@ pub(super) mod tests {
             ("x-envoy-external-address", "192.0.2.1"),
             ("host", "app.example.com"),
         ]);
-        let (set, removed) = told(&between(&received, &wanted, &plan()));
+        let (set, removed) = told(&between(&received, &wanted, &plan().reading));
         assert_eq!(
             set,
             [
@@ -196,7 +197,7 @@ pub(super) mod tests {
         let (set, _) = told(&between(
             &entries(&[("impersonate-group", "x")]),
             &wanted,
-            &plan(),
+            &plan().reading,
         ));
         assert_eq!(
             set,
@@ -206,14 +207,14 @@ pub(super) mod tests {
             ]
         );
         let same = entries(&[("impersonate-group", "a"), ("impersonate-group", "b")]);
-        assert!(told(&between(&same, &wanted, &plan())).0.is_empty());
+        assert!(told(&between(&same, &wanted, &plan().reading)).0.is_empty());
     }
 
     #[test]
     fn a_value_that_is_no_text_goes_raw() {
         let mut wanted = HeaderMap::new();
         wanted.insert("cookie", HeaderValue::from_bytes(b"a=\xff").unwrap());
-        let made = between(&[], &wanted, &plan());
+        let made = between(&[], &wanted, &plan().reading);
         let header = made.headers[0].header.as_ref().unwrap();
         assert!(header.value.is_empty() && *header.raw_value == b"a=\xff"[..]);
     }

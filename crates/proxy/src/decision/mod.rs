@@ -4,8 +4,9 @@
 //! or over gRPC ([`ext_authz`]: Envoy). What it tells becomes the same canonical request and goes through the same
 //! judgement as a request to our own listener ([`verdict`]); only what is done with the outcome differs. Paths of ours
 //! that a proxy hands on (`/.pomerium/…`, the authenticate host) are answered here as well ([`internal`]).
+//! Services of the same installation ask over the listener for services instead ([`services`]).
 //!
-//! Only trusted peers get this far, and only they are believed. Whatever goes wrong is a refusal. Start at [`answer`].
+//! Only trusted peers and services get this far, and only they are believed. Whatever goes wrong is a refusal. Start at [`answer`].
 
 mod ext_authz;
 mod forward_auth;
@@ -13,6 +14,7 @@ mod grpc;
 mod instructions;
 mod plan;
 mod reported;
+mod services;
 mod verdict;
 
 use std::sync::Arc;
@@ -28,7 +30,8 @@ use crate::flow::{self, Reply};
 use crate::snapshot::Snapshot;
 use forward_auth::Question;
 pub use plan::DecisionError;
-pub(crate) use plan::DecisionPlan;
+pub(crate) use plan::{DecisionPlan, Reading};
+pub use services::Authorizer;
 
 /// Envoy asks here.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -38,6 +41,25 @@ const FORWARD_AUTH: &str = "/forward-auth";
 const AUTH_REQUEST: &str = "/auth-request";
 /// And here, after a refusal, for what the client gets.
 const AUTH_REQUEST_ANSWER: &str = "/auth-request/answer";
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    /// A proxy that is trusted because of where it is.
+    Peer,
+    /// A service of this installation, trusted because of its token.
+    Service,
+}
+
+impl Asker {
+    /// How what it tells is read; `None` when such questions are not answered.
+    fn reading(self, snapshot: &Snapshot) -> Option<&Reading> {
+        match self {
+            Self::Peer => snapshot.decision.as_ref().map(|plan| &plan.reading),
+            Self::Service => snapshot.services_reading.as_ref(),
+        }
+    }
+}
 
 /// Answers one request on the listener for other proxies.
 pub(crate) async fn answer(conn: Conn, request: Request<Incoming>, activity: Arc<Activity>) -> Reply {
@@ -54,7 +76,9 @@ pub(crate) async fn answer(conn: Conn, request: Request<Incoming>, activity: Arc
         return internal(&conn, &snapshot, request, &activity).await;
     }
     let question = match request.uri().path() {
-        CHECK if plan.ext_authz => return ext_authz::answer(conn, snapshot, request, activity).await,
+        CHECK if plan.ext_authz => {
+            return ext_authz::answer((conn, Asker::Peer), snapshot, request, activity).await;
+        }
         FORWARD_AUTH if plan.forward_auth => Question::ForwardAuth,
         AUTH_REQUEST if plan.forward_auth => Question::AuthRequest,
         AUTH_REQUEST_ANSWER if plan.forward_auth => Question::Answer,

@@ -1,11 +1,12 @@
-//! What one configuration says about the listener for other proxies.
+//! What one configuration says about those who ask for decisions: the listener for other proxies, and how what they
+//! tell is read.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderName;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use pomerium_authorize::ClaimHeaders;
 use pomerium_certs::{Alpn, CertError, GuardError, guarded_server_config, load_pair};
 use pomerium_config::settings::{DecisionSettings, DecisionTls};
@@ -23,17 +24,57 @@ pub enum DecisionError {
     Guard(#[from] GuardError),
 }
 
-/// The listener for other proxies, compiled.
-pub(crate) struct DecisionPlan {
-    peers: Vec<IpNet>,
-    pub(super) forward_auth: bool,
-    pub(super) ext_authz: bool,
-    /// How their requests are read: as everybody's, with the peers believed.
+/// How requests are read that others tell about.
+pub(crate) struct Reading {
+    /// As everybody's, with those who tell believed.
     pub(crate) rules: Rules,
     /// Headers that say who somebody is, and nobody but us may set.
     pub(super) identity: Vec<HeaderName>,
     /// The same with `_` for `-`, which applications behind CGI read as the same.
     pub(super) twins: Vec<Bytes>,
+}
+
+impl Reading {
+    /// For the services of this installation, wherever they are: who they are was seen by their token.
+    pub(crate) fn of_services(rules: &Rules, claims: &ClaimHeaders) -> Self {
+        Self::new(
+            rules,
+            claims,
+            &[Ipv4Net::default().into(), Ipv6Net::default().into()],
+        )
+    }
+
+    /// `rules` are those of the listener for people; `peers` are believed beside whom these believe.
+    fn new(rules: &Rules, claims: &ClaimHeaders, peers: &[IpNet]) -> Self {
+        let identity: Vec<_> = [JWT_ASSERTION, JWT_ASSERTION_FOR]
+            .into_iter()
+            .chain(claims.iter().map(|(name, _)| name.clone()))
+            .collect();
+        let twins = identity.iter().map(HeaderName::as_str);
+        let twins = twins
+            .filter(|name| name.contains('-'))
+            .map(|name| Bytes::from(name.replace('-', "_")))
+            .collect();
+        let rules = Rules {
+            trusted: peers.iter().chain(&rules.trusted).copied().collect(),
+            xff_trusted_hops: 0,
+            ..rules.clone()
+        };
+        Self {
+            rules,
+            identity,
+            twins,
+        }
+    }
+}
+
+/// The listener for other proxies, compiled.
+pub(crate) struct DecisionPlan {
+    peers: Vec<IpNet>,
+    pub(super) forward_auth: bool,
+    pub(super) ext_authz: bool,
+    /// How what the peers tell is read.
+    pub(crate) reading: Reading,
     tls_settings: Option<DecisionTls>,
     /// TLS; plain when absent.
     pub(crate) tls: Option<Arc<ServerConfig>>,
@@ -56,27 +97,11 @@ impl DecisionPlan {
             (Some(tls), None) => Some(Arc::new(tls_config(tls)?)),
             (None, None) => None,
         };
-        let identity: Vec<_> = [JWT_ASSERTION, JWT_ASSERTION_FOR]
-            .into_iter()
-            .chain(claims.iter().map(|(name, _)| name.clone()))
-            .collect();
-        let twins = identity.iter().map(HeaderName::as_str);
-        let twins = twins
-            .filter(|name| name.contains('-'))
-            .map(|name| Bytes::from(name.replace('-', "_")))
-            .collect();
-        let trusted = settings.trusted_peers.iter().chain(&rules.trusted);
         Ok(Self {
             peers: settings.trusted_peers.clone(),
             forward_auth: settings.forward_auth,
             ext_authz: settings.ext_authz,
-            rules: Rules {
-                trusted: trusted.copied().collect(),
-                xff_trusted_hops: 0,
-                ..rules.clone()
-            },
-            identity,
-            twins,
+            reading: Reading::new(rules, claims, &settings.trusted_peers),
             tls_settings: settings.tls.clone(),
             tls,
         })

@@ -85,7 +85,7 @@ pub(crate) fn begin_handed_on(
     let rules = snapshot
         .decision
         .as_ref()
-        .map_or(&snapshot.rules, |plan| &plan.rules);
+        .map_or(&snapshot.rules, |plan| &plan.reading.rules);
     match canonical::canonicalize(&mut parts, &conn.info, rules, &mut request_id) {
         Ok(request) => Ok(assemble(conn, exchange, activity, (request, parts, body.into()))),
         Err(refusal) => Err(unreadable(exchange, &refusal, &parts)),

@@ -1,7 +1,7 @@
 //! `pomerium databroker`: backups, checks, the promotion of a standby. `store` finds what they work on.
 
 pub mod args;
-mod store;
+pub(super) mod store;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -83,7 +83,8 @@ fn running(settings: &Settings, endpoints: Vec<Origin>) -> anyhow::Result<Arc<dy
     Ok(Arc::new(way.client()))
 }
 
-fn parse(url: &str) -> anyhow::Result<Origin> {
+/// The address of a databroker: `scheme://host:port`.
+pub fn parse(url: &str) -> anyhow::Result<Origin> {
     let wrong =
         || format!("{url:?} is no address of a databroker; write scheme://host:port with http or https");
     let (scheme, rest) = url.split_once("://").with_context(wrong)?;

@@ -39,6 +39,29 @@ impl Way {
     ) -> anyhow::Result<Self> {
         let mutual = settings.internal.mutual_tls.then_some(derived);
         let tls = services::client(&super::generation::roots(settings, derived), mutual)?;
+        Self::over(remote, tls, *shared, clock)
+    }
+
+    /// The same for tools that have no configuration at hand: the roots of the system and the authority that comes from
+    /// the shared secret are trusted.
+    ///
+    /// Errors when TLS cannot be set up.
+    pub fn of_tool(
+        remote: &RemoteDatabroker,
+        shared: [u8; 32],
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let derived = DerivedAuthority::new(&shared)?;
+        let tls = services::client(derived.ca_pem().as_bytes(), None)?;
+        Self::over(remote, tls, shared, clock)
+    }
+
+    fn over(
+        remote: &RemoteDatabroker,
+        tls: rustls::ClientConfig,
+        shared: [u8; 32],
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
         let tls = TlsConnector::from(Arc::new(tls));
         let endpoints = remote
             .endpoints
@@ -46,11 +69,15 @@ impl Way {
             .map(|origin| Endpoint::new(origin.clone(), remote.server_name.as_deref(), &tls))
             .collect::<anyhow::Result<_>>()
             .context("databroker_service_url")?;
-        let shared = *shared;
         Ok(Self {
             dialer: Dialer::new(endpoints),
             token: Arc::new(move || service_token::sign(&shared, clock.now().as_second())),
         })
+    }
+
+    /// What carries calls to whichever can be reached, and what makes their tokens.
+    pub fn parts(&self) -> (Transport, Token) {
+        (Transport::new(self.dialer.clone()), Arc::clone(&self.token))
     }
 
     /// A client of whichever can be reached.

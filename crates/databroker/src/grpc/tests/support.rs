@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use pomerium_api::clock::Clock;
 use pomerium_api::databroker::Databroker;
 use pomerium_api::databroker::remote::{Remote, Token, Transport};
+use pomerium_api::pb::health::{ComponentStatus, HealthStatus};
 use pomerium_crypto::service_token;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -33,18 +34,25 @@ impl Drop for Running {
     }
 }
 
-/// Everything runs.
+/// The store runs; the proxy has not begun yet.
 struct Well(watch::Sender<u64>);
 
 impl HealthTable for Well {
     fn state(&self) -> State {
         State {
-            required: vec!["storage.backend".into()],
-            ..State::default()
+            required: vec!["storage.backend".into(), "proxy.service".into()],
+            components: [("storage.backend".to_owned(), running())].into(),
         }
     }
     fn changes(&self) -> watch::Receiver<u64> {
         self.0.subscribe()
+    }
+}
+
+fn running() -> ComponentStatus {
+    ComponentStatus {
+        status: HealthStatus::Running.into(),
+        ..ComponentStatus::default()
     }
 }
 

@@ -48,6 +48,15 @@ async fn anybody_may_ask_whether_it_answers() {
         let mut watched = health.watch(request).await.unwrap().into_inner();
         assert_eq!(watched.message().await.unwrap().unwrap().status, 1);
     }
+    let ask = |service: &str| HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let answer = health.check(ask("pomerium-proxy")).await.unwrap();
+    assert_eq!(answer.into_inner().status, 2, "it has not begun");
+    let answer = health.check(ask("pomerium-authorize")).await;
+    assert_eq!(answer.unwrap_err().code(), tonic::Code::NotFound);
+    let mut watched = health.watch(ask("authorize")).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status, 3);
 }
 
 #[tokio::test]
@@ -60,7 +69,7 @@ async fn the_parts_are_told_at_once() {
         .unwrap();
     let first = stream.into_inner().message().await.unwrap().unwrap();
     assert_eq!(first.overall_status(), OverallStatus::Starting);
-    assert_eq!(first.required, ["storage.backend"]);
+    assert_eq!(first.required, ["proxy.service", "storage.backend"]);
 }
 
 #[tokio::test]

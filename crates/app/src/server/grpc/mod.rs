@@ -1,5 +1,9 @@
 //! The listener for other services and for tools (spec databroker.md 8.2): gRPC over TLS or plain.
 
+mod authorize;
+mod calm;
+mod frames;
+
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use pomerium_certs::services;
 use pomerium_config::settings::Settings;
 use pomerium_databroker::grpc::{self, Authenticated, HealthTable, Router, Services};
+use pomerium_proxy::Authorizer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -18,6 +23,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use self::authorize::{Authorization, Ends};
+use self::calm::Calm;
 use super::certificates::Certificates;
 use super::core::Core;
 
@@ -29,7 +36,7 @@ const MAX_STREAMS: u32 = 1024;
 const LARGEST_HEAD: u32 = 64 * 1024;
 /// Streams that a peer may open and reset before they are looked at.
 const RESET_STREAMS: usize = 64;
-/// Longest TLS handshake, and longest wait for a request head.
+/// Longest TLS handshake, and longest wait for the first words of a connection and for a request head of HTTP/1.1.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A silent peer is asked so often whether it is still there…
 const PING: Duration = Duration::from_secs(30);
@@ -43,7 +50,7 @@ const PONG: Duration = Duration::from_secs(20);
 pub async fn start(
     settings: &Settings,
     core: &Core,
-    certificates: &Arc<Certificates>,
+    (certificates, authorizer): (&Arc<Certificates>, Authorizer),
     handed: Option<TcpListener>,
 ) -> anyhow::Result<Option<(String, TcpListener)>> {
     let Some(listener) = &settings.internal.listener else {
@@ -65,7 +72,12 @@ pub async fn start(
         tls = !listener.insecure,
         "grpc: listening"
     );
-    tokio::spawn(serve(socket, acceptor, router(settings, core), core.stop.clone()));
+    let mut router = router(settings, core);
+    if settings.services.authorize {
+        router = router.with(Authorization(authorizer));
+    }
+    let stop = core.stop.clone();
+    tokio::spawn(serve(socket, acceptor, router.reflected(), stop));
     Ok(Some((listener.address.clone(), handle)))
 }
 
@@ -75,7 +87,7 @@ fn router(settings: &Settings, core: &Core) -> Router {
     let health = Arc::clone(&core.health) as Arc<dyn HealthTable>;
     if !settings.services.databroker {
         let authenticated = Authenticated::new(Some(core.shared), Arc::clone(&core.clock));
-        return Router::new(authenticated, version, health).reflected();
+        return Router::new(authenticated, version, health);
     }
     let services = Services {
         served: core.broker.served(),
@@ -85,7 +97,7 @@ fn router(settings: &Settings, core: &Core) -> Router {
         shared: Some(core.shared),
         version: version.to_owned(),
     };
-    grpc::router(services).reflected()
+    grpc::router(services)
 }
 
 /// Whether a message may be kept as a record.
@@ -139,17 +151,21 @@ async fn serve(
 async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router) {
     // Small messages that are waited for.
     let _ = stream.set_nodelay(true);
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+        return;
+    };
+    let ends = Ends { peer, local };
     let Some(acceptor) = tls else {
-        return connection(stream, router).await;
+        return connection(stream, ends, router).await;
     };
     match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => connection(stream, router).await,
+        Ok(Ok(stream)) => connection(stream, ends, router).await,
         Ok(Err(error)) => tracing::info!(%error, "grpc: a TLS handshake failed"),
         Err(_) => tracing::debug!("grpc: a TLS handshake took too long"),
     }
 }
 
-async fn connection<S>(stream: S, router: Router)
+async fn connection<S>(stream: S, ends: Ends, router: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -166,10 +182,15 @@ where
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(LARGEST_HEAD)
         .max_pending_accept_reset_streams(RESET_STREAMS);
-    let service = router
-        .map_request(|request: http::Request<hyper::body::Incoming>| request.map(tonic::body::Body::new));
+    let service = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(ends);
+        request.map(tonic::body::Body::new)
+    });
     let service = TowerToHyperService::new(service);
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = builder
+        .serve_connection(TokioIo::new(Calm::new(stream, PATIENCE)), service)
+        .await
+    {
         tracing::debug!(error, "grpc: a connection ended");
     }
 }

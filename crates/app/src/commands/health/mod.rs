@@ -1,4 +1,6 @@
-//! `pomerium health`: asks the health listener (spec databroker.md 16.4).
+//! `pomerium health`: asks the health listener (spec databroker.md 16.4). [`watch`] follows one over gRPC instead.
+
+mod watch;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,7 +11,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::print;
-use crate::cli::HealthArgs;
+use crate::cli::{HealthArgs, HealthCommand};
 
 /// Longest wait for the listener.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,6 +20,9 @@ const LIMIT: u64 = 1 << 20;
 
 /// Runs the command; fails when a check that counts is not running.
 pub fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
+    if let Some(HealthCommand::Watch(args)) = &args.command {
+        return watch::run(args);
+    }
     let answer = fetch(&args.health_addr).with_context(|| {
         format!(
             "no answer from the health listener at {}; is Pomerium running?",
