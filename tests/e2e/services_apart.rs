@@ -37,10 +37,7 @@ async fn who_signs_in_at_one_proxy_is_known_at_the_other_and_signed_out_at_both(
         .unwrap_or_default();
     let mut socket = open_with_handle(&apart.proxies[1], &handle).await?;
     echoes(&mut socket, "signed in").await?;
-    let page = client.follow(&apart.url(0, "app", "/.pomerium/sign_out")).await?;
-    if page.text().contains("<form") {
-        client.submit_form(&page, "sign_out").await?;
-    }
+    apart.sign_out(&client).await?;
     within("the end of the WebSocket", async {
         while socket.next().await.is_some_and(|message| message.is_ok()) {}
     })
@@ -297,8 +294,7 @@ async fn an_authorize_service_of_its_own_answers_for_the_whole_installation() ->
     })
     .await??;
     // Signed out at a proxy: out here as well.
-    let page = client.follow(&apart.url(0, "app", "/.pomerium/sign_out")).await?;
-    client.submit_form(&page, "sign_out").await?;
+    apart.sign_out(&client).await?;
     within("the end of the session", async {
         while ask(&[json, ("cookie", &cookie)]).await? != Some(401) {
             tokio::time::sleep(Duration::from_millis(20)).await;

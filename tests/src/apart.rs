@@ -130,6 +130,17 @@ impl Apart {
             .await
     }
 
+    /// Signs the person of `client` out, at the first proxy.
+    pub async fn sign_out(&self, client: &Client) -> Result<()> {
+        let page = client.follow(&self.url(0, "app", "/.pomerium/sign_out")).await?;
+        let page = match page.text().contains("<form") {
+            true => client.submit_form(&page, "sign_out").await?,
+            false => page,
+        };
+        anyhow::ensure!(page.status.as_u16() < 400, "{}: {}", page.status, page.text());
+        Ok(())
+    }
+
     /// `https://<name>.example.com:<port of the proxy><path>`.
     pub fn url(&self, proxy: usize, name: &str, path: &str) -> String {
         self.proxies[proxy].url(name, path)
