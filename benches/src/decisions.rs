@@ -10,12 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use pomerium_api::pb::ext_authz::{
-    Address, AttributeContext, CheckRequest, CheckResponse, Entry, SocketAddress, address, attribute_context,
-};
+use pomerium_testing::ext_authz::{self, CHECK};
 use pomerium_testing::{Program, lease, tools};
 use prost::Message as _;
 use serde_json::json;
@@ -24,7 +19,6 @@ use tokio::process::Command;
 use crate::statistics::median;
 use crate::{Size, process, rivals};
 
-const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// Connections of the load: as many as an Envoy of four workers opens.
 const CONNECTIONS: u32 = 4;
 /// Checks at a time on one connection.
@@ -52,7 +46,7 @@ pub async fn run(size: Size) -> Result<String> {
     let cookie = rivals::cookie_of(&environment).await?;
     let message = question(&environment.authority_of("app"), &cookie);
     let file = environment.folder().join("check.bin");
-    std::fs::write(&file, framed(&message)?)?;
+    std::fs::write(&file, ext_authz::framed(&message)?)?;
     let mut asked = vec![Asked {
         name: "Pomerium",
         process: environment.process_id()?,
@@ -71,7 +65,7 @@ pub async fn run(size: Size) -> Result<String> {
         });
     }
     for one in &asked {
-        let answer = check(one.port, &message).await?;
+        let answer = ext_authz::check(SocketAddr::from(([127, 0, 0, 1], one.port)), &message).await?;
         let allowed = answer.status.as_ref().is_some_and(|status| status.code == 0);
         ensure!(allowed, "{} does not allow: {answer:?}", one.name);
         load(one.port, &file, size.requests / 10 + CONNECTIONS).await?;
@@ -134,90 +128,35 @@ fn go() -> Result<PathBuf> {
 
 /// What Envoy asks about a page that a browser opens.
 fn question(host: &str, cookie: &str) -> Vec<u8> {
-    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    let headers = [
-        (":authority", host),
-        (":method", "GET"),
-        (":path", "/page?tab=1"),
-        (":scheme", "https"),
-        (
-            "accept",
-            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-        ),
-        ("accept-encoding", "gzip, deflate, br, zstd"),
-        ("accept-language", "en-US,en;q=0.9"),
-        ("cookie", cookie),
-        ("sec-fetch-dest", "document"),
-        ("sec-fetch-mode", "navigate"),
-        ("sec-fetch-site", "same-origin"),
-        (
-            "user-agent",
-            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-        ),
-        ("x-forwarded-for", "192.0.2.7"),
-        ("x-forwarded-proto", "https"),
-        ("x-request-id", "0f0e0d0c-0b0a-4908-8706-050403020100"),
-    ];
-    let headers = headers.map(|(key, value)| Entry {
-        key: bytes(key),
-        value: bytes(value),
-    });
-    let socket = SocketAddress {
-        address: "192.0.2.7".into(),
-        port_value: 50_000,
-    };
-    let source = attribute_context::Peer {
-        address: Some(Address {
-            address: Some(address::Address::SocketAddress(socket)),
-        }),
-        certificate: String::new(),
-    };
-    let http = attribute_context::HttpRequest {
-        id: bytes("1234567890123456789"),
-        method: bytes("GET"),
-        headers: headers.into(),
-        path: bytes("/page?tab=1"),
-        host: bytes(host),
-        scheme: bytes("https"),
-        header_map: None,
-    };
-    let attributes = AttributeContext {
-        source: Some(source),
-        request: Some(attribute_context::Request { http: Some(http) }),
-        context_extensions: Vec::new(),
-    };
-    CheckRequest {
-        attributes: Some(attributes),
-    }
-    .encode_to_vec()
-}
-
-/// A message with its gRPC prefix.
-fn framed(message: &[u8]) -> Result<Vec<u8>> {
-    let mut frame = vec![0];
-    frame.extend(u32::try_from(message.len())?.to_be_bytes());
-    frame.extend(message);
-    Ok(frame)
-}
-
-async fn check(port: u16, message: &[u8]) -> Result<CheckResponse> {
-    let stream = tokio::net::TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = http::Request::post(format!("http://127.0.0.1:{port}{CHECK}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(Full::new(Bytes::from(framed(message)?)))?;
-    let body = sender
-        .send_request(request)
-        .await?
-        .into_body()
-        .collect()
-        .await?
-        .to_bytes();
-    ensure!(body.len() >= 5, "no message");
-    Ok(CheckResponse::decode(body.slice(5..))?)
+    let mut question = ext_authz::question(
+        host,
+        b"/page?tab=1",
+        &[
+            (":authority", host),
+            (":method", "GET"),
+            (":path", "/page?tab=1"),
+            (":scheme", "https"),
+            (
+                "accept",
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            ),
+            ("accept-encoding", "gzip, deflate, br, zstd"),
+            ("accept-language", "en-US,en;q=0.9"),
+            ("cookie", cookie),
+            ("sec-fetch-dest", "document"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-site", "same-origin"),
+            (
+                "user-agent",
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            ),
+            ("x-forwarded-for", "192.0.2.7"),
+            ("x-forwarded-proto", "https"),
+            ("x-request-id", "0f0e0d0c-0b0a-4908-8706-050403020100"),
+        ],
+    );
+    ext_authz::http(&mut question).id = "1234567890123456789".into();
+    question.encode_to_vec()
 }
 
 /// Sends the same call `calls` times.

@@ -354,8 +354,12 @@ async fn other_methods_are_not_answered() -> Result<()> {
         } else {
             format!("/{method}")
         };
-        let (_, body, status) = stage.call(&method, b"").await?;
-        assert_eq!((body.len(), status.as_deref()), (0, Some("12")), "{method}");
+        let called = stage.call(&method, b"").await?;
+        assert_eq!(
+            (called.body.len(), called.grpc_status.as_deref()),
+            (0, Some("12")),
+            "{method}"
+        );
     }
     let reply = stage.ask(CHECK, &[]).await?;
     assert_eq!(reply.status, 415, "{reply:?}");

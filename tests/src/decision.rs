@@ -2,15 +2,12 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use pomerium_api::pb::ext_authz::check_response::HttpResponse;
-use pomerium_api::pb::ext_authz::{
-    Address, AttributeContext, CheckRequest, CheckResponse, Entry, SocketAddress, address, attribute_context,
-};
-use pomerium_testing::{EnvironmentBuilder, Port, RawClient, RawReply, ScriptedIdp, lease};
+use pomerium_api::pb::ext_authz::{CheckRequest, CheckResponse};
+pub use pomerium_testing::ext_authz::{CHECK, Called, http, question};
+use pomerium_testing::{EnvironmentBuilder, Port, RawClient, RawReply, ScriptedIdp, ext_authz, lease};
 use prost::Message as _;
 use serde_json::json;
 
@@ -84,81 +81,13 @@ impl DecisionStage {
 
     /// Calls `Check` with bytes that may be no message.
     pub async fn check_bytes(&self, message: &[u8]) -> Result<CheckResponse> {
-        let (status, body, trailers) = self.call(CHECK, message).await?;
-        ensure!(
-            status == 200 && trailers.as_deref() == Some("0"),
-            "{status} {trailers:?}"
-        );
-        Ok(CheckResponse::decode(body.slice(5..))?)
+        ext_authz::check(self.address(), message).await
     }
 
-    /// Calls a method; status, body and `grpc-status`.
-    pub async fn call(&self, method: &str, message: &[u8]) -> Result<(u16, Bytes, Option<String>)> {
-        let stream = tokio::net::TcpStream::connect(self.address()).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let mut frame = vec![0];
-        frame.extend(u32::try_from(message.len())?.to_be_bytes());
-        frame.extend(message);
-        let request = http::Request::post(format!("http://decision{method}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(Full::new(Bytes::from(frame)))?;
-        let response = sender.send_request(request).await?;
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await?;
-        let status = body.trailers().unwrap_or(&parts.headers).get("grpc-status");
-        let status = status.and_then(|status| Some(status.to_str().ok()?.to_owned()));
-        Ok((parts.status.as_u16(), body.to_bytes(), status))
+    /// Calls a method with bytes that may be no message.
+    pub async fn call(&self, method: &str, message: &[u8]) -> Result<Called> {
+        ext_authz::call(self.address(), method, message).await
     }
-}
-
-/// The path of the method.
-pub const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
-
-/// A question of Envoy about `GET https://<host><path>` from 192.0.2.7, with these headers.
-pub fn question(host: &str, path: &[u8], headers: &[(&str, &str)]) -> CheckRequest {
-    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    let headers = headers.iter().map(|(key, value)| Entry {
-        key: bytes(key),
-        value: bytes(value),
-    });
-    let socket = SocketAddress {
-        address: "192.0.2.7".into(),
-        port_value: 50_000,
-    };
-    let source = attribute_context::Peer {
-        address: Some(Address {
-            address: Some(address::Address::SocketAddress(socket)),
-        }),
-        certificate: String::new(),
-    };
-    let http = attribute_context::HttpRequest {
-        method: bytes("GET"),
-        headers: headers.collect(),
-        path: Bytes::copy_from_slice(path),
-        host: bytes(host),
-        scheme: bytes("https"),
-        ..Default::default()
-    };
-    CheckRequest {
-        attributes: Some(AttributeContext {
-            source: Some(source),
-            request: Some(attribute_context::Request { http: Some(http) }),
-            context_extensions: Vec::new(),
-        }),
-    }
-}
-
-/// The HTTP part of a question.
-pub fn http(question: &mut CheckRequest) -> &mut attribute_context::HttpRequest {
-    let attributes = question.attributes.get_or_insert_default();
-    attributes
-        .request
-        .get_or_insert_default()
-        .http
-        .get_or_insert_default()
 }
 
 /// The status of a denial; none for an OK, and for an answer that is neither.

@@ -19,6 +19,7 @@ mod client_certs;
 mod collector;
 mod dns;
 mod environment;
+pub mod ext_authz;
 mod http3;
 mod idp;
 mod lines;

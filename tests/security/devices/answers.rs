@@ -5,7 +5,7 @@ use pomerium_testing::{Answering, SoftKey};
 use pomerium_tests::scripted;
 use serde_json::{Value, json};
 
-use super::{ask, other_person};
+use super::{ask, other_person, register, usual_answers, with_device};
 
 /// Ways in which an answer lies.
 fn lies(origin: &str) -> Vec<(&'static str, Answering)> {
@@ -68,11 +68,7 @@ async fn an_answer_for_another_page_registers_nothing() -> Result<()> {
         assert_eq!(reply.status, 400, "{what}");
         assert!(ask(&stage, &client).await?.request.is_none(), "{what}");
     }
-    assert_eq!(
-        ask(&stage, &client).await?.register(&client, &key).await?.status,
-        302,
-        "the truth"
-    );
+    assert_eq!(register(&stage, &client, &key).await?, 302, "the truth");
     for (what, how) in lies(&origin) {
         let asked = ask(&stage, &client).await?;
         let request = asked.request.as_ref().context("a known device")?;
@@ -99,7 +95,7 @@ async fn a_challenge_is_ours_of_this_session_for_this_act_and_good_once() -> Res
     let again = asked.register(&client, &SoftKey::new(b"another")?).await?;
     assert_eq!(again.status, 400, "the same challenge for another key");
 
-    let how = Answering::at(&stage.env.url("app", ""));
+    let how = usual_answers(&stage);
     let asked = ask(&stage, &client).await?;
     let request = asked.request.clone().context("a known device")?;
     let answer = key.get(&request, &how)?;
@@ -139,16 +135,10 @@ async fn a_challenge_is_ours_of_this_session_for_this_act_and_good_once() -> Res
 /// shared: the record of the device remembers its last uses.
 #[tokio::test]
 async fn a_restart_does_not_make_an_old_answer_good_again() -> Result<()> {
-    let mut stage = scripted().await?;
-    let client = stage.signed_in().await?;
-    let key = SoftKey::new(b"key")?;
-    assert_eq!(
-        ask(&stage, &client).await?.register(&client, &key).await?.status,
-        302
-    );
+    let (mut stage, client, key) = with_device().await?;
     let asked = ask(&stage, &client).await?;
     let request = asked.request.clone().context("a known device")?;
-    let answer = key.get(&request, &Answering::at(&stage.env.url("app", "")))?;
+    let answer = key.get(&request, &usual_answers(&stage))?;
     assert_eq!(asked.post(&client, "authenticate", &answer).await?.status, 302);
     stage.env.kill().await?;
     stage.env.start_again().await?;
@@ -158,14 +148,8 @@ async fn a_restart_does_not_make_an_old_answer_good_again() -> Result<()> {
 
 #[tokio::test]
 async fn a_signature_is_checked() -> Result<()> {
-    let stage = scripted().await?;
-    let client = stage.signed_in().await?;
-    let key = SoftKey::new(b"key")?;
-    assert_eq!(
-        ask(&stage, &client).await?.register(&client, &key).await?.status,
-        302
-    );
-    let how = Answering::at(&stage.env.url("app", ""));
+    let (stage, client, key) = with_device().await?;
+    let how = usual_answers(&stage);
     // The same id, and another key.
     let double = SoftKey::new(b"key")?;
     let asked = ask(&stage, &client).await?;

@@ -9,10 +9,11 @@ mod owners;
 mod programs;
 
 use anyhow::{Context, Result};
+use pomerium_crypto::encoding::base58_encode;
 use pomerium_crypto::signed_url;
-use pomerium_testing::{Client, ScriptedIdp};
-use pomerium_tests::Stage;
-use pomerium_tests::devices::Asked;
+use pomerium_testing::{Answering, Client, ScriptedIdp, SoftKey};
+use pomerium_tests::devices::{Asked, post};
+use pomerium_tests::{Stage, scripted};
 
 use crate::forge::{encode, key, now};
 
@@ -46,6 +47,41 @@ fn usual(stage: &Stage<ScriptedIdp>) -> Result<String> {
 /// Opens the page that `usual` leads to.
 async fn ask(stage: &Stage<ScriptedIdp>, client: &Client) -> Result<Asked> {
     Asked::of(&client.follow(&usual(stage)?).await?)
+}
+
+/// Registers `key` at the page that [`usual`] leads to, and returns the status.
+async fn register(stage: &Stage<ScriptedIdp>, client: &Client, key: &SoftKey) -> Result<u16> {
+    Ok(ask(stage, client)
+        .await?
+        .register(client, key)
+        .await?
+        .status
+        .as_u16())
+}
+
+/// Somebody signed in, with a device of theirs.
+async fn with_device() -> Result<(Stage<ScriptedIdp>, Client, SoftKey)> {
+    let stage = scripted().await?;
+    let client = stage.signed_in().await?;
+    let key = SoftKey::new(b"key")?;
+    assert_eq!(register(&stage, &client, &key).await?, 302);
+    Ok((stage, client, key))
+}
+
+/// Removes `key`, as the page of the account does, and returns the status.
+async fn unregister(stage: &Stage<ScriptedIdp>, client: &Client, key: &SoftKey) -> Result<u16> {
+    let id = base58_encode(&key.id);
+    let fields = [
+        ("action", "unregister"),
+        ("pomerium_device_credential_id", id.as_str()),
+    ];
+    let reply = post(client, &ask(stage, client).await?.action, &fields).await?;
+    Ok(reply.status.as_u16())
+}
+
+/// Answers for the page that [`usual`] leads to.
+fn usual_answers(stage: &Stage<ScriptedIdp>) -> Answering {
+    Answering::at(&stage.env.url("app", ""))
 }
 
 /// A client of somebody else.
