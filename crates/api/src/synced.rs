@@ -27,6 +27,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::config_records;
 use crate::databroker::{Databroker, Error, Latest, Record, RecordStream, Versions};
 use contact::Contact;
 use flight::Flights;
@@ -53,12 +54,27 @@ pub struct SyncedRecords {
     generation: watch::Sender<u64>,
     flights: Flights,
     contact: Option<Contact>,
+    scope: Scope,
+}
+
+/// Which records are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    All,
+    /// Those of configuration: this process judges nobody.
+    Configuration,
 }
 
 impl SyncedRecords {
     /// Empty tables over `broker`; they fill once [`Self::run`] is polled.
     pub fn new(broker: Arc<dyn Databroker>) -> Arc<Self> {
-        Self::build(broker, None)
+        Self::build(broker, None, Scope::All)
+    }
+
+    /// Configuration records alone, over the databroker of this process, for one that judges nobody: it need not read a
+    /// million sessions before it is ready. For everything else there is nothing here.
+    pub fn of_configuration(broker: Arc<dyn Databroker>) -> Arc<Self> {
+        Self::build(broker, None, Scope::Configuration)
     }
 
     /// As [`Self::new`], over a databroker of another process: what is known here counts until it could not be reached
@@ -68,10 +84,10 @@ impl SyncedRecords {
         clock: Arc<dyn Clock>,
         limit: Duration,
     ) -> Arc<Self> {
-        Self::build(broker, Some(Contact::new(clock, limit)))
+        Self::build(broker, Some(Contact::new(clock, limit)), Scope::All)
     }
 
-    fn build(broker: Arc<dyn Databroker>, contact: Option<Contact>) -> Arc<Self> {
+    fn build(broker: Arc<dyn Databroker>, contact: Option<Contact>, scope: Scope) -> Arc<Self> {
         Arc::new(Self {
             broker,
             tables: Tables::new(),
@@ -80,6 +96,7 @@ impl SyncedRecords {
             generation: watch::Sender::new(0),
             flights: Flights::default(),
             contact,
+            scope,
         })
     }
 
@@ -314,9 +331,10 @@ impl SyncedRecords {
     /// One connection: catches up if needed, then follows until something fails.
     async fn follow(&self, pause: &mut Duration) -> Error {
         let position = self.position();
-        let started = match position {
-            Some(position) => Ok(position),
-            None => self.read_all().await,
+        let started = match (position, self.scope) {
+            (Some(position), _) => Ok(position),
+            (None, Scope::All) => self.read_all().await,
+            (None, Scope::Configuration) => self.read_configuration().await,
         };
         let from = match started {
             Ok(from) => from,
@@ -362,12 +380,7 @@ impl SyncedRecords {
                     return Err(Error::Resync);
                 }
                 Latest::Versions(at) => {
-                    let mut position = self.position.lock();
-                    self.tables.keep_only(&seen, at);
-                    *position = Some(at);
-                    drop(position);
-                    self.changed();
-                    self.ready.send_replace(true);
+                    self.arrived(&seen, at);
                     return Ok(at);
                 }
                 Latest::Record(record) => {
@@ -381,6 +394,44 @@ impl SyncedRecords {
         Err(Error::Unavailable(
             "the stream of latest records ended early".into(),
         ))
+    }
+
+    /// Reads every configuration record, and says where to go on: where the database stood before.
+    async fn read_configuration(&self) -> Result<Versions, Error> {
+        let at = self.broker.versions().await?;
+        let mut seen = Seen::new();
+        for kind in self.broker.types().await? {
+            if !kind.starts_with(config_records::PREFIX) {
+                continue;
+            }
+            let mut stream = self.broker.sync_latest(&kind).await?;
+            while let Some(next) = stream.next().await {
+                match next? {
+                    Latest::Versions(now) if now.server_version != at.server_version => {
+                        return Err(Error::Resync);
+                    }
+                    Latest::Versions(_) => {}
+                    Latest::Record(record) => {
+                        let writing = self.position.lock();
+                        self.apply_to_table(at.server_version, &record);
+                        drop(writing);
+                        Tables::note(&mut seen, record);
+                    }
+                }
+            }
+        }
+        self.arrived(&seen, at);
+        Ok(at)
+    }
+
+    /// A complete read has been done.
+    fn arrived(&self, seen: &Seen, at: Versions) {
+        let mut position = self.position.lock();
+        self.tables.keep_only(seen, at);
+        *position = Some(at);
+        drop(position);
+        self.changed();
+        self.ready.send_replace(true);
     }
 
     /// Takes over the next change of the log.
@@ -397,6 +448,9 @@ impl SyncedRecords {
 
     /// Only called with the position locked. Whether something may be different now.
     fn apply_to_table(&self, server_version: u64, record: &Record) -> bool {
+        if self.scope == Scope::Configuration && !record.r#type.starts_with(config_records::PREFIX) {
+            return false;
+        }
         self.tables.apply(server_version, record).unwrap_or_else(|error| {
             tracing::warn!(%error, version = record.version, "a record that cannot be read is left out");
             true

@@ -607,6 +607,19 @@ fn one_node_of_a_cluster_leads_and_the_others_follow() {
     assert_eq!(follows.leader.unwrap().url(), "https://a.example.com:5443");
     let named = cluster("databroker_cluster_node_id: b\ndatabroker_cluster_leader_id: b\n").unwrap();
     assert_eq!(named.leader, None);
+    let urls: Vec<_> = named
+        .others
+        .iter()
+        .map(pomerium_config::settings::Origin::url)
+        .collect();
+    assert_eq!(
+        urls,
+        ["https://a.example.com:5443"],
+        "one that leads asks the others"
+    );
+    assert_eq!(named.server_name, None);
+    let derived = cluster("databroker_cluster_node_id: b\ntls_derive: Databroker.example.com\n").unwrap();
+    assert_eq!(derived.server_name.as_deref(), Some("databroker.example.com"));
 }
 
 #[test]
@@ -640,13 +653,17 @@ fn a_cluster_that_asks_for_more_is_refused_with_advice() {
         text.contains("this node leads, and the others cannot reach it"),
         "{text}"
     );
-    let plain = NODES.replace("https://a", "http://a");
-    let text = site
-        .load(&format!("{plain}databroker_cluster_node_id: b\n"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        text.contains("in the clear to http://a.example.com:5443"),
-        "{text}"
-    );
+    for (other, id) in [("a", "b"), ("b", "a")] {
+        let plain = NODES.replace(&format!("https://{other}"), &format!("http://{other}"));
+        let text = site
+            .load(&format!(
+                "{plain}databroker_cluster_node_id: {id}\ngrpc_address: ':5443'\n"
+            ))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains(&format!("in the clear to http://{other}.example.com:5443")),
+            "{text}"
+        );
+    }
 }

@@ -116,7 +116,10 @@ pub(crate) fn apply(
         Write::Clear => {
             tables.clear()?;
             let old = counters.server_version;
-            *counters = Counters::fresh();
+            *counters = Counters {
+                term: counters.term,
+                ..Counters::fresh()
+            };
             let new = counters.server_version;
             Ok(Written::Cleared(Cleared { old, new }))
         }

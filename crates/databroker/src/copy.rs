@@ -8,6 +8,9 @@ use pomerium_api::databroker::{Cleared, Error, Record};
 use crate::apply::Tables;
 use crate::store::{Copy, Counters, Key, Standing};
 
+/// What every store has room for.
+const LAST_TERM: u64 = 8_000;
+
 pub(crate) fn apply(tables: &mut impl Tables, counters: &mut Counters, step: &Copy) -> Result<(), Error> {
     match step {
         Copy::Begin => {
@@ -15,6 +18,7 @@ pub(crate) fn apply(tables: &mut impl Tables, counters: &mut Counters, step: &Co
             // Of neither database: nobody takes the mixture for one of them.
             *counters = Counters {
                 standing: Standing::Incomplete,
+                term: counters.term,
                 ..Counters::fresh()
             };
             Ok(())
@@ -29,13 +33,14 @@ pub(crate) fn apply(tables: &mut impl Tables, counters: &mut Counters, step: &Co
             }
             Ok(())
         }
-        Copy::End(versions) => {
+        Copy::End { versions, term } => {
             expect(counters, Standing::Incomplete)?;
             *counters = Counters {
                 server_version: versions.server_version,
                 latest: versions.latest_record_version,
                 trimmed: versions.latest_record_version,
                 standing: Standing::Copy,
+                term: *term,
             };
             Ok(())
         }
@@ -52,6 +57,13 @@ pub(crate) fn apply(tables: &mut impl Tables, counters: &mut Counters, step: &Co
 /// versions go on: none is given out twice.
 pub(crate) fn promote(counters: &mut Counters) -> Result<Cleared, Error> {
     expect(counters, Standing::Copy)?;
+    if counters.term >= LAST_TERM {
+        return Err(Error::Invalid(format!(
+            "these records were promoted {} times, which is as often as can be counted: restore a backup of them into a \
+             new store",
+            counters.term
+        )));
+    }
     let old = counters.server_version;
     let new = loop {
         let new = Counters::fresh().server_version;
@@ -61,6 +73,7 @@ pub(crate) fn promote(counters: &mut Counters) -> Result<Cleared, Error> {
     };
     counters.server_version = new;
     counters.standing = Standing::Own;
+    counters.term += 1;
     Ok(Cleared { old, new })
 }
 

@@ -27,6 +27,8 @@ pub struct Counters {
     pub trimmed: u64,
     /// Whose records these are.
     pub standing: Standing,
+    /// How often a copy of these records has taken its leader's place.
+    pub term: u64,
 }
 
 /// Whose records a store holds.
@@ -40,9 +42,11 @@ pub enum Standing {
     Copy,
 }
 
+/// Bits of a mark that say the standing; the term is above them.
+const STANDING_BITS: u32 = 2;
+
 impl Standing {
-    /// As stores keep it.
-    pub(crate) fn number(self) -> u8 {
+    fn number(self) -> u64 {
         match self {
             Self::Own => 0,
             Self::Incomplete => 1,
@@ -50,8 +54,8 @@ impl Standing {
         }
     }
 
-    /// And back; what is not known is not trusted.
-    pub(crate) fn of_number(number: u64) -> Self {
+    /// What is not known is not trusted.
+    fn of_number(number: u64) -> Self {
         match number {
             0 => Self::Own,
             2 => Self::Copy,
@@ -74,7 +78,20 @@ impl Counters {
             latest: 0,
             trimmed: 0,
             standing: Standing::Own,
+            term: 0,
         }
+    }
+
+    /// Standing and term as stores keep them: one small number, so that one that is promoted for the first time looks
+    /// unfinished to versions of this program that know no terms.
+    pub(crate) fn mark(&self) -> u64 {
+        self.standing.number() | (self.term << STANDING_BITS)
+    }
+
+    /// And back.
+    pub(crate) fn of_mark(mark: u64) -> (Standing, u64) {
+        let standing = Standing::of_number(mark & ((1 << STANDING_BITS) - 1));
+        (standing, mark >> STANDING_BITS)
     }
 
     /// As clients see it.
@@ -94,6 +111,7 @@ impl Counters {
                 trimmed => trimmed + 1,
             },
             latest: self.latest,
+            term: self.term,
         }
     }
 
@@ -178,7 +196,12 @@ pub enum Copy {
     /// How records of types are kept; `None` is not said.
     Options(Vec<(String, Option<Options>)>),
     /// The parts are the records as of this position, or later.
-    End(Versions),
+    End {
+        /// The position.
+        versions: Versions,
+        /// The term of the other.
+        term: u64,
+    },
     /// Changes in order. Those already here are passed over.
     Changes(Vec<Record>),
 }

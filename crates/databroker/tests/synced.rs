@@ -16,7 +16,7 @@ use pomerium_api::databroker::{
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::{ServiceAccount, User};
 use pomerium_api::records::{RecordMessage, to_record, to_tombstone};
-use pomerium_api::synced::SyncedRecords;
+use pomerium_api::synced::{Entry, SyncedRecords};
 use pomerium_databroker::{MemoryStore, RETENTION, Server};
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -431,4 +431,79 @@ async fn own_writes_can_be_taken_over_without_waiting() {
         .records
         .apply(reply.server_version ^ 1, &to_record(&session("d", "dora")));
     assert!(world.records.session("d").is_none(), "of another database");
+}
+
+/// Everybody has the same entry for as long as anybody has it: by that they tell that nothing changed.
+#[tokio::test]
+async fn an_entry_is_one_while_somebody_has_it_and_another_one_after_a_change() {
+    let world = running().await;
+    let first = world.records.session("a").unwrap();
+    assert!(Arc::ptr_eq(&first, &world.records.session("a").unwrap()));
+    let used = Session {
+        accessed_at: Some(prost_types::Timestamp {
+            seconds: 77,
+            nanos: 0,
+        }),
+        ..session("a", "member")
+    };
+    let at = world.put(&used).await;
+    until(&world.records, |records| {
+        records.position().is_some_and(|position| position == at)
+    })
+    .await;
+    assert!(
+        Arc::ptr_eq(&first, &world.records.session("a").unwrap()),
+        "that it was used changes nothing"
+    );
+    assert_eq!(Entry::at(&*first), at, "but where it stands is known");
+    drop(first);
+    let again = world.records.session("a").unwrap();
+    assert_eq!(
+        (again.session.user_id.as_str(), Entry::at(&*again)),
+        ("member", at)
+    );
+    world.put(&session("a", "operator")).await;
+    until(&world.records, |records| {
+        records
+            .session("a")
+            .is_some_and(|entry| entry.session.user_id == "operator")
+    })
+    .await;
+    assert!(!Arc::ptr_eq(&again, &world.records.session("a").unwrap()));
+}
+
+#[tokio::test]
+async fn a_process_that_judges_nobody_keeps_configuration_alone() {
+    let broker = Arc::new(Server::new(
+        MemoryStore::new(),
+        Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)),
+    ));
+    let route = |id: &str| {
+        pomerium_api::config_records::from_json("Route", id, &serde_json::json!({ "name": id })).unwrap()
+    };
+    broker
+        .put(vec![to_record(&session("a", "member")), route("one")])
+        .await
+        .unwrap();
+    let records = SyncedRecords::of_configuration(broker.clone());
+    let (_stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(records.clone().run(stopped.map(drop)));
+    records.wait_ready().await;
+    let ids = |records: &SyncedRecords| -> Vec<String> {
+        records
+            .config_records()
+            .iter()
+            .map(|record| record.id.clone())
+            .collect()
+    };
+    assert_eq!(ids(&records), ["one"]);
+    assert!(records.session("a").is_none());
+    broker
+        .put(vec![to_record(&session("b", "member")), route("two")])
+        .await
+        .unwrap();
+    until(&records, |records| ids(records) == ["one", "two"]).await;
+    assert!(records.session("b").is_none());
+    broker.clear().await.unwrap();
+    until(&records, |records| ids(records).is_empty()).await;
 }

@@ -62,6 +62,9 @@ pub struct ServerInfo {
     pub earliest: u64,
     /// The last version given out.
     pub latest: u64,
+    /// How often a copy of these records has taken its leader's place: of two databases that come from one, the one
+    /// of the later term counts.
+    pub term: u64,
 }
 
 /// What a clear did.

@@ -211,6 +211,7 @@ impl Databroker for Remote {
                 server_version: info.server_version,
                 earliest: info.earliest_record_version,
                 latest: info.latest_record_version,
+                term: info.term,
             })
         }
         .boxed()

@@ -1,10 +1,12 @@
-//! One table of decoded records of one type: lock-free to read; written only under the lock of
+//! One table of records of one type, decoded for as long as somebody works with them: lock-free to read; written only under the lock of
 //! [`super::SyncedRecords`].
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
+use arc_swap::ArcSwapWeak;
+use prost::Message as _;
 use serde_json::Value;
 
 use crate::databroker::{Error, Record, Versions};
@@ -124,12 +126,74 @@ entry!(
 );
 
 /// Entries by record id.
-pub(super) struct Table<E>(papaya::HashMap<String, Slot<E>, foldhash::fast::RandomState>);
+pub(super) struct Table<E>(papaya::HashMap<Box<str>, Slot<E>, foldhash::fast::RandomState>);
 
+/// A record as it came: most are of people who are not here just now, and decoded they take several times the room.
 struct Slot<E> {
-    entry: Arc<E>,
+    at: Versions,
+    /// The last version that said the same.
+    confirmed: AtomicU64,
+    encoded: Box<[u8]>,
+    /// The entry, as long as somebody has it: the same one for everybody, so that it tells by its address whether
+    /// anything has changed.
+    entry: ArcSwapWeak<E>,
     /// The same as JSON, made for the first policy that asks.
     json: OnceLock<Option<Arc<Value>>>,
+}
+
+impl<E: Entry> Slot<E> {
+    fn new(at: Versions, encoded: &[u8]) -> Self {
+        Self {
+            at,
+            confirmed: AtomicU64::new(at.latest_record_version),
+            encoded: encoded.into(),
+            entry: ArcSwapWeak::default(),
+            json: OnceLock::new(),
+        }
+    }
+
+    fn at(&self) -> Versions {
+        Versions {
+            server_version: self.at.server_version,
+            latest_record_version: self.confirmed.load(Ordering::Acquire),
+        }
+    }
+
+    /// The one entry there is of it, or a new one.
+    fn entry(&self) -> Option<Arc<E>> {
+        loop {
+            let known = self.entry.load();
+            if let Some(entry) = known.upgrade() {
+                return Some(entry);
+            }
+            let entry = Arc::new(E::new(self.at, self.message()?));
+            entry.confirm(self.confirmed.load(Ordering::Acquire));
+            let before = self.entry.compare_and_swap(&*known, Arc::downgrade(&entry));
+            // Else somebody was faster: theirs is the one.
+            if Weak::ptr_eq(&before, &known) {
+                return Some(entry);
+            }
+        }
+    }
+
+    /// It was decoded once before it came here.
+    fn message(&self) -> Option<E::Message> {
+        E::Message::decode(&*self.encoded).ok()
+    }
+
+    /// Whether `later` differs in nothing but the moment of the last use.
+    fn only_used_since(&self, later: &E::Message) -> bool {
+        self.message()
+            .is_some_and(|message| E::new(self.at, message).only_used_since(later))
+    }
+
+    /// Notes that a later version says the same.
+    fn confirm(&self, version: u64) {
+        self.confirmed.fetch_max(version, Ordering::AcqRel);
+        if let Some(entry) = self.entry.load().upgrade() {
+            entry.confirm(version);
+        }
+    }
 }
 
 impl<E: Entry> Table<E> {
@@ -140,14 +204,14 @@ impl<E: Entry> Table<E> {
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<E>> {
-        self.0.pin().get(id).map(|slot| Arc::clone(&slot.entry))
+        self.0.pin().get(id)?.entry()
     }
 
     /// The record as policies see it.
     pub(super) fn json(&self, id: &str) -> Option<Arc<Value>> {
         let table = self.0.pin();
         let slot = table.get(id)?;
-        let make = || json::from_message(slot.entry.message()).map(Arc::new);
+        let make = || json::from_message(&slot.message()?).map(Arc::new);
         slot.json.get_or_init(make).clone()
     }
 
@@ -162,32 +226,29 @@ impl<E: Entry> Table<E> {
             latest_record_version: record.version,
         };
         let table = self.0.pin();
-        let known = table.get(&record.id).map(|slot| &slot.entry);
+        let known = table.get(record.id.as_str());
         if known.is_some_and(|known| is_older(at, known.at())) {
             return Ok(false);
         }
         if record.deleted_at.is_some() {
-            table.remove(&record.id);
+            table.remove(record.id.as_str());
             return Ok(true);
         }
         match from_record::<E::Message>(record) {
             Ok(message) => {
                 if let Some(known) = known
-                    && known.at().server_version == server_version
+                    && known.at.server_version == server_version
                     && known.only_used_since(&message)
                 {
                     known.confirm(record.version);
                     return Ok(false);
                 }
-                let slot = Slot {
-                    entry: Arc::new(E::new(at, message)),
-                    json: OnceLock::new(),
-                };
-                table.insert(record.id.clone(), slot);
+                let encoded = record.data.as_ref().map_or(&[][..], |data| &data.value);
+                table.insert(record.id.as_str().into(), Slot::new(at, encoded));
                 Ok(true)
             }
             Err(error) => {
-                table.remove(&record.id);
+                table.remove(record.id.as_str());
                 Err(error)
             }
         }
@@ -197,7 +258,7 @@ impl<E: Entry> Table<E> {
     pub(super) fn keep_only(&self, seen: &HashSet<String>, at: Versions) {
         self.0
             .pin()
-            .retain(|id, slot| seen.contains(id) || is_older(at, slot.entry.at()));
+            .retain(|id, slot| seen.contains(&**id) || is_older(at, slot.at()));
     }
 }
 

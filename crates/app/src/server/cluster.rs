@@ -75,8 +75,10 @@ impl Watched {
         let changes = lag.changes.and_then(|changes| i64::try_from(changes).ok());
         self.changes.set(changes.unwrap_or(-1));
         self.age.set(lag.age.map_or(-1.0, |age| age.as_secs_f64()));
-        match &status.role {
-            Role::Alone(why) => self.health.report_error(CHECK, why.as_str()),
+        match (&status.role, &status.rival) {
+            (Role::Alone(why) | Role::GaveWay(why), _) | (_, Some(why)) => {
+                self.health.report_error(CHECK, why.as_str());
+            }
             _ => self.health.recover(CHECK),
         }
     }

@@ -8,7 +8,7 @@ use pomerium_api::clock::{Clock, SystemClock};
 use pomerium_api::synced::SyncedRecords;
 use pomerium_certs::DerivedAuthority;
 use pomerium_certs::acme::Challenges;
-use pomerium_config::settings::{ClusterSettings, DatabrokerSettings, Settings};
+use pomerium_config::settings::{DatabrokerSettings, Settings};
 use pomerium_crypto::jwt::SigningKey;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
@@ -88,7 +88,10 @@ impl Core {
             tokio::spawn(watched.run(group.status.clone(), stop.clone()));
         }
         let handle = Arc::clone(&broker.handle);
-        let records = if are_elsewhere(settings) {
+        let judges = settings.services.serve_people() || settings.services.authorize;
+        let records = if !judges && settings.internal.databroker.is_none() {
+            SyncedRecords::of_configuration(handle)
+        } else if are_elsewhere(settings) {
             SyncedRecords::of_another_process(handle, Arc::clone(&clock), settings.internal.outage_limit)
         } else {
             SyncedRecords::new(handle)
@@ -141,9 +144,9 @@ impl Core {
 /// own.
 fn are_elsewhere(settings: &Settings) -> bool {
     let internal = &settings.internal;
-    let follows = |cluster: &ClusterSettings| cluster.leader.is_some();
+    // One that leads may have to give way.
     internal.databroker.is_some()
-        || internal.cluster.as_ref().is_some_and(follows)
+        || internal.cluster.is_some()
         || matches!(settings.databroker, DatabrokerSettings::Postgres(_))
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use pomerium_api::clock::Clock;
 use pomerium_api::databroker::Databroker;
 use pomerium_certs::DerivedAuthority;
-use pomerium_config::settings::{DatabrokerSettings, RemoteDatabroker, Settings};
+use pomerium_config::settings::{ClusterSettings, DatabrokerSettings, Origin, RemoteDatabroker, Settings};
 use pomerium_crypto::kdf;
 use pomerium_databroker::backup::{self, BackupError};
 use pomerium_databroker::cluster::{self, Leader, Member, Node};
@@ -30,17 +30,28 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Broker {
     /// For everyone who reads and writes records.
     pub handle: Arc<dyn Databroker>,
-    /// The place of this one among others that it follows.
+    /// The place of this one among others.
     pub group: Option<Group>,
     switch: Arc<Switch>,
     opening: Opening,
 }
 
-/// The place of a databroker that follows another one.
+/// The place of a databroker among others.
 pub struct Group {
     member: Weak<dyn Member>,
     /// How it is doing.
     pub status: watch::Receiver<cluster::Status>,
+}
+
+/// What a databroker is to others with stores of their own.
+#[derive(Clone)]
+enum Place {
+    /// There are none.
+    Alone,
+    /// They follow it; it asks them whether one of them leads in its place by now.
+    Leads(Vec<Leader>),
+    /// It follows one of them.
+    Follows(Follow),
 }
 
 /// Whom to follow.
@@ -61,7 +72,7 @@ enum Opening {
         /// The first seals, each of them opens.
         keys: Vec<[u8; 32]>,
         clock: Arc<dyn Clock>,
-        follow: Option<Follow>,
+        place: Place,
     },
     /// Kept by another one.
     Other(Way),
@@ -141,7 +152,7 @@ pub async fn open(
         None => Opening::Own {
             settings: settings.databroker.clone(),
             keys: at_rest(settings)?,
-            follow: follow(settings, keys, &clock)?,
+            place: place(settings, keys, &clock)?,
             clock,
         },
     };
@@ -182,23 +193,20 @@ pub fn at_rest(settings: &Settings) -> anyhow::Result<Vec<[u8; 32]>> {
         .collect()
 }
 
-/// The databroker to be followed, if another one leads.
-fn follow(
+/// What this databroker is to the others of its group.
+fn place(
     settings: &Settings,
     keys: (&[u8; 32], &DerivedAuthority),
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Option<Follow>> {
+) -> anyhow::Result<Place> {
     let Some(cluster) = &settings.internal.cluster else {
-        return Ok(None);
+        return Ok(Place::Alone);
     };
+    let way = |origin: &Origin| way(origin, cluster, settings, keys, clock);
     let Some(leader) = &cluster.leader else {
-        return Ok(None);
+        let others = cluster.others.iter().map(way).collect::<anyhow::Result<_>>()?;
+        return Ok(Place::Leads(others));
     };
-    let remote = RemoteDatabroker {
-        endpoints: vec![leader.clone()],
-        server_name: None,
-    };
-    let broker = Way::new(&remote, settings, keys, Arc::clone(clock))?.forwarding(&cluster.id)?;
     let aside = match (&settings.databroker, settings.at_rest.first()) {
         (DatabrokerSettings::File(folder), Some(key)) => {
             let key = super::core::secret(key.expose(), "databroker_encryption_keys")?;
@@ -206,25 +214,41 @@ fn follow(
         }
         _ => None,
     };
-    Ok(Some(Follow {
+    Ok(Place::Follows(Follow {
         id: cluster.id.clone(),
-        leader: Leader {
-            broker: Arc::new(broker),
-            place: leader.url(),
-        },
+        leader: way(leader)?,
         aside,
     }))
 }
 
+/// The way to another node.
+fn way(
+    origin: &Origin,
+    cluster: &ClusterSettings,
+    settings: &Settings,
+    keys: (&[u8; 32], &DerivedAuthority),
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Leader> {
+    let remote = RemoteDatabroker {
+        endpoints: vec![origin.clone()],
+        server_name: cluster.server_name.clone(),
+    };
+    let broker = Way::new(&remote, settings, keys, Arc::clone(clock))?.forwarding(&cluster.id)?;
+    Ok(Leader {
+        broker: Arc::new(broker),
+        place: origin.url(),
+    })
+}
+
 impl Opening {
     async fn open(&self) -> anyhow::Result<(Source, Option<Group>)> {
-        let (settings, keys, clock, follow) = match self {
+        let (settings, keys, clock, place) = match self {
             Self::Own {
                 settings,
                 keys,
                 clock,
-                follow,
-            } => (settings, keys, Arc::clone(clock), follow.as_ref()),
+                place,
+            } => (settings, keys, Arc::clone(clock), place),
             Self::Other(way) => {
                 let source = Source {
                     broker: Arc::new(way.client()),
@@ -234,15 +258,15 @@ impl Opening {
             }
         };
         match settings {
-            DatabrokerSettings::Memory => serve(MemoryStore::new(), clock, follow).await,
-            DatabrokerSettings::File(folder) => serve(open_file(folder, keys)?, clock, follow).await,
+            DatabrokerSettings::Memory => serve(MemoryStore::new(), clock, place).await,
+            DatabrokerSettings::File(folder) => serve(open_file(folder, keys)?, clock, place).await,
             DatabrokerSettings::Postgres(connection) => {
                 let connection = std::str::from_utf8(connection.expose())
                     .context("databroker_storage_connection_string is no text")?;
                 let store = PostgresStore::open(connection, keys)
                     .await
                     .context("databroker")?;
-                serve(store, clock, follow).await
+                serve(store, clock, place).await
             }
         }
     }
@@ -274,18 +298,30 @@ fn open_file(folder: &Path, keys: &[[u8; 32]]) -> anyhow::Result<FileStore> {
 async fn serve<S: Store>(
     store: S,
     clock: Arc<dyn Clock>,
-    follow: Option<&Follow>,
+    place: &Place,
 ) -> anyhow::Result<(Source, Option<Group>)> {
-    let Some(follow) = follow else {
-        ready(&store).await.context("databroker")?;
-        return Ok((source(Server::start(store, clock)), None));
-    };
-    let store = Arc::new(store);
-    if let Some((folder, key)) = &follow.aside {
-        set_aside(&store, folder, key, &clock).await?;
+    match place {
+        Place::Alone => {
+            ready(&store).await.context("databroker")?;
+            Ok((source(Server::start(store, clock)), None))
+        }
+        Place::Leads(others) => {
+            let node = Node::lead(store, clock, others.clone()).await;
+            Ok(member(node.context("databroker")?))
+        }
+        Place::Follows(follow) => {
+            let store = Arc::new(store);
+            if let Some((folder, key)) = &follow.aside {
+                set_aside(&store, folder, key, &clock).await?;
+            }
+            tracing::info!(leader = follow.leader.place, "databroker: following");
+            let leader = follow.leader.clone();
+            Ok(member(Node::follow(store, clock, leader, &follow.id)))
+        }
     }
-    tracing::info!(leader = follow.leader.place, "databroker: following");
-    let node = Node::follow(store, clock, follow.leader.clone(), &follow.id);
+}
+
+fn member<S: Store>(node: Arc<Node<S>>) -> (Source, Option<Group>) {
     let status = node.status();
     let member = Arc::clone(&node) as Arc<dyn Member>;
     let (member, closing) = (Arc::downgrade(&member), Arc::downgrade(&node));
@@ -297,7 +333,7 @@ async fn serve<S: Store>(
             }
         }),
     };
-    Ok((source, Some(Group { member, status })))
+    (source, Some(Group { member, status }))
 }
 
 /// Records that are no copy are about to be replaced by those of another databroker: a backup of them stays.

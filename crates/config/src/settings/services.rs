@@ -66,6 +66,11 @@ pub struct ClusterSettings {
     pub id: String,
     /// Where the one that leads is; `None` when this one does.
     pub leader: Option<Origin>,
+    /// Where the others are.
+    pub others: Vec<Origin>,
+    /// Name the certificates of all of them are for, where that is not the host: `override_certificate_name`, else
+    /// `tls_derive`.
+    pub server_name: Option<String>,
 }
 
 /// The listener for other services.

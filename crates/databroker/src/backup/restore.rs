@@ -123,7 +123,7 @@ impl Checked {
                     server_version: Counters::fresh().server_version,
                     ..self.begun
                 };
-                write(Copy::End(versions)).await?;
+                write(Copy::End { versions, term: 0 }).await?;
                 ended = true;
             }
             match kind {

@@ -166,6 +166,7 @@ impl<S: Store> Follower<S> {
 
     /// A whole copy in place of whatever is here. Nothing is touched before the leader has begun to answer.
     async fn copy_all(&mut self) -> Result<(), End> {
+        let info = self.leader.info().await?;
         let mut latest = self.leader.sync_latest("").await?;
         let mut begun = false;
         let (mut after, mut records, mut size): (Option<Key>, Vec<Record>, usize) = (None, Vec::new(), 0);
@@ -200,6 +201,10 @@ impl<S: Store> Follower<S> {
                     .await?;
                     (after, size) = (last, 0);
                 }
+                // Replaced meanwhile: its term is another one, too.
+                Latest::Versions(versions) if versions.server_version != info.server_version => {
+                    return Err(Error::Resync.into());
+                }
                 Latest::Versions(versions) => {
                     self.write(Copy::Part {
                         after,
@@ -207,7 +212,8 @@ impl<S: Store> Follower<S> {
                         last: true,
                     })
                     .await?;
-                    self.write(Copy::End(versions)).await?;
+                    let term = info.term;
+                    self.write(Copy::End { versions, term }).await?;
                     self.status.send_modify(|status| status.copied = versions);
                     return Ok(());
                 }

@@ -1,6 +1,6 @@
 //! A databroker with its role.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::follow::Follower;
 use super::read_only::ReadOnly;
+use super::rivals::{self, Finding};
 use super::status::{Role, Status};
 use crate::Server;
 use crate::store::{Standing, Store, Write, Written, ready};
@@ -23,7 +24,7 @@ use crate::store::{Standing, Store, Write, Written, ready};
 /// How long a leader that is to be replaced has to show that it is there.
 const STILL_THERE: Duration = Duration::from_secs(2);
 
-/// Whom a node follows.
+/// Another node: whom this one follows, or may have to give way to.
 #[derive(Clone)]
 pub struct Leader {
     /// The way to it. Its calls must end, with an error if need be.
@@ -68,6 +69,8 @@ pub struct Node<S> {
     server: Arc<Server<Arc<S>>>,
     clock: Arc<dyn Clock>,
     leader: Option<Leader>,
+    /// Who has taken its place.
+    successor: OnceLock<Leader>,
     forwarder: String,
     status: watch::Sender<Status>,
     following: Mutex<Option<Following>>,
@@ -79,12 +82,17 @@ struct Following {
 }
 
 impl<S: Store> Node<S> {
-    /// One that leads. Errors when its store holds a copy of another one's records: whether that one is gone is for
-    /// people to say ([`Self::promote`]). Must be called within a tokio runtime.
-    pub async fn lead(store: S, clock: Arc<dyn Clock>) -> Result<Arc<Self>, Error> {
+    /// One that leads, until one of the `others` serves records of a later term: then it passes calls on to that one,
+    /// and leaves its own records as they are. They are asked before it returns, and all the time after. Errors when
+    /// its store holds a copy of another one's records: whether that one is gone is for people to say
+    /// ([`Self::promote`]). Must be called within a tokio runtime.
+    pub async fn lead(store: S, clock: Arc<dyn Clock>, others: Vec<Leader>) -> Result<Arc<Self>, Error> {
         ready(&store).await?;
         let node = Self::new(store, clock, None, Status::new(Role::Leads));
         node.server.keep_clean();
+        if !others.is_empty() && !node.look_around(&others).await {
+            tokio::spawn(rivals::watch(Arc::downgrade(&node), others.into()));
+        }
         Ok(node)
     }
 
@@ -106,10 +114,73 @@ impl<S: Store> Node<S> {
             store,
             clock,
             leader,
+            successor: OnceLock::new(),
             forwarder: String::new(),
             status: watch::Sender::new(status),
             following: Mutex::new(None),
         })
+    }
+
+    /// Asks the others; returns whether it has given way to one of them.
+    pub(super) async fn look_around(&self, others: &[Leader]) -> bool {
+        let Ok(own) = self.store.counters().await else {
+            return false;
+        };
+        let (place, term) = match rivals::ask(&own, others).await {
+            Finding::Later(number, term) => match others.get(number) {
+                Some(successor) => {
+                    let _ = self.successor.set(successor.clone());
+                    (successor.place.as_str(), term)
+                }
+                None => return false,
+            },
+            Finding::Rival(number) => {
+                self.meet(others.get(number).map(|rival| rival.place.as_str()));
+                return false;
+            }
+            Finding::Alone => {
+                self.meet(None);
+                return false;
+            }
+        };
+        let why = format!(
+            "the node at {place} has taken this one's place (term {term}, here {}): records are neither read nor written \
+             here any more, calls are passed on to it; name it in databroker_cluster_leader_id and restart",
+            own.term
+        );
+        tracing::error!("databroker: {why}");
+        self.status.send_modify(|status| status.role = Role::GaveWay(why));
+        // Whoever follows the records here starts over at the other.
+        self.server.close();
+        true
+    }
+
+    /// Another one leads as well, or none does any more.
+    fn meet(&self, place: Option<&str>) {
+        let rival = place.map(|place| {
+            format!(
+                "the node at {place} leads as well, over other records: what is written at the two drifts apart; set the same \
+                 databroker_cluster_leader_id everywhere"
+            )
+        });
+        let news = self
+            .status
+            .send_if_modified(|status| match status.rival == rival {
+                true => false,
+                false => {
+                    status.rival.clone_from(&rival);
+                    true
+                }
+            });
+        if let Some(rival) = rival.filter(|_| news) {
+            tracing::error!("databroker: {rival}");
+        }
+    }
+
+    /// Whom calls are passed on to.
+    fn above(&self) -> Option<&Leader> {
+        let leader = self.leader.as_ref().filter(|_| !self.leads());
+        self.successor.get().or(leader)
     }
 
     fn start_following(&self) {
@@ -170,15 +241,15 @@ impl<S: Store> Node<S> {
     }
 
     fn answers(&self) -> Arc<dyn Databroker> {
-        match &self.leader {
-            Some(leader) if !self.leads() => Arc::clone(&leader.broker),
-            _ => Arc::clone(&self.server) as Arc<dyn Databroker>,
+        match self.above() {
+            Some(leader) => Arc::clone(&leader.broker),
+            None => Arc::clone(&self.server) as Arc<dyn Databroker>,
         }
     }
 
     fn explain(&self, error: Error) -> Error {
-        match (error, &self.leader) {
-            (Error::Unavailable(why), Some(leader)) if !self.leads() => Error::Unavailable(format!(
+        match (error, self.above()) {
+            (Error::Unavailable(why), Some(leader)) => Error::Unavailable(format!(
                 "the leading databroker at {}: {why}; if it does not come back, promote one that follows it \
                  (`pomerium databroker promote`)",
                 leader.place

@@ -16,6 +16,8 @@ pub enum Role {
     CatchesUp,
     /// The leader does not answer, with what went wrong.
     Alone(String),
+    /// It led until it saw that another node has taken its place: it passes calls on to that one.
+    GaveWay(String),
 }
 
 impl Role {
@@ -24,7 +26,7 @@ impl Role {
         match self {
             Self::Leads => "leader",
             Self::Follows | Self::CatchesUp => "follower",
-            Self::Alone(_) => "unknown",
+            Self::Alone(_) | Self::GaveWay(_) => "unknown",
         }
     }
 }
@@ -40,6 +42,8 @@ pub struct Status {
     pub leader: Option<Versions>,
     /// When it was last seen to have everything.
     pub complete_at: Option<Timestamp>,
+    /// Another node that leads as well, and neither has taken the other's place: what they write drifts apart.
+    pub rival: Option<String>,
 }
 
 /// How far behind a follower is.
@@ -58,6 +62,7 @@ impl Status {
             copied: Versions::default(),
             leader: None,
             complete_at: None,
+            rival: None,
         }
     }
 

@@ -355,7 +355,7 @@ async fn a_promoted_follower_leads_under_a_new_name() {
     let store = loop_open(folder.path()).await;
     assert_eq!(store.counters().await.unwrap().standing, Standing::Own);
     assert!(
-        Node::lead(store, Arc::new(link.subject.clock.clone()))
+        Node::lead(store, Arc::new(link.subject.clock.clone()), Vec::new())
             .await
             .is_ok()
     );
@@ -378,7 +378,7 @@ async fn half_a_copy_is_not_promoted_and_a_copy_does_not_lead_by_itself() {
     node.close();
     drop(node);
     let store = loop_open(folder.path()).await;
-    let refused = Node::lead(store, Arc::new(link.subject.clock.clone()))
+    let refused = Node::lead(store, Arc::new(link.subject.clock.clone()), Vec::new())
         .await
         .err()
         .unwrap()
@@ -434,4 +434,67 @@ async fn many_followers_of_one_leader_come_to_the_same() {
         complete(node, &link).await;
         same(node, &link).await;
     }
+}
+
+/// A standby that was promoted, as a former leader sees it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_leader_gives_way_to_the_later_term() {
+    let clock = Arc::new(pomerium_api::clock::ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+    let folder = tempfile::tempdir().unwrap();
+    let former = Subject::new(open(folder.path()));
+    former.broker.put(vec![record(CATS, "tom", "x")]).await.unwrap();
+    drop(former);
+    // The other follows a leader with the same records, and is promoted.
+    let link = Link::new();
+    link.put(vec![record(CATS, "tom", "x")]).await;
+    let other = follow(MemoryStore::new(), &link);
+    complete(&other, &link).await;
+    let place = || Leader {
+        broker: Arc::clone(&other) as Arc<dyn Databroker>,
+        place: "http://b.example.com".into(),
+    };
+    link.cut();
+    let store = loop_open(folder.path()).await;
+    let node = Node::lead(store, clock, vec![place()]).await.unwrap();
+    assert_eq!(
+        node.status().borrow().role,
+        Role::Leads,
+        "the other does not answer"
+    );
+    let here = node.versions().await.unwrap();
+    let mut stream = node.sync("", here).await.unwrap();
+    other.promote(true).await.unwrap();
+    other.put(vec![record(CATS, "kit", "x")]).await.unwrap();
+    let status = until(&node, |status| matches!(status.role, Role::GaveWay(_))).await;
+    assert!(
+        matches!(&status.role, Role::GaveWay(why) if why.contains("http://b.example.com")),
+        "{status:?}"
+    );
+    assert!(stream.next().await.unwrap().is_err(), "who follows it is told");
+    assert!(
+        node.get(CATS, "kit").await.is_ok(),
+        "what it is asked comes from the other"
+    );
+    node.put(vec![record(CATS, "rex", "x")]).await.unwrap();
+    assert!(other.get(CATS, "rex").await.is_ok());
+    assert!(!Member::leads(&*node));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_leader_of_the_same_term_is_reported() {
+    let link = Link::new();
+    link.put(vec![record(CATS, "tom", "x")]).await;
+    let clock = Arc::new(link.subject.clock.clone());
+    let node = Node::lead(MemoryStore::new(), clock, vec![link.leader()])
+        .await
+        .unwrap();
+    let status = until(&node, |status| status.rival.is_some()).await;
+    assert!(
+        status
+            .rival
+            .is_some_and(|rival| rival.contains("leader.example.com"))
+    );
+    assert!(node.put(vec![record(CATS, "kit", "x")]).await.is_ok());
+    link.cut();
+    until(&node, |status| status.rival.is_none()).await;
 }

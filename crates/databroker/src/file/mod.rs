@@ -96,7 +96,11 @@ impl Store for FileStore {
     }
 
     fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, Error>> {
-        self.read(|snapshot| snapshot.get(record_type, id))
+        let found = self
+            .disk
+            .begin_read()
+            .and_then(|transaction| tables::get(&transaction, &self.sealer, record_type, id));
+        ready(found).boxed()
     }
 
     fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>> {

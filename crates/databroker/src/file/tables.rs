@@ -44,7 +44,7 @@ const CHUNK: usize = 1000;
 const SERVER_VERSION: &str = "server_version";
 const LATEST: &str = "latest";
 const TRIMMED: &str = "trimmed";
-/// Absent in files from before there were copies.
+/// Standing and term. Absent in files from before there were copies.
 const STANDING: &str = "standing";
 
 pub(super) fn read_counters(numbers: &impl ReadableTable<&'static str, u64>) -> Result<Counters, Error> {
@@ -53,11 +53,13 @@ pub(super) fn read_counters(numbers: &impl ReadableTable<&'static str, u64>) -> 
         Ok(number.map(|number| number.value()))
     };
     let read = |name| find(name)?.ok_or_else(|| unavailable(format_args!("{name} is missing")));
+    let (standing, term) = find(STANDING)?.map_or((Standing::Own, 0), Counters::of_mark);
     Ok(Counters {
         server_version: read(SERVER_VERSION)?,
         latest: read(LATEST)?,
         trimmed: read(TRIMMED)?,
-        standing: find(STANDING)?.map_or(Standing::Own, Standing::of_number),
+        standing,
+        term,
     })
 }
 
@@ -68,8 +70,22 @@ pub(super) fn write_counters(
     numbers.insert(SERVER_VERSION, counters.server_version)?;
     numbers.insert(LATEST, counters.latest)?;
     numbers.insert(TRIMMED, counters.trimmed)?;
-    numbers.insert(STANDING, u64::from(counters.standing.number()))?;
+    numbers.insert(STANDING, counters.mark())?;
     Ok(())
+}
+
+/// One live record. What is asked for most opens no other table.
+pub(super) fn get(
+    transaction: &ReadTransaction,
+    sealer: &Sealer,
+    record_type: &str,
+    id: &str,
+) -> Result<Option<Record>, Error> {
+    let live = transaction.open_table(LIVE).map_err(unavailable)?;
+    let value = live.get((record_type, id)).map_err(unavailable)?;
+    value
+        .map(|value| sealer.open(value.value(), &Place::Live { record_type, id }))
+        .transpose()
 }
 
 /// The store as of one moment.
@@ -110,13 +126,6 @@ impl Snapshot {
 
     pub(super) fn counters(&self) -> Result<Counters, Error> {
         read_counters(&self.numbers)
-    }
-
-    pub(super) fn get(&self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
-        let value = self.live.get((record_type, id)).map_err(unavailable)?;
-        value
-            .map(|value| self.sealer.open(value.value(), &Place::Live { record_type, id }))
-            .transpose()
     }
 
     pub(super) fn options(&self, record_type: &str) -> Result<Option<Options>, Error> {

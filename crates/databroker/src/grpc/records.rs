@@ -112,6 +112,7 @@ impl DataBrokerService for Records {
             server_version: info.server_version,
             earliest_record_version: info.earliest,
             latest_record_version: info.latest,
+            term: info.term,
         }))
     }
 

@@ -14,7 +14,7 @@ use tokio_postgres::{GenericClient, IsolationLevel, Row};
 use super::migrate::{signed, unsigned};
 use super::unavailable;
 use crate::seal::{Place, Sealer};
-use crate::store::{Changes, Counters, Inventory, Records, Registered, Standing};
+use crate::store::{Changes, Counters, Inventory, Records, Registered};
 
 /// How many records are read in one go.
 const PAGE: i64 = 512;
@@ -30,11 +30,14 @@ pub(super) async fn counters(client: &impl GenericClient) -> Result<Counters, Er
 }
 
 pub(super) fn counters_of(row: &Row) -> Counters {
+    let mark = u64::try_from(row.get::<_, i16>(3)).unwrap_or(u64::MAX);
+    let (standing, term) = Counters::of_mark(mark);
     Counters {
         server_version: unsigned(row.get(0)),
         latest: unsigned(row.get(1)),
         trimmed: unsigned(row.get(2)),
-        standing: Standing::of_number(u64::try_from(row.get::<_, i16>(3)).unwrap_or(u64::MAX)),
+        standing,
+        term,
     }
 }
 

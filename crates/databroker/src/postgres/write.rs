@@ -20,6 +20,8 @@ use crate::store::{Copy, Counters, Key, Registered, Write, Written, ttl};
 
 /// With the format: a later version may have changed the tables since this process began.
 const COUNTERS_WITH_FORMAT: &str = "SELECT server_version, latest, trimmed, standing, (SELECT format FROM pomerium_rs.format) FROM pomerium_rs.about";
+/// The same, and nobody else comes in between.
+const COUNTERS_TO_CHANGE: &str = "SELECT server_version, latest, trimmed, standing, (SELECT format FROM pomerium_rs.format) FROM pomerium_rs.about FOR UPDATE";
 
 /// How many records one clean-up lets expire; the next goes on.
 const MOST_EXPIRED: i64 = 10_000;
@@ -37,17 +39,16 @@ pub(super) async fn run(
         .await
         .map_err(|error| unavailable(&error))?;
     // Leases have a row of their own to wait for; everything else takes its turn here.
-    let row = match write {
-        Write::Lease(_) | Write::ReleaseLease { .. } => {
-            transaction.query_one(COUNTERS_WITH_FORMAT, &[]).await
-        }
-        _ => {
-            transaction
-                .query_one(&format!("{COUNTERS_WITH_FORMAT} FOR UPDATE"), &[])
-                .await
-        }
+    let counters = match write {
+        Write::Lease(_) | Write::ReleaseLease { .. } => COUNTERS_WITH_FORMAT,
+        _ => COUNTERS_TO_CHANGE,
     };
-    let row = row.map_err(|error| unavailable(&error))?;
+    // Every question costs a way there and back: what each write asks is prepared once.
+    let counters = transaction.prepare_cached(counters).await;
+    let row = transaction
+        .query_one(&counters.map_err(|error| unavailable(&error))?, &[])
+        .await
+        .map_err(|error| unavailable(&error))?;
     migrate::still_known(row.get(4))?;
     let before = counters_of(&row);
     let mut counters = before;
@@ -70,7 +71,7 @@ fn refuse_zeros(write: &Write) -> Result<(), Error> {
             records.iter().any(names_hold_zero)
         }
         Write::Copy(Copy::Options(all)) => all.iter().any(|(record_type, _)| record_type.contains('\0')),
-        Write::Copy(Copy::Begin | Copy::End(_)) => false,
+        Write::Copy(Copy::Begin | Copy::End { .. }) => false,
         Write::Clear | Write::Trim(_) | Write::Expire | Write::Promote => false,
         Write::Report { services, .. } => services.iter().any(|service| service.endpoint.contains('\0')),
     };
@@ -180,8 +181,12 @@ async fn read_between(
 }
 
 async fn read_options(transaction: &Transaction<'_>, overlay: &mut Overlay) -> Result<(), Error> {
+    let statement = transaction
+        .prepare_cached("SELECT type, value FROM pomerium_rs.options")
+        .await
+        .map_err(|error| unavailable(&error))?;
     let rows = transaction
-        .query("SELECT type, value FROM pomerium_rs.options", &[])
+        .query(&statement, &[])
         .await
         .map_err(|error| unavailable(&error))?;
     for row in rows {
@@ -380,14 +385,21 @@ async fn store(
     if before == after {
         return Ok(());
     }
+    let statement = transaction
+        .prepare_cached(
+            "UPDATE pomerium_rs.about SET server_version = $1, latest = $2, trimmed = $3, standing = $4",
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
     transaction
         .execute(
-            "UPDATE pomerium_rs.about SET server_version = $1, latest = $2, trimmed = $3, standing = $4",
+            &statement,
             &[
                 &signed(after.server_version),
                 &signed(after.latest),
                 &signed(after.trimmed),
-                &i16::from(after.standing.number()),
+                // There is room for every term.
+                &i16::try_from(after.mark()).unwrap_or(i16::MAX),
             ],
         )
         .await

@@ -14,7 +14,18 @@ pub enum DatabrokerCommand {
     /// Read a backup, or the store, to its end: checksums, readability, how many records of each type
     Check(CheckArgs),
     /// Make the copy that a standby holds a database of its own, because its leader is gone
-    Promote(Which),
+    Promote(PromoteArgs),
+}
+
+/// Options of `databroker promote`.
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// Promote though the leader still answers; what it takes from here on is lost
+    #[arg(long)]
+    pub force: bool,
+    /// Which databroker
+    #[command(flatten)]
+    pub which: Which,
 }
 
 /// Which databroker.

@@ -12,9 +12,10 @@ use pomerium_api::clock::{Clock, SystemClock};
 use pomerium_config::settings::Settings;
 use pomerium_crypto::{encoding, kdf};
 use pomerium_databroker::backup::{self, PURPOSE, Summary};
+use pomerium_databroker::cluster::PromoteError;
 use pomerium_databroker::store::{Store, Write, Written};
 
-use self::args::{BackupArgs, CheckArgs, DatabrokerCommand, RestoreArgs, Secret, Which};
+use self::args::{BackupArgs, CheckArgs, DatabrokerCommand, PromoteArgs, RestoreArgs, Secret};
 use self::store::{Opened, settings};
 use super::print;
 
@@ -29,7 +30,7 @@ pub fn run(command: &DatabrokerCommand) -> anyhow::Result<ExitCode> {
             DatabrokerCommand::Backup(args) => Box::pin(make(args)).await,
             DatabrokerCommand::Restore(args) => Box::pin(restore(args)).await,
             DatabrokerCommand::Check(args) => Box::pin(check(args)).await,
-            DatabrokerCommand::Promote(which) => Box::pin(promote(which)).await,
+            DatabrokerCommand::Promote(args) => Box::pin(promote(args)).await,
         }
     })
 }
@@ -86,8 +87,13 @@ async fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn promote(which: &Which) -> anyhow::Result<ExitCode> {
-    let settings = settings(which)?;
+async fn promote(args: &PromoteArgs) -> anyhow::Result<ExitCode> {
+    let settings = settings(&args.which)?;
+    if let Some(leader) = store::leader(&settings).filter(|_| !args.force)
+        && store::answers(&settings, leader).await?
+    {
+        bail!(PromoteError::LeaderAnswers(leader.url()));
+    }
     let now = SystemClock.now();
     let written = match store::existing(&settings).await? {
         Opened::File(store) => store.write(Write::Promote, now).await,

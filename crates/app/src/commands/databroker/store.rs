@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use pomerium_api::clock::SystemClock;
@@ -15,6 +16,9 @@ use super::args::Which;
 use crate::commands::environment;
 use crate::server::remote::Way;
 use crate::server::{core, store};
+
+/// How long a leader that is to be replaced has to show that it is there.
+const STILL_THERE: Duration = Duration::from_secs(3);
 
 /// A store that is open here.
 pub enum Opened {
@@ -75,12 +79,26 @@ fn running(settings: &Settings, endpoints: Vec<Origin>) -> anyhow::Result<Arc<dy
     let shared = core::secret(settings.secrets.shared.expose(), "shared_secret")?;
     let derived = DerivedAuthority::new(&shared)?;
     let known = settings.internal.databroker.as_ref();
+    let cluster = settings.internal.cluster.as_ref();
+    let server_name = known.and_then(|known| known.server_name.clone());
     let remote = RemoteDatabroker {
         endpoints,
-        server_name: known.and_then(|known| known.server_name.clone()),
+        server_name: server_name.or_else(|| cluster.and_then(|cluster| cluster.server_name.clone())),
     };
     let way = Way::new(&remote, settings, (&shared, &derived), Arc::new(SystemClock))?;
     Ok(Arc::new(way.client()))
+}
+
+/// The node that leads, where this one follows.
+pub fn leader(settings: &Settings) -> Option<&Origin> {
+    settings.internal.cluster.as_ref()?.leader.as_ref()
+}
+
+/// Whether a databroker is there and answers.
+pub async fn answers(settings: &Settings, place: &Origin) -> anyhow::Result<bool> {
+    let broker = running(settings, vec![place.clone()])?;
+    let answer = tokio::time::timeout(STILL_THERE, broker.versions()).await;
+    Ok(matches!(answer, Ok(Ok(_))))
 }
 
 /// The address of a databroker: `scheme://host:port`.

@@ -95,23 +95,36 @@ fn cluster(values: &Values, listens: bool, cx: &mut Cx<'_>) -> Option<ClusterSet
         let help = "set `grpc_address`, for instance to `:5443`";
         cx.sink.error(values.place(ADDRESS), ADDRESS, message, help);
     }
-    let exposed = address.scheme == "http" && !address::is_loopback(&address.authority());
-    if !leads && exposed && !told(values) {
-        let message = format!(
-            "records and tokens would cross the network in the clear to {}",
-            address.url()
-        );
-        let help = "use https, or set `grpc_insecure: true` where something else encrypts the way";
-        cx.sink.error(
-            leader.place("grpc_address"),
-            leader.key("grpc_address"),
-            message,
-            help,
-        );
+    let mut others = Vec::new();
+    for node in nodes.iter().filter(|node| node.text("id") != id) {
+        let Ok(url) = go_url::require(node.text("grpc_address")) else {
+            continue;
+        };
+        let other = origin(&url);
+        let exposed = other.scheme == "http" && !address::is_loopback(&other.authority());
+        if exposed && !told(values) {
+            let message = format!(
+                "records and tokens would cross the network in the clear to {}",
+                other.url()
+            );
+            let help = "use https, or set `grpc_insecure: true` where something else encrypts the way";
+            cx.sink.error(
+                node.place("grpc_address"),
+                node.key("grpc_address"),
+                message,
+                help,
+            );
+        }
+        others.push(other);
     }
+    let server_name = values
+        .some_text("override_certificate_name")
+        .or_else(|| values.some_text("tls_derive"));
     Some(ClusterSettings {
         id: id.to_owned(),
         leader: (!leads).then_some(address),
+        others,
+        server_name: server_name.map(str::to_lowercase),
     })
 }
 
