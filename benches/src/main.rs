@@ -8,7 +8,9 @@
 
 mod authorizer;
 mod bodies;
+mod chaos;
 mod compare;
+mod databroker;
 mod decisions;
 mod http3;
 mod load;
@@ -41,6 +43,9 @@ struct Cli {
     /// Runs of each row; the median counts
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Records of the databroker's measurements
+    #[arg(long, default_value_t = 1_000_000)]
+    records: usize,
     /// Only these rows, by a part of their name
     #[arg(long)]
     only: Vec<String>,
@@ -75,6 +80,8 @@ enum Part {
     Sockets,
     /// Reloads under load
     Reloads,
+    /// The databroker: stores, sync, failover
+    Databroker,
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,6 +92,11 @@ enum Role {
         #[arg(long, default_value_t = 60)]
         minutes: u64,
     },
+    /// Databrokers that are killed at random moments; fails when anything acknowledged is lost
+    Chaos(chaos::Chaos),
+    /// Writes to a file store until it is killed
+    #[command(hide = true)]
+    ChaosWriter(chaos::Writer),
     /// Holds WebSockets open
     #[command(hide = true)]
     Holder(sockets::Holder),
@@ -117,7 +129,9 @@ fn main() -> Result<()> {
         Some(Role::Upstream | Role::Authorizer | Role::Holder(_)) => {
             tokio::runtime::Builder::new_current_thread()
         }
-        Some(Role::Soak { .. }) | None => tokio::runtime::Builder::new_multi_thread(),
+        Some(Role::Soak { .. } | Role::Chaos(_) | Role::ChaosWriter(_)) | None => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
     };
     let runtime = runtime.enable_all().build()?;
     runtime.block_on(async {
@@ -125,6 +139,11 @@ fn main() -> Result<()> {
             Some(Role::Upstream) => upstream::serve().await,
             Some(Role::Authorizer) => authorizer::serve().await,
             Some(Role::Holder(holder)) => sockets::hold(holder.clone()).await,
+            Some(Role::ChaosWriter(writer)) => chaos::writer(writer).await,
+            Some(Role::Chaos(chaos)) => tokio::select! {
+                result = Box::pin(chaos::run(chaos)) => result,
+                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            },
             Some(Role::Soak { minutes }) => tokio::select! {
                 result = Box::pin(soak::run(*minutes)) => result,
                 _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
@@ -139,7 +158,7 @@ fn main() -> Result<()> {
 }
 
 /// The parts in the order of the report.
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part::Comparison,
     Part::Http3,
     Part::Decisions,
@@ -150,6 +169,7 @@ const PARTS: [Part; 10] = [
     Part::Many,
     Part::Sockets,
     Part::Reloads,
+    Part::Databroker,
 ];
 
 /// Measures one part and tells what came of it.
@@ -165,6 +185,7 @@ async fn section(part: Part, size: Size, cli: &Cli) -> Result<String> {
         Part::Many => many::run(size.runs).await,
         Part::Sockets => sockets::run(SOCKETS).await,
         Part::Reloads => reloads::run(RELOADS).await,
+        Part::Databroker => databroker::run(cli.records, &cli.only).await,
     }
 }
 

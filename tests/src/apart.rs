@@ -52,15 +52,11 @@ impl Apart {
     async fn over(connection: Option<&str>, accounts: &[Account], change: Change<'_>) -> Result<Apart> {
         let upstream = Upstream::start().await?;
         let authenticate = Environment::builder()?;
-        let url = format!("https://auth.example.com:{}", authenticate.port());
+        let sign_in = format!("https://auth.example.com:{}", authenticate.port());
         let (mut grpc, mut databrokers) = (Vec::new(), Vec::new());
         for _ in 0..1 + usize::from(connection.is_some()) {
             let port = lease()?;
-            let mut builder = Environment::builder()?
-                .set("services", "databroker")
-                .set("tls_derive", NAME)
-                .set("grpc_address", here(&port))
-                .set("authenticate_service_url", url.as_str());
+            let mut builder = databroker(&port)?.set("authenticate_service_url", sign_in.as_str());
             if let Some(connection) = connection {
                 builder = builder
                     .set("databroker_storage_type", "postgres")
@@ -69,23 +65,13 @@ impl Apart {
             databrokers.push(change("databroker", builder).start().await?);
             grpc.push(port);
         }
-        let urls: Vec<_> = grpc
-            .iter()
-            .map(|port| format!("https://{}", here(port)))
-            .collect();
-        let remote = |builder: EnvironmentBuilder, service: &str| {
-            builder
-                .set("services", service)
-                .set("tls_derive", NAME)
-                .set("override_certificate_name", NAME)
-                .set("databroker_service_urls", urls.clone())
-        };
-        let builder = remote(authenticate, "authenticate").sign_in(SignIn::Local(accounts.to_vec()));
+        let urls: Vec<_> = grpc.iter().map(url).collect();
+        let builder = remote(authenticate, "authenticate", &urls).sign_in(SignIn::Local(accounts.to_vec()));
         let authenticate = change("authenticate", builder).start().await?;
         let mut proxies = Vec::new();
         for _ in 0..2 {
-            let builder =
-                remote(Environment::builder()?, "proxy").set("authenticate_service_url", url.as_str());
+            let builder = remote(Environment::builder()?, "proxy", &urls)
+                .set("authenticate_service_url", sign_in.as_str());
             let builder = with_routes(builder, &upstream);
             proxies.push(change("proxy", builder).start().await?);
         }
@@ -153,10 +139,37 @@ impl Apart {
         Ok(reply.status.as_u16())
     }
 
+    /// Where the databrokers listen for the others.
+    pub fn grpc_ports(&self) -> impl Iterator<Item = u16> {
+        self.grpc.iter().map(Port::number)
+    }
+
     /// Where the databroker listens for the others.
     pub fn grpc(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.grpc[0].number()))
     }
+}
+
+/// A databroker that listens for the others on `port`.
+pub fn databroker(port: &Port) -> Result<EnvironmentBuilder> {
+    Ok(Environment::builder()?
+        .set("services", "databroker")
+        .set("tls_derive", NAME)
+        .set("grpc_address", here(port)))
+}
+
+/// `builder` as another service, whose records the databrokers at `urls` keep.
+pub fn remote(builder: EnvironmentBuilder, service: &str, urls: &[String]) -> EnvironmentBuilder {
+    builder
+        .set("services", service)
+        .set("tls_derive", NAME)
+        .set("override_certificate_name", NAME)
+        .set("databroker_service_urls", urls.to_vec())
+}
+
+/// The address of a databroker that listens on `port`.
+pub fn url(port: &Port) -> String {
+    format!("https://{}", here(port))
 }
 
 fn here(port: &Port) -> String {

@@ -12,12 +12,16 @@
 )]
 
 pub mod apart;
+pub mod asking;
+pub mod chaos;
 pub mod decision;
 pub mod devices;
 pub mod foreign;
 pub mod inside;
 pub mod records;
 pub mod services;
+pub mod standby;
+pub mod tool;
 
 use anyhow::{Result, ensure};
 use pomerium_testing::{

@@ -46,15 +46,34 @@ pub async fn edit<M: RecordMessage>(data: &Path, change: impl Fn(&mut M)) -> Res
     Ok(count)
 }
 
-fn open(data: &Path) -> Result<Server<FileStore>> {
-    let secret: [u8; 32] = encoding::base64_decode(SHARED_SECRET)?
-        .try_into()
-        .ok()
-        .context("the shared secret has 32 bytes")?;
+/// The store of `data` as the program opens it.
+///
+/// # Errors
+/// The store cannot be opened, for instance because the program runs.
+pub fn open(data: &Path) -> Result<Server<FileStore>> {
     let folder = data.join("databroker");
     std::fs::create_dir_all(&folder)?;
-    let store = FileStore::open(&folder, &[kdf::derive(&secret, AT_REST)])?;
+    let store = FileStore::open(&folder, &[at_rest()?])?;
     Ok(Server::new(store, Arc::new(SystemClock)))
+}
+
+/// What records of the environments of the tests are sealed with.
+///
+/// # Errors
+/// Never in practice.
+pub fn at_rest() -> Result<[u8; 32]> {
+    Ok(kdf::derive(&shared_secret()?, AT_REST))
+}
+
+/// The shared secret of the environments of the tests.
+///
+/// # Errors
+/// Never in practice.
+pub fn shared_secret() -> Result<[u8; 32]> {
+    encoding::base64_decode(SHARED_SECRET)?
+        .try_into()
+        .ok()
+        .context("the shared secret has 32 bytes")
 }
 
 /// A record of the message `kind` (`Route`, `Policy`, …) with the fields of `message`.

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program")]
 
 mod bench;
+mod chaos;
 mod ci;
 mod conformance;
 mod layers;
@@ -63,6 +64,8 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         minutes: u64,
     },
+    /// Kill processes at random moments: nothing that was acknowledged may be lost
+    Chaos(chaos::Chaos),
     /// Measure beside nginx, haproxy and Envoy; builds with the `dist` profile
     Bench {
         /// Arguments for the benchmark program: see `cargo xtask bench -- --help`
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Task::Layers => layers::run(),
         Task::Supply => supply::run(),
         Task::Conformance { kind, files, filter } => conformance::run(kind, &files, filter.as_deref()),
+        Task::Chaos(chaos) => chaos::run(&chaos),
         Task::Bench { args } => bench::run(&args),
         Task::Soak { minutes } => bench::soak(minutes),
     };
