@@ -6,8 +6,10 @@ mod client;
 mod request;
 mod response;
 mod timing;
+mod unary;
 
 pub use client::ClientBody;
 pub use request::RequestBody;
 pub use response::{ResponseBody, Tail};
 pub use timing::{Activity, Expired, Limits, STALLED, Watchdog};
+pub use unary::Unary;

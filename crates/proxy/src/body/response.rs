@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use pomerium_web::body::BoxError;
 
 use super::timing::{MOMENT, Watchdog};
+use super::unary::Unary;
 use crate::exchange::Exchange;
 use crate::live::{ENDED, Hold};
 use crate::upstream::Lease;
@@ -35,6 +36,7 @@ pub struct ResponseBody {
 enum Source {
     Full(Option<Bytes>),
     Boxed(pomerium_web::Body),
+    Unary(Unary),
     Upstream(Incoming),
 }
 
@@ -66,6 +68,18 @@ impl ResponseBody {
     /// A body of the control plane or an error page.
     pub fn boxed(body: pomerium_web::Body, tail: Tail) -> Self {
         Self::begin(Source::Boxed(body), tail)
+    }
+
+    /// The answer to a gRPC call; `tail` where there is something to tell at its end.
+    pub fn unary(body: Unary, tail: Option<Tail>) -> Self {
+        match tail {
+            Some(tail) => Self::begin(Source::Unary(body), tail),
+            None => Self {
+                source: Source::Unary(body),
+                tail: None,
+                hold: None,
+            },
+        }
     }
 
     /// The upstream's body.
@@ -164,6 +178,7 @@ impl Body for ResponseBody {
         let polled = match &mut this.source {
             Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Boxed(body) => Pin::new(body).poll_frame(cx),
+            Source::Unary(body) => Pin::new(body).poll_frame(cx),
             Source::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
         };
         match polled {
@@ -194,6 +209,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Full(bytes) => bytes.is_none(),
             Source::Boxed(body) => body.is_end_stream(),
+            Source::Unary(body) => body.is_end_stream(),
             Source::Upstream(body) => body.is_end_stream(),
         }
     }
@@ -202,6 +218,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Source::Boxed(body) => body.size_hint(),
+            Source::Unary(body) => body.size_hint(),
             Source::Upstream(body) => body.size_hint(),
         }
     }

@@ -27,6 +27,7 @@ pub struct ServerStream {
     pub(super) state: Arc<ConnState>,
     /// Read before, and not yet handed out.
     held: Bytes,
+    gathers: bool,
 }
 
 impl ServerStream {
@@ -35,6 +36,16 @@ impl ServerStream {
             transport,
             state,
             held: Bytes::new(),
+            gathers: true,
+        }
+    }
+
+    /// For answers that are short: without writes that gather, the HTTP/2 library copies frames of less than 1,024
+    /// bytes into its buffer and writes many of them at once. (With them it does so below 256 bytes only.)
+    pub(super) fn for_short_answers(self) -> Self {
+        Self {
+            gathers: false,
+            ..self
         }
     }
 
@@ -112,10 +123,11 @@ impl AsyncWrite for ServerStream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.transport {
-            Transport::Plain(stream) => stream.is_write_vectored(),
-            Transport::Tls(stream) => stream.is_write_vectored(),
-        }
+        self.gathers
+            && match &self.transport {
+                Transport::Plain(stream) => stream.is_write_vectored(),
+                Transport::Tls(stream) => stream.is_write_vectored(),
+            }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

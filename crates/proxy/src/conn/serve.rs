@@ -202,6 +202,10 @@ pub(super) async fn serve(
     let stream = ServerStream::new(transport, state.clone());
     if h2 {
         state.is_multiplexed();
+        let stream = match serving {
+            Serving::Decision => stream.for_short_answers(),
+            Serving::Main | Serving::Redirect => stream,
+        };
         let requests = Requests { conn, serving };
         let connection = http2_builder().serve_connection(TokioIo::new(stream), requests);
         Driver::new(connection, state, worker, limits).await;

@@ -11,29 +11,20 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
-use pomerium_api::pb::ext_authz::attribute_context::{HttpRequest, Peer};
-use pomerium_api::pb::ext_authz::{
-    self as pb, CheckRequest, CheckResponse, DeniedHttpResponse, Entry, HttpStatus,
-};
 use pomerium_web::canonical::{Refusal, Reported, canonicalize_reported};
-use prost::Message as _;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use smallvec::SmallVec;
 
+use super::question::{Field, Http, Question, Source};
 use super::verdict::{self, Expected, Granted, Verdict};
-use super::{Asker, bare, grpc, instructions};
+use super::{Asker, grpc, instructions, response};
 use crate::body::Activity;
 use crate::client_tls::ClientTls;
 use crate::conn::Conn;
-use crate::flow::reply::{self, Ending};
 use crate::flow::{self, Reply};
 use crate::snapshot::Snapshot;
 
-/// gRPC's OK and PERMISSION_DENIED.
-const OK: i32 = 0;
-const DENIED: i32 = 7;
-/// Where Envoy's other filters and its log find what we tell of a request.
-const METADATA: &str = "com.pomerium.route-context";
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Answers a call of `Check`.
@@ -47,21 +38,30 @@ pub(super) async fn answer<B: Body<Data = Bytes>>(
         return super::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "this is a gRPC method\n");
     }
     let version = call.version();
-    let asked = match grpc::read(call.into_body()).await {
-        Ok(message) => CheckRequest::decode(message).map_err(|_| "the message cannot be read"),
-        Err(problem) => Err(problem),
+    let refused = |problem| {
+        tracing::warn!(peer = %conn.info.peer, problem, "ext_authz: a question is refused");
+        grpc::reply(denied(StatusCode::BAD_REQUEST), None)
     };
-    let request = asked.and_then(|asked| Asked::of(asked).ok_or("the message tells of no HTTP request"));
-    let asked = match request {
-        Ok(asked) => asked,
-        Err(problem) => {
-            tracing::warn!(peer = %conn.info.peer, problem, "ext_authz: a question is refused");
-            return bare(grpc::reply(&denied(
-                StatusCode::BAD_REQUEST,
-                Vec::new(),
-                Bytes::new(),
-            )));
-        }
+    let message = match grpc::read(call.into_body()).await {
+        Ok(message) => message,
+        Err(problem) => return refused(problem),
+    };
+    let Ok(question) = Question::read(&message) else {
+        return refused("the message cannot be read");
+    };
+    let Question {
+        source: Some(source),
+        http: Some(http),
+        extensions,
+    } = question
+    else {
+        return refused("the message tells of no HTTP request");
+    };
+    let asked = Asked {
+        message: &message,
+        source,
+        http,
+        extensions,
     };
     check((conn, asker), snapshot, &asked, (version, activity)).await
 }
@@ -69,15 +69,11 @@ pub(super) async fn answer<B: Body<Data = Bytes>>(
 async fn check(
     (mut conn, asker): (Conn, Asker),
     snapshot: Arc<Snapshot>,
-    asked: &Asked,
+    asked: &Asked<'_>,
     about: (http::Version, Arc<Activity>),
 ) -> Reply {
     let Some(reading) = asker.reading(&snapshot) else {
-        return bare(grpc::reply(&denied(
-            StatusCode::FORBIDDEN,
-            Vec::new(),
-            Bytes::new(),
-        )));
+        return grpc::reply(denied(StatusCode::FORBIDDEN), None);
     };
     conn.client = asked.certificate(&snapshot);
     let read = |id: &mut dyn FnMut() -> String| {
@@ -99,129 +95,67 @@ async fn check(
     match verdict {
         Verdict::Allowed(granted) => {
             let message = allowed(&granted, asked, reading);
-            reply::finish(granted.exchange, grpc::reply(&message), Ending::default())
+            grpc::reply(message, Some(granted.exchange))
         }
-        Verdict::Refused(reply) => bare(grpc::reply(&refused(reply).await)),
+        Verdict::Refused(reply) => grpc::reply(refused(reply).await, None),
     }
 }
 
-fn allowed(granted: &Granted, asked: &Asked, reading: &super::Reading) -> CheckResponse {
-    let instructions = instructions::between(asked.headers(), &granted.headers, reading);
-    CheckResponse {
-        status: Some(pb::Status {
-            code: OK,
-            message: "OK".to_owned(),
-        }),
-        http_response: Some(pb::check_response::HttpResponse::OkResponse(instructions)),
-        dynamic_metadata: granted.route.as_ref().map(|route| {
-            let user = granted
-                .principal
-                .as_ref()
-                .map(|principal| principal.user_id.as_str());
-            metadata(&route.settings.id, user)
-        }),
-    }
-}
-
-fn metadata(route: &str, user: Option<&str>) -> pb::Struct {
-    use pb::value::Kind;
-    let field = |key: &str, kind| pb::Field {
-        key: key.to_owned(),
-        value: Some(pb::Value { kind: Some(kind) }),
-    };
-    let mut fields = vec![
-        field("route_id", Kind::StringValue(route.to_owned())),
-        field("is_mcp", Kind::BoolValue(false)),
-    ];
-    fields.extend(user.map(|user| field("user_id", Kind::StringValue(user.to_owned()))));
-    pb::Struct {
-        fields: vec![field(METADATA, Kind::StructValue(pb::Struct { fields }))],
-    }
+fn allowed(granted: &Granted, asked: &Asked<'_>, reading: &super::Reading) -> Bytes {
+    let context = granted.route.as_ref().map(|route| {
+        let user = granted.principal.as_ref();
+        (
+            &*route.settings.id,
+            user.map(|principal| principal.user_id.as_str()),
+        )
+    });
+    response::allowed(
+        |out| instructions::between(out, asked.headers(), &granted.headers, reading),
+        context,
+    )
 }
 
 /// The answer that our own proxy would give the client, for Envoy to give.
-async fn refused(reply: Reply) -> CheckResponse {
-    let (parts, body) = reply.into_parts();
-    let own = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
-    let mut headers = Vec::with_capacity(parts.headers.keys_len());
-    for name in parts.headers.keys().filter(|name| !own.contains(name)) {
-        instructions::set(&mut headers, name, &parts.headers);
+async fn refused(reply: Reply) -> Bytes {
+    let (mut parts, body) = reply.into_parts();
+    for own in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
+        parts.headers.remove(own);
     }
     // Our own pages, which are all here. Without them a denial is still one.
-    let body = body
-        .collect()
-        .await
-        .map(|body| body.to_bytes())
-        .unwrap_or_default();
-    denied(parts.status, headers, body)
+    let body = body.collect().await.map(|body| body.to_bytes());
+    response::denied(parts.status, &parts.headers, &body.unwrap_or_default())
 }
 
-fn denied(status: StatusCode, headers: Vec<pb::HeaderValueOption>, body: Bytes) -> CheckResponse {
-    CheckResponse {
-        status: Some(pb::Status {
-            code: DENIED,
-            message: "Access Denied".to_owned(),
-        }),
-        http_response: Some(pb::check_response::HttpResponse::DeniedResponse(
-            DeniedHttpResponse {
-                status: Some(HttpStatus {
-                    code: i32::from(status.as_u16()),
-                }),
-                headers,
-                body,
-            },
-        )),
-        dynamic_metadata: None,
-    }
+/// A denial without a page.
+fn denied(status: StatusCode) -> Bytes {
+    response::denied(status, &HeaderMap::new(), b"")
 }
 
 /// A question about an HTTP request.
-struct Asked {
-    source: Peer,
-    http: HttpRequest,
-    /// `header_map` in the form of `headers`.
-    mapped: Vec<Entry>,
-    extensions: Vec<Entry>,
+struct Asked<'a> {
+    /// What the rest is a part of.
+    message: &'a Bytes,
+    source: Source<'a>,
+    http: Http<'a>,
+    extensions: SmallVec<[Field<'a>; 4]>,
 }
 
-impl Asked {
-    fn of(message: CheckRequest) -> Option<Self> {
-        let attributes = message.attributes?;
-        let mut http = attributes.request?.http?;
-        let mapped = http.header_map.take().map_or(Vec::new(), |map| {
-            let entry = |header: pb::HeaderValue| Entry {
-                key: header.key,
-                value: if header.raw_value.is_empty() {
-                    header.value
-                } else {
-                    header.raw_value
-                },
-            };
-            map.headers.into_iter().map(entry).collect()
-        });
-        Some(Self {
-            source: attributes.source?,
-            http,
-            mapped,
-            extensions: attributes.context_extensions,
-        })
-    }
-
+impl<'a> Asked<'a> {
     /// The client's headers, pseudo-headers among them.
-    fn headers(&self) -> &[Entry] {
-        if self.mapped.is_empty() {
+    fn headers(&self) -> &[Field<'a>] {
+        if self.http.mapped.is_empty() {
             &self.http.headers
         } else {
-            &self.mapped
+            &self.http.mapped
         }
     }
 
-    fn extension(&self, name: &str) -> Option<&[u8]> {
+    fn extension(&self, name: &str) -> Option<&'a [u8]> {
         let mut named = self
             .extensions
             .iter()
             .filter(|entry| entry.key == name.as_bytes());
-        named.next().map(|entry| &*entry.value)
+        named.next().map(|entry| entry.value)
     }
 
     /// Request line and headers. The address that Envoy took for the client's stands in the place of whatever the
@@ -233,14 +167,14 @@ impl Asked {
             redirect: None,
             close: false,
         };
-        if !self.mapped.is_empty() && !self.http.headers.is_empty() {
+        if !self.http.mapped.is_empty() && !self.http.headers.is_empty() {
             return Err(refused("headers are told twice"));
         }
         let line = Reported {
-            method: &self.http.method,
-            scheme: &self.http.scheme,
-            host: &self.http.host,
-            target: &self.http.path,
+            method: self.http.method,
+            scheme: self.http.scheme,
+            host: self.http.host,
+            target: self.http.path,
         };
         let mut headers = HeaderMap::with_capacity(self.headers().len() + 8);
         for entry in self.headers() {
@@ -251,8 +185,8 @@ impl Asked {
                 continue;
             }
             let name =
-                HeaderName::from_bytes(&entry.key).map_err(|_| refused("a header name is not valid"))?;
-            let value = HeaderValue::from_maybe_shared(entry.value.clone())
+                HeaderName::from_bytes(entry.key).map_err(|_| refused("a header name is not valid"))?;
+            let value = HeaderValue::from_maybe_shared(self.message.slice_ref(entry.value))
                 .map_err(|_| refused("a header value is not valid"))?;
             headers
                 .try_append(name, value)
@@ -271,16 +205,13 @@ impl Asked {
     }
 
     fn client(&self) -> Option<IpAddr> {
-        match self.source.address.as_ref()?.address.as_ref()? {
-            pb::address::Address::SocketAddress(socket) => socket.address.parse().ok(),
-            pb::address::Address::Pipe(_) => None,
-        }
+        self.source.address?.parse().ok()
     }
 
     /// The certificate that the client has shown to Envoy. One that cannot be read is none.
     fn certificate(&self, snapshot: &Snapshot) -> Option<Arc<ClientTls>> {
         let clients = snapshot.clients.as_ref()?;
-        let told = &self.source.certificate;
+        let told = self.source.certificate;
         if told.is_empty() {
             return None;
         }
@@ -300,8 +231,8 @@ impl Asked {
 }
 
 /// Whether a pseudo-header says what the request says; unknown ones say nothing.
-fn agrees(entry: &Entry, line: &Reported<'_>) -> bool {
-    let told = match &*entry.key {
+fn agrees(entry: &Field<'_>, line: &Reported<'_>) -> bool {
+    let told = match entry.key {
         b":method" => line.method,
         b":path" => line.target,
         b":authority" => line.host,

@@ -1,32 +1,28 @@
 //! Just enough of gRPC for one unary method: one message in, one out. Its limits are those of a request head.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Limited};
-use pomerium_web::body::BoxError;
-use prost::Message;
+use http_body::Body;
+use http_body_util::BodyExt;
 
+use super::response::PREFIX;
+use crate::body::{ResponseBody, Tail, Unary};
+use crate::exchange::Exchange;
 use crate::flow::Reply;
+use crate::headers::response::set_request_id;
 
 /// The largest message: a request head at its limit, and room for what is said around it.
 const MAX_MESSAGE: usize = 256 * 1024;
 /// A message has this long to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Flag and length before a message.
-const PREFIX: usize = 5;
+const KIND: HeaderValue = HeaderValue::from_static("application/grpc");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-
-/// A message that broke off, whatever carried it.
-#[derive(Debug, thiserror::Error)]
-#[error("the message broke off")]
-struct Broken;
 
 /// Whether `request` is a call.
 pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
@@ -39,13 +35,43 @@ pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
 
 /// The one message of a call. Errors say what is wrong with it.
 pub(super) async fn read<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, &'static str> {
-    let whole = Limited::new(body.map_err(|_| Broken), MAX_MESSAGE + PREFIX).collect();
-    let whole = match tokio::time::timeout(PATIENCE, whole).await {
-        Ok(Ok(whole)) => whole.to_bytes(),
-        Ok(Err(_)) => return Err("the message is too large or broke off"),
-        Err(_) => return Err("the message did not arrive in time"),
+    let mut gathering = pin!(gather(body));
+    // It came along with the head, as a rule; a clock would cost more than reading it.
+    let whole = match futures_util::poll!(gathering.as_mut()) {
+        Poll::Ready(whole) => whole,
+        Poll::Pending => match tokio::time::timeout(PATIENCE, gathering).await {
+            Ok(whole) => whole,
+            Err(_) => return Err("the message did not arrive in time"),
+        },
     };
-    unframe(whole)
+    unframe(whole?)
+}
+
+/// The whole body. Mostly it is one piece, which is not copied.
+async fn gather<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, &'static str> {
+    const BROKEN: &str = "the message is too large or broke off";
+    let mut body = pin!(body);
+    let (mut first, mut more) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(|_| BROKEN)?.into_data() else {
+            continue;
+        };
+        if first.len() + more.len() + piece.len() > MAX_MESSAGE + PREFIX {
+            return Err(BROKEN);
+        }
+        if first.is_empty() {
+            first = piece;
+        } else {
+            more.extend_from_slice(&piece);
+        }
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    if more.is_empty() {
+        return Ok(first);
+    }
+    Ok([&first[..], &more].concat().into())
 }
 
 fn unframe(mut whole: Bytes) -> Result<Bytes, &'static str> {
@@ -62,22 +88,21 @@ fn unframe(mut whole: Bytes) -> Result<Bytes, &'static str> {
     Ok(whole)
 }
 
-/// The answer of a call that went well.
-pub(super) fn reply(message: &impl Message) -> Response<pomerium_web::Body> {
-    let length = message.encoded_len();
-    let mut bytes = BytesMut::with_capacity(PREFIX + length);
-    bytes.put_u8(0);
-    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    // Room for it is there.
-    let _ = message.encode(&mut bytes);
-    let body = Unary {
-        message: Some(bytes.freeze()),
-        trailers: true,
-    };
-    let mut response = Response::new(body.boxed_unsync());
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+/// The answer of a call that went well: a message with its prefix. `exchange` is the request that it is about, where that
+/// is told of at its end.
+pub(super) fn reply(message: Bytes, exchange: Option<Box<Exchange>>) -> Reply {
+    let mut headers = HeaderMap::with_capacity(3);
+    headers.insert(CONTENT_TYPE, KIND);
+    let tail = exchange.map(|exchange| {
+        set_request_id(&mut headers, exchange.request_id());
+        Tail {
+            exchange,
+            lease: None,
+            watchdog: None,
+        }
+    });
+    let mut response = Response::new(ResponseBody::unary(Unary::new(message), tail));
+    *response.headers_mut() = headers;
     response
 }
 
@@ -94,40 +119,10 @@ pub(super) fn unavailable() -> Response<pomerium_web::Body> {
 fn failure(status: &'static str, message: &'static str) -> Response<pomerium_web::Body> {
     let mut response = Response::new(pomerium_web::body::empty());
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(CONTENT_TYPE, KIND);
     headers.insert(STATUS, HeaderValue::from_static(status));
     headers.insert(MESSAGE, HeaderValue::from_static(message));
     response
-}
-
-/// A message, then the trailers of success.
-struct Unary {
-    message: Option<Bytes>,
-    trailers: bool,
-}
-
-impl Body for Unary {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(message) = self.message.take() {
-            return Poll::Ready(Some(Ok(Frame::data(message))));
-        }
-        if std::mem::take(&mut self.trailers) {
-            let mut trailers = HeaderMap::with_capacity(1);
-            trailers.insert(STATUS, HeaderValue::from_static("0"));
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-        }
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.message.is_none() && !self.trailers
-    }
 }
 
 #[cfg(test)]

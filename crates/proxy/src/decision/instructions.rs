@@ -1,49 +1,44 @@
 //! What a proxy has to change about a request before it forwards it: the difference between the headers it has
 //! received and those that our own proxy would send.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use pomerium_api::pb::ext_authz::{Entry, HeaderValueOption};
-use pomerium_api::pb::ext_authz::{HeaderValue as Pair, OkHttpResponse};
+use http::{HeaderMap, HeaderName};
 use pomerium_web::canonical::{ManagedHeaders, Meaning};
+use smallvec::{SmallVec, smallvec};
 
 use super::plan::Reading;
+use super::question::Field;
+use super::response::{remove_header, set_headers};
 
-const OVERWRITE: i32 =
-    pomerium_api::pb::ext_authz::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd as i32;
-const APPEND: i32 =
-    pomerium_api::pb::ext_authz::header_value_option::HeaderAppendAction::AppendIfExistsOrAdd as i32;
-
-/// The instructions that turn `received` into `wanted`. What is the proxy's own (its hop, what it says about the
+/// Writes the instructions that turn `received` into `wanted`. What is the proxy's own (its hop, what it says about the
 /// client) is left to it.
-pub(super) fn between(received: &[Entry], wanted: &HeaderMap, reading: &Reading) -> OkHttpResponse {
+pub(super) fn between(out: &mut Vec<u8>, received: &[Field<'_>], wanted: &HeaderMap, reading: &Reading) {
     let managed = &reading.rules.managed;
-    let mut headers = Vec::new();
+    // Those that are there afterwards as well, with this value or another.
+    let mut stays: SmallVec<[bool; 32]> = smallvec![false; received.len()];
     for name in wanted.keys() {
-        if is_the_proxys(managed, name.as_str()) || is_unchanged(received, wanted, name) {
-            continue;
+        if !is_unchanged(received, &mut stays, wanted, name) && !is_the_proxys(managed, name.as_str()) {
+            set_headers(out, name, wanted);
         }
-        set(&mut headers, name, wanted);
     }
     let gone = |name: &&[u8]| {
         let text = std::str::from_utf8(name).unwrap_or_default();
         !text.starts_with(':') && !is_the_proxys(managed, text) && !wanted.contains_key(text)
     };
-    let received = received.iter().map(|entry| &*entry.key).filter(gone);
+    let received = received.iter().zip(&stays).filter(|(_, stays)| !**stays);
+    let received = received.map(|(field, _)| field.key).filter(gone);
     let unset = reading.identity.iter().filter(|name| !wanted.contains_key(*name));
     // Always, seen or not: the proxy may have been told to keep some headers from us.
     let always = unset
-        .map(|name| Bytes::copy_from_slice(name.as_str().as_bytes()))
-        .chain(reading.twins.iter().cloned());
-    let mut headers_to_remove: Vec<Bytes> = always.collect();
+        .map(|name| name.as_str().as_bytes())
+        .chain(reading.twins.iter().map(|name| &**name));
+    let mut removed: SmallVec<[&[u8]; 24]> = always.collect();
     for name in received {
-        if !headers_to_remove.iter().any(|known| known == name) {
-            headers_to_remove.push(Bytes::copy_from_slice(name));
+        if !removed.contains(&name) {
+            removed.push(name);
         }
     }
-    OkHttpResponse {
-        headers,
-        headers_to_remove,
+    for name in removed {
+        remove_header(out, name);
     }
 }
 
@@ -52,51 +47,30 @@ fn is_the_proxys(managed: &ManagedHeaders, name: &str) -> bool {
     !name.contains('_') && managed.meaning(name) == Meaning::Proxy
 }
 
-fn is_unchanged(received: &[Entry], wanted: &HeaderMap, name: &HeaderName) -> bool {
+/// Whether a header stays as it is; `stays` notes where it was received.
+fn is_unchanged(received: &[Field<'_>], stays: &mut [bool], wanted: &HeaderMap, name: &HeaderName) -> bool {
+    let name_bytes = name.as_str().as_bytes();
     let mut wanted = wanted.get_all(name).iter();
-    let mut received = received
-        .iter()
-        .filter(|entry| entry.key.len() == name.as_str().len() && entry.key == name.as_str().as_bytes());
-    loop {
-        match (wanted.next(), received.next()) {
-            (None, None) => return true,
-            (Some(wanted), Some(received)) if received.value == wanted.as_bytes() => {}
-            _ => return false,
+    let mut same = true;
+    for (field, stays) in received.iter().zip(stays) {
+        if field.key == name_bytes {
+            *stays = true;
+            same &= wanted
+                .next()
+                .is_some_and(|wanted| field.value == wanted.as_bytes());
         }
     }
-}
-
-/// Sets a header, over whatever was there.
-pub(super) fn set(options: &mut Vec<HeaderValueOption>, name: &HeaderName, from: &HeaderMap) {
-    for (index, value) in from.get_all(name).iter().enumerate() {
-        options.push(option(name, value, index > 0));
-    }
-}
-
-fn option(name: &HeaderName, value: &HeaderValue, further: bool) -> HeaderValueOption {
-    let bytes = Bytes::copy_from_slice(value.as_bytes());
-    let text = std::str::from_utf8(value.as_bytes()).is_ok();
-    // Texts travel as text; what is none has a field of its own.
-    let (value, raw_value) = if text {
-        (bytes, Bytes::new())
-    } else {
-        (Bytes::new(), bytes)
-    };
-    HeaderValueOption {
-        header: Some(Pair {
-            key: Bytes::copy_from_slice(name.as_str().as_bytes()),
-            value,
-            raw_value,
-        }),
-        append_action: if further { APPEND } else { OVERWRITE },
-        keep_empty_value: true,
-    }
+    same && wanted.next().is_none()
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use http::HeaderValue;
+    use pomerium_api::pb::ext_authz::OkHttpResponse;
+    use pomerium_api::pb::ext_authz::header_value_option::HeaderAppendAction;
     use pomerium_config::settings::DecisionSettings;
     use pomerium_web::canonical::Rules;
+    use prost::Message as _;
 
     use super::super::plan::DecisionPlan;
     use super::*;
@@ -118,12 +92,18 @@ pub(super) mod tests {
         DecisionPlan::build(&settings, &rules, &claims, None).unwrap()
     }
 
-    fn entries(list: &[(&'static str, &'static str)]) -> Vec<Entry> {
-        let entry = |(key, value): &(&'static str, &'static str)| Entry {
-            key: Bytes::from_static(key.as_bytes()),
-            value: Bytes::from_static(value.as_bytes()),
+    fn entries(list: &[(&'static str, &'static str)]) -> Vec<Field<'static>> {
+        let entry = |(key, value): &(&'static str, &'static str)| Field {
+            key: key.as_bytes(),
+            value: value.as_bytes(),
         };
         list.iter().map(entry).collect()
+    }
+
+    fn between(received: &[Field<'_>], wanted: &HeaderMap, reading: &Reading) -> OkHttpResponse {
+        let mut out = Vec::new();
+        super::between(&mut out, received, wanted, reading);
+        OkHttpResponse::decode(&*out).unwrap()
     }
 
     pub(crate) fn map(list: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -135,13 +115,13 @@ pub(super) mod tests {
     }
 
     fn told(made: &OkHttpResponse) -> (Vec<(String, String, bool)>, Vec<String>) {
-        let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        let text = |bytes: &bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         let set = made.headers.iter().map(|option| {
             let header = option.header.as_ref().unwrap();
             (
                 text(&header.key),
                 text(&header.value),
-                option.append_action == APPEND,
+                option.append_action == HeaderAppendAction::AppendIfExistsOrAdd as i32,
             )
         });
         let mut set: Vec<_> = set.collect();

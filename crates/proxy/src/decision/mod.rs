@@ -13,9 +13,12 @@ mod forward_auth;
 mod grpc;
 mod instructions;
 mod plan;
+mod question;
 mod reported;
+mod response;
 mod services;
 mod verdict;
+mod wire;
 
 use std::sync::Arc;
 
@@ -73,7 +76,7 @@ pub(crate) async fn answer(conn: Conn, request: Request<Incoming>, activity: Arc
         return plain(StatusCode::FORBIDDEN, "this peer is not trusted\n");
     };
     if is_from_browser(&snapshot, &request) {
-        return internal(&conn, &snapshot, request, &activity).await;
+        return Box::pin(internal(&conn, &snapshot, request, &activity)).await;
     }
     let question = match request.uri().path() {
         CHECK if plan.ext_authz => {
@@ -83,9 +86,10 @@ pub(crate) async fn answer(conn: Conn, request: Request<Incoming>, activity: Arc
         AUTH_REQUEST if plan.forward_auth => Question::AuthRequest,
         AUTH_REQUEST_ANSWER if plan.forward_auth => Question::Answer,
         _ if grpc::is_grpc(&request) => return grpc::unimplemented(),
-        _ => return internal(&conn, &snapshot, request, &activity).await,
+        _ => return Box::pin(internal(&conn, &snapshot, request, &activity)).await,
     };
-    forward_auth::answer(conn, snapshot, request, activity, question).await
+    // In a box of its own: the others would carry its room along.
+    Box::pin(forward_auth::answer(conn, snapshot, request, activity, question)).await
 }
 
 /// A person's request that a proxy hands on because its path is ours.
