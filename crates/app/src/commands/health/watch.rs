@@ -30,10 +30,18 @@ pub fn run(args: &HealthWatchArgs) -> anyhow::Result<ExitCode> {
 
 async fn follow(args: &HealthWatchArgs) -> anyhow::Result<ExitCode> {
     let place = || format!("no word from the gRPC listener at {}", args.addr);
-    let mut stream = ask(&way(args)?).await.map_err(explained).with_context(place)?;
+    let mut stream = ask(&way(args)?)
+        .await
+        .map_err(|status| explained(&status))
+        .with_context(place)?;
     let mut told = None;
     loop {
-        match stream.message().await.map_err(explained).with_context(place)? {
+        match stream
+            .message()
+            .await
+            .map_err(|status| explained(&status))
+            .with_context(place)?
+        {
             // It says the same again every now and then.
             Some(state) if told.as_ref() != Some(&state) => {
                 tell(&state);
@@ -56,7 +64,7 @@ async fn ask(way: &Way) -> Result<Streaming<HealthMessage>, Status> {
     Ok(answer.into_inner())
 }
 
-fn explained(status: Status) -> anyhow::Error {
+fn explained(status: &Status) -> anyhow::Error {
     let error = anyhow::anyhow!("{}", status.message());
     match status.code() {
         Code::Unauthenticated => {
