@@ -293,6 +293,13 @@ async fn an_authorize_service_of_its_own_answers_for_the_whole_installation() ->
         anyhow::Ok(())
     })
     .await??;
+    within("people to pass the proxy again", async {
+        while apart.status(&client, 0, "app").await? != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
     // Signed out at a proxy: out here as well.
     apart.sign_out(&client).await?;
     within("the end of the session", async {

@@ -447,10 +447,15 @@ async fn an_entry_is_one_while_somebody_has_it_and_another_one_after_a_change() 
         ..session("a", "member")
     };
     let at = world.put(&used).await;
-    until(&world.records, |records| {
-        records.position().is_some_and(|position| position == at)
-    })
-    .await;
+    // Nobody is told of it.
+    let arrival = async {
+        while world.records.position().is_none_or(|position| position != at) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), arrival)
+        .await
+        .expect("it never came to be");
     assert!(
         Arc::ptr_eq(&first, &world.records.session("a").unwrap()),
         "that it was used changes nothing"

@@ -162,6 +162,20 @@ impl Installation {
         })
     }
 
+    /// What a proxy says to somebody it may not know yet, as soon as it can say anything: it has to find the databroker
+    /// again first.
+    async fn settled(&self, client: &Client, proxy: usize) -> Result<u16> {
+        within("the proxy to find the databroker", async {
+            loop {
+                match self.apart.status(client, proxy, "app").await? {
+                    503 => tokio::time::sleep(Duration::from_millis(20)).await,
+                    status => return Ok(status),
+                }
+            }
+        })
+        .await?
+    }
+
     fn victim(&mut self, second: bool) -> Result<&mut Environment> {
         match second {
             true => self.apart.second.as_mut().context("the second"),
@@ -202,7 +216,7 @@ impl Installation {
         self.people.drain(..forgotten);
         for (number, client) in self.people.iter().enumerate() {
             for proxy in [0, 1] {
-                let status = self.apart.status(client, proxy, "app").await?;
+                let status = self.settled(client, proxy).await?;
                 ensure!(
                     status == 200,
                     "person {number} signed in and is answered with {status} by proxy {proxy}"
