@@ -35,7 +35,9 @@ pub async fn run() -> Result<String> {
         eprintln!("a new sign-in {seconds:.2} s after the death of the databroker");
         longest = longest.max(seconds);
     }
-    let (asked, failed) = asking.stop().await?;
+    let (asked, refused) = asking.stop().await?;
+    refused.iter().for_each(|what| eprintln!("{what}"));
+    let failed = refused.len();
     ensure!(asked > 0, "nobody asked");
     Ok(format!(
         "- databroker killed and started again {DEATHS} times: {failed} of {asked} authorised requests failed; goal none: {}; \

@@ -151,10 +151,11 @@ impl Installation {
     /// # Errors
     /// A request of somebody who was signed in was refused.
     pub async fn end(self) -> Result<Outcome> {
-        let (requests, failed) = self.asking.stop().await?;
+        let (requests, refused) = self.asking.stop().await?;
         ensure!(
-            failed == 0,
-            "{failed} of {requests} authorised requests were refused"
+            refused.is_empty(),
+            "{} of {requests} authorised requests were refused: {refused:?}",
+            refused.len()
         );
         Ok(Outcome {
             requests,
