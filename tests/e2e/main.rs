@@ -1,6 +1,7 @@
 //! End to end: the program as it is shipped, with real parts around it.
 
 mod acme;
+mod acme_apart;
 mod acme_replicas;
 mod api_clients;
 mod assertion;
@@ -8,6 +9,7 @@ mod audit;
 mod authorize_log;
 mod browser_local;
 mod browser_oidc;
+mod cut_off;
 mod decision;
 mod demo;
 mod devices;
@@ -18,6 +20,7 @@ mod groups;
 mod grpc;
 mod grpc_parts;
 mod health;
+mod health_command;
 mod http3;
 mod impersonation;
 mod interop;

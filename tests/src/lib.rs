@@ -12,10 +12,12 @@
 )]
 
 pub mod apart;
+pub mod balance;
 pub mod decision;
 pub mod devices;
 pub mod foreign;
 pub mod inside;
+pub mod netns;
 pub mod records;
 pub mod services;
 

@@ -1,7 +1,7 @@
 //! Values that may be used once: OAuth states, callback URLs, answers of devices.
 //!
 //! [`OnceSet`] remembers them in this process: bounded, kept over reloads. [`Once`] asks the databroker as well, because
-//! the second use may come to another replica.
+//! the second use may come to another replica; [`Withdrawn`] tells all replicas of what does not count any more.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,6 +18,8 @@ use sha2::{Digest as _, Sha256};
 const USED: &str = "type.googleapis.com/pomerium.internal.UsedOnce";
 /// How long they are kept: longer than any such value is good for.
 const KEPT: Duration = Duration::from_secs(60 * 60);
+/// Type of the records of what was withdrawn. Their data are those of [`USED`].
+const WITHDRAWN: &str = "pomerium.io/Withdrawn";
 /// How often the databroker is told so, in seconds: it forgets when it is cleared.
 const TELL_EVERY: i64 = 10 * 60;
 
@@ -26,7 +28,7 @@ const TELL_EVERY: i64 = 10 * 60;
 pub(crate) struct Once {
     kind: &'static str,
     here: OnceSet,
-    told: AtomicI64,
+    told: Told,
 }
 
 impl Once {
@@ -35,7 +37,7 @@ impl Once {
         Self {
             kind,
             here: OnceSet::new(lifetime, capacity),
-            told: AtomicI64::new(i64::MIN),
+            told: Told::new(USED, KEPT),
         }
     }
 
@@ -46,38 +48,102 @@ impl Once {
         if !self.here.claim(value, now) {
             return Ok(false);
         }
-        self.tell(broker, now).await?;
-        let used = UsedOnce {
-            kind: self.kind.to_owned(),
-        };
-        let record = Record {
-            r#type: USED.to_owned(),
-            id: format!(
-                "{}/{}",
-                self.kind,
-                encoding::base64url_encode(&Sha256::digest(value))
-            ),
-            data: Some(prost_types::Any {
-                type_url: USED.to_owned(),
-                value: used.encode_to_vec(),
-            }),
-            ..Record::default()
-        };
-        Ok(broker.replace(record).await?.is_some())
+        self.told.tell(broker, now).await?;
+        Ok(broker.replace(mark(USED, self.kind, value)).await?.is_some())
+    }
+}
+
+/// Things of one sort that do not count any more, at any replica.
+#[derive(Debug)]
+pub(crate) struct Withdrawn {
+    kind: &'static str,
+    here: OnceSet,
+    told: Told,
+}
+
+impl Withdrawn {
+    /// Things of the sort `kind` that would count for `lifetime` seconds at the longest; this process remembers
+    /// `capacity` of them by itself.
+    pub(crate) fn new(kind: &'static str, lifetime: i64, capacity: usize) -> Self {
+        let kept = Duration::from_secs(u64::try_from(lifetime).unwrap_or_default());
+        Self {
+            kind,
+            here: OnceSet::new(lifetime, capacity),
+            told: Told::new(WITHDRAWN, kept),
+        }
     }
 
-    /// Records that are of no use any more go by themselves.
+    /// `value` does not count any more. Errors when only this process knows it now.
+    pub(crate) async fn add(&self, broker: &dyn Databroker, value: &str, now: i64) -> Result<(), Error> {
+        self.here.claim(value, now);
+        self.told.tell(broker, now).await?;
+        // Somebody else may have said so already.
+        broker.replace(mark(WITHDRAWN, self.kind, value)).await?;
+        Ok(())
+    }
+
+    /// Whether `value` does not count any more. Errors when the databroker cannot say.
+    pub(crate) async fn holds(&self, broker: &dyn Databroker, value: &str) -> Result<bool, Error> {
+        if self.here.holds(value) {
+            return Ok(true);
+        }
+        match broker.get(WITHDRAWN, &name(self.kind, value)).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// How a value is called in a record: its digest, because the value may be a secret.
+fn name(kind: &str, value: &str) -> String {
+    format!("{kind}/{}", encoding::base64url_encode(&Sha256::digest(value)))
+}
+
+/// A record that is there or not; version 0: it must not be there yet.
+fn mark(record_type: &str, kind: &str, value: &str) -> Record {
+    let used = UsedOnce {
+        kind: kind.to_owned(),
+    };
+    Record {
+        r#type: record_type.to_owned(),
+        id: name(kind, value),
+        data: Some(prost_types::Any {
+            type_url: USED.to_owned(),
+            value: used.encode_to_vec(),
+        }),
+        ..Record::default()
+    }
+}
+
+/// Tells the databroker how long such records are kept, so that they go by themselves.
+#[derive(Debug)]
+struct Told {
+    record_type: &'static str,
+    kept: Duration,
+    at: AtomicI64,
+}
+
+impl Told {
+    fn new(record_type: &'static str, kept: Duration) -> Self {
+        Self {
+            record_type,
+            kept,
+            at: AtomicI64::new(i64::MIN),
+        }
+    }
+
     async fn tell(&self, broker: &dyn Databroker, now: i64) -> Result<(), Error> {
-        let told = self.told.load(Ordering::Relaxed);
+        let told = self.at.load(Ordering::Relaxed);
         if now.saturating_sub(told) < TELL_EVERY {
             return Ok(());
         }
         let options = Options {
-            ttl: prost_types::Duration::try_from(KEPT).ok(),
+            ttl: prost_types::Duration::try_from(self.kept).ok(),
             ..Options::default()
         };
-        broker.set_options(USED.to_owned(), options).await?;
-        self.told.store(now, Ordering::Relaxed);
+        broker.set_options(self.record_type.to_owned(), options).await?;
+        self.at.store(now, Ordering::Relaxed);
         Ok(())
     }
 }

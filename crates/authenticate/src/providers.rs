@@ -42,7 +42,7 @@ impl Providers {
             Some(local) => Arc::new(LocalBackchannel::new(
                 local.clone(),
                 deps.http.clone(),
-                deps.clock.clone(),
+                (deps.broker.clone(), deps.clock.clone()),
             )),
             None => deps.http.clone(),
         };

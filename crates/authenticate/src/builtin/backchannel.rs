@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use pomerium_api::clock::Clock;
+use pomerium_api::databroker::Databroker;
 use pomerium_identity::{HttpClient, HttpError};
 
 use super::provider::{BackCall, LocalProvider, json};
@@ -16,15 +17,21 @@ use super::provider::{BackCall, LocalProvider, json};
 pub struct LocalBackchannel {
     provider: Arc<LocalProvider>,
     fallback: Arc<dyn HttpClient>,
+    broker: Arc<dyn Databroker>,
     clock: Arc<dyn Clock>,
 }
 
 impl LocalBackchannel {
-    /// Puts `provider` before `fallback`.
-    pub fn new(provider: Arc<LocalProvider>, fallback: Arc<dyn HttpClient>, clock: Arc<dyn Clock>) -> Self {
+    /// Puts `provider`, which asks `broker`, before `fallback`.
+    pub fn new(
+        provider: Arc<LocalProvider>,
+        fallback: Arc<dyn HttpClient>,
+        (broker, clock): (Arc<dyn Databroker>, Arc<dyn Clock>),
+    ) -> Self {
         Self {
             provider,
             fallback,
+            broker,
             clock,
         }
     }
@@ -35,7 +42,7 @@ impl LocalBackchannel {
             .is_some_and(|rest| rest.starts_with('/'))
     }
 
-    fn answer(&self, request: &Request<Bytes>) -> Response<Bytes> {
+    async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
         let call = BackCall {
             method: request.method(),
             path: request.uri().path(),
@@ -44,7 +51,8 @@ impl LocalBackchannel {
             now: self.clock.now().as_second(),
         };
         let missing = || json(StatusCode::NOT_FOUND, &serde_json::json!({"error": "not_found"}));
-        self.provider.back_channel(call).unwrap_or_else(missing)
+        let answer = self.provider.back_channel(&*self.broker, call).await;
+        answer.unwrap_or_else(missing)
     }
 }
 
@@ -55,8 +63,7 @@ impl HttpClient for LocalBackchannel {
         limit: usize,
     ) -> BoxFuture<'_, Result<Response<Bytes>, HttpError>> {
         if self.is_local(&request.uri().to_string()) {
-            let response = self.answer(&request);
-            return std::future::ready(Ok(response)).boxed();
+            return async { Ok(self.answer(request).await) }.boxed();
         }
         self.fallback.send(request, limit)
     }

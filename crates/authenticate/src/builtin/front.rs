@@ -8,7 +8,7 @@ use http::Method;
 use pomerium_crypto::query::Query;
 use pomerium_web::{Response, body};
 
-use super::codes::Grant;
+use super::codes::{self, Grant};
 use super::form::Carried;
 use super::provider::{BackCall, LocalProvider};
 use super::request::{self, Application, AuthorizeRequest, Refusal};
@@ -39,7 +39,8 @@ impl Authenticate {
                     now: call.unix(),
                 };
                 local
-                    .back_channel(back)
+                    .back_channel(&*self.deps.broker, back)
+                    .await
                     .map(|response| response.map(body::full))
                     .ok_or(Error::NotFound)
             }
@@ -156,7 +157,8 @@ pub(super) fn grant(
     auth_time: i64,
     now: i64,
 ) -> String {
-    let code = local.state.codes.issue(
+    let code = codes::issue(
+        &local.codes,
         Grant {
             id: pomerium_crypto::random::base64url(16),
             client_id: request.client_id.clone(),

@@ -1,6 +1,6 @@
 //! The provider itself: what it knows and which of its parts answers which path.
 //!
-//! Two ways lead in. The *back channel* (discovery, keys, token, userinfo) is pure: a request in, a reply out,
+//! Two ways lead in. The *back channel* (discovery, keys, token, userinfo) is a request in, a reply out,
 //! called in process by our own sign-in and over HTTPS by anything else. The *front channel* (authorize, the
 //! sign-in form, end of session) shows pages and is in [`super::front`].
 
@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
+use pomerium_api::databroker::Databroker;
 use pomerium_config::settings::{IdpKind, IdpSettings, Settings};
 use pomerium_crypto::jwt::SigningKey;
 use pomerium_crypto::kdf;
 use pomerium_crypto::query::Query;
 
 use super::client::{Client, Clients};
-use super::codes::CodeStore;
+use super::codes::UsedCodes;
 use super::limits::SignInLimits;
 use super::users::{PasswordChecker, Users};
 use super::{discovery, token, userinfo};
@@ -27,8 +28,8 @@ pub(super) const LONGEST: i64 = 400 * 24 * 3600;
 /// What outlives a reload of the settings.
 #[derive(Debug)]
 pub struct LocalState {
-    /// Codes that are out.
-    pub codes: CodeStore,
+    /// Codes that were used.
+    pub codes: UsedCodes,
     /// How often passwords may be tried.
     pub limits: SignInLimits,
     /// Where passwords are checked.
@@ -40,7 +41,7 @@ pub struct LocalState {
 impl Default for LocalState {
     fn default() -> Self {
         Self {
-            codes: CodeStore::default(),
+            codes: UsedCodes::default(),
             limits: SignInLimits::default(),
             checker: PasswordChecker::default(),
             ended: OnceSet::new(LONGEST, 100_000),
@@ -64,6 +65,8 @@ pub struct LocalProvider {
     pub(crate) sign_ins: Sealer,
     /// Access tokens.
     pub(crate) access: Sealer,
+    /// Authorization codes.
+    pub(crate) codes: Sealer,
     /// Authorization requests on their way through the sign-in form.
     pub(crate) requests: Sealer,
     /// Life of tokens and of the sign-in cookie, seconds.
@@ -103,6 +106,7 @@ impl LocalProvider {
             )),
             sign_ins: Sealer::new(&shared, "pomerium local identity provider: sign-in cookie"),
             access: Sealer::new(&shared, "pomerium local identity provider: access token"),
+            codes: Sealer::new(&shared, "pomerium local identity provider: authorization code"),
             requests: Sealer::new(&shared, "pomerium local identity provider: authorization request"),
             lifetime: i64::try_from(settings.cookie.expire.as_secs())
                 .unwrap_or(i64::MAX / 4)
@@ -120,16 +124,15 @@ impl LocalProvider {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// Answers a back-channel request; `None` for a path that is not one.
-    pub fn back_channel(&self, call: BackCall<'_>) -> Option<Response<Bytes>> {
+    /// Answers a back-channel request; `None` for a path that is not one. What all replicas have to know is asked of
+    /// `broker`.
+    pub async fn back_channel(&self, broker: &dyn Databroker, call: BackCall<'_>) -> Option<Response<Bytes>> {
         let rest = call.path.strip_prefix(&self.path)?;
         let (methods, endpoint): (&[Method], Endpoint) = match rest {
-            "/.well-known/openid-configuration" => {
-                (&[Method::GET], |provider, _| discovery::document(provider))
-            }
-            "/jwks.json" => (&[Method::GET], |provider, _| discovery::keys(provider)),
-            "/token" => (&[Method::POST], token::answer),
-            "/userinfo" => (&[Method::GET, Method::POST], userinfo::answer),
+            "/.well-known/openid-configuration" => (&[Method::GET], Endpoint::Discovery),
+            "/jwks.json" => (&[Method::GET], Endpoint::Keys),
+            "/token" => (&[Method::POST], Endpoint::Token),
+            "/userinfo" => (&[Method::GET, Method::POST], Endpoint::Userinfo),
             _ => return None,
         };
         if !methods.contains(call.method) {
@@ -138,7 +141,12 @@ impl LocalProvider {
                 &serde_json::json!({"error": "invalid_request"}),
             ));
         }
-        Some(endpoint(self, call))
+        Some(match endpoint {
+            Endpoint::Discovery => discovery::document(self),
+            Endpoint::Keys => discovery::keys(self),
+            Endpoint::Token => token::answer(self, broker, call).await,
+            Endpoint::Userinfo => userinfo::answer(self, broker, call).await,
+        })
     }
 
     /// Form parameters of a call.
@@ -147,7 +155,13 @@ impl LocalProvider {
     }
 }
 
-type Endpoint = fn(&LocalProvider, BackCall<'_>) -> Response<Bytes>;
+#[derive(Clone, Copy)]
+enum Endpoint {
+    Discovery,
+    Keys,
+    Token,
+    Userinfo,
+}
 
 /// A JSON reply that nobody keeps.
 pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Bytes> {

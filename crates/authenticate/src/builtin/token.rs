@@ -2,21 +2,33 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
+use pomerium_api::databroker::Databroker;
 use serde_json::json;
 
 use super::codes::Redemption;
 use super::provider::{BackCall, LocalProvider, json as reply};
 use super::tokens::{self, Access};
 
+/// The databroker cannot be asked.
+const UNAVAILABLE: &str = "temporarily_unavailable";
+
 /// Answers a token request.
-pub(crate) fn answer(provider: &LocalProvider, call: BackCall<'_>) -> Response<Bytes> {
-    match redeem(provider, call) {
+pub(crate) async fn answer(
+    provider: &LocalProvider,
+    broker: &dyn Databroker,
+    call: BackCall<'_>,
+) -> Response<Bytes> {
+    match redeem(provider, broker, call).await {
         Ok(response) => response,
         Err(error) => refusal(error),
     }
 }
 
-fn redeem(provider: &LocalProvider, call: BackCall<'_>) -> Result<Response<Bytes>, &'static str> {
+async fn redeem(
+    provider: &LocalProvider,
+    broker: &dyn Databroker,
+    call: BackCall<'_>,
+) -> Result<Response<Bytes>, &'static str> {
     let form = LocalProvider::form(call);
     let once = [
         "grant_type",
@@ -45,7 +57,12 @@ fn redeem(provider: &LocalProvider, call: BackCall<'_>) -> Result<Response<Bytes
     let grant = provider
         .state
         .codes
-        .redeem(code, shown, call.now)
+        .redeem(broker, (&provider.codes, code), shown, call.now)
+        .await
+        .map_err(|error| {
+            tracing::warn!(%error, "whether an authorization code was used cannot be asked");
+            UNAVAILABLE
+        })?
         .ok_or("invalid_grant")?;
     // The user may have been removed in the minute since, or have a new password.
     let user = provider
@@ -85,6 +102,7 @@ fn refusal(error: &'static str) -> Response<Bytes> {
                 .insert(http::header::WWW_AUTHENTICATE, challenge);
             response
         }
+        UNAVAILABLE => reply(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": error})),
         "server_error" => reply(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": error})),
         _ => reply(StatusCode::BAD_REQUEST, &json!({"error": error})),
     }

@@ -1,15 +1,35 @@
 //! Userinfo endpoint (OpenID Connect Core 5.3): the present profile, so that changes of groups are seen.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
+use pomerium_api::databroker::{Databroker, Error};
 use serde_json::json;
 
 use super::provider::{BackCall, LocalProvider, json as reply};
 use super::tokens::{Access, Profile};
+use super::users::User;
 
 /// Answers with the profile of the bearer.
-pub(crate) fn answer(provider: &LocalProvider, call: BackCall<'_>) -> Response<Bytes> {
-    let Some(user) = bearer(call).and_then(|token| holder(provider, token, call.now)) else {
+pub(crate) async fn answer(
+    provider: &LocalProvider,
+    broker: &dyn Databroker,
+    call: BackCall<'_>,
+) -> Response<Bytes> {
+    let holder = match bearer(call) {
+        Some(token) => holder(provider, broker, token, call.now).await,
+        None => Ok(None),
+    };
+    let holder = match holder {
+        Ok(holder) => holder,
+        Err(error) => {
+            tracing::warn!(%error, "whether a token was withdrawn cannot be asked");
+            let body = json!({"error": "temporarily_unavailable"});
+            return reply(StatusCode::SERVICE_UNAVAILABLE, &body);
+        }
+    };
+    let Some(user) = holder else {
         let mut response = reply(StatusCode::UNAUTHORIZED, &json!({"error": "invalid_token"}));
         let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
         response
@@ -30,9 +50,21 @@ fn bearer<'a>(call: BackCall<'a>) -> Option<&'a str> {
 
 /// Who holds the token, as long as it lives, the user exists, the password is the same, and the code that led
 /// to it was not used twice.
-fn holder(provider: &LocalProvider, token: &str, now: i64) -> Option<std::sync::Arc<super::users::User>> {
-    let access: Access = provider.access.open(token)?;
-    let user = provider.users.find(&access.email)?;
-    let alive = now < access.expires && !provider.state.codes.is_revoked(&access.grant);
-    (alive && user.has_fingerprint(&access.fingerprint)).then_some(user)
+///
+/// Errors when that cannot be asked.
+async fn holder(
+    provider: &LocalProvider,
+    broker: &dyn Databroker,
+    token: &str,
+    now: i64,
+) -> Result<Option<Arc<User>>, Error> {
+    let Some(access) = provider.access.open::<Access>(token) else {
+        return Ok(None);
+    };
+    let user = provider.users.find(&access.email);
+    let user = user.filter(|user| now < access.expires && user.has_fingerprint(&access.fingerprint));
+    match user {
+        Some(_) if provider.state.codes.is_withdrawn(broker, &access.grant).await? => Ok(None),
+        user => Ok(user),
+    }
 }

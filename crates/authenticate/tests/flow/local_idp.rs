@@ -173,6 +173,58 @@ async fn a_code_is_good_once_and_its_replay_ends_what_it_gave() {
     assert_eq!(userinfo(&world, access).await.status, StatusCode::UNAUTHORIZED);
 }
 
+/// A code that one replica gave is good at every other one, and once for all of them.
+#[tokio::test]
+async fn codes_work_at_every_replica_and_once_for_all() {
+    let world = World::new();
+    let secret = secret(&world);
+    let mut browser = Browser::new(&world);
+    let code = code(&mut browser).await;
+    world.another_replica();
+    let first = token(&world, &code, &[], &secret).await.json();
+    let access = first["access_token"].as_str().unwrap().to_owned();
+    world.another_replica();
+    assert_eq!(userinfo(&world, &access).await.status, StatusCode::OK);
+    let replay = token(&world, &code, &[], &secret).await;
+    assert_eq!(replay.json()["error"], "invalid_grant");
+    world.another_replica();
+    assert_eq!(
+        userinfo(&world, &access).await.status,
+        StatusCode::UNAUTHORIZED,
+        "the replay ends what the first use gave, at all of them"
+    );
+
+    // Whoever cannot ask gives nothing, and does not say that the token is bad.
+    let mut browser = Browser::new(&world);
+    let late = self::code(&mut browser).await;
+    let good = token(&world, &self::code(&mut Browser::new(&world)).await, &[], &secret).await;
+    let access = good.json()["access_token"].as_str().unwrap().to_owned();
+    world.broker.set_down(true);
+    let reply = token(&world, &late, &[], &secret).await;
+    assert_eq!(
+        (reply.status, reply.json()["error"].as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, Some("temporarily_unavailable"))
+    );
+    assert_eq!(
+        userinfo(&world, &access).await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+}
+
+#[tokio::test]
+async fn a_code_that_is_cut_or_changed_is_none() {
+    let world = World::new();
+    let secret = secret(&world);
+    let code = code(&mut Browser::new(&world)).await;
+    let cut = &code[..code.len() - 1];
+    let changed = format!("{}{}", if code.starts_with('A') { 'B' } else { 'A' }, &code[1..]);
+    for bad in ["", cut, &changed, &"A".repeat(20_000)] {
+        let reply = token(&world, bad, &[], &secret).await;
+        assert_eq!(reply.json()["error"], "invalid_grant", "{bad}");
+    }
+    assert_eq!(token(&world, &code, &[], &secret).await.status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn the_token_endpoint_takes_nothing_that_does_not_fit() {
     let world = World::new();

@@ -13,8 +13,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use pomerium_certs::services;
-use pomerium_config::settings::Settings;
-use pomerium_databroker::grpc::{self, Authenticated, HealthTable, Router, Services};
+use pomerium_config::settings::{LogFieldNames, Settings, log_field_names};
+use pomerium_databroker::grpc::{self, Authenticated, HealthTable, LogFields, Router, Services};
 use pomerium_proxy::Authorizer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -96,8 +96,25 @@ fn router(settings: &Settings, core: &Core) -> Router {
         clock: Arc::clone(&core.clock),
         shared: Some(core.shared),
         version: version.to_owned(),
+        log_fields: log_fields(),
     };
     grpc::router(services)
+}
+
+/// What the logs of this program may hold.
+fn log_fields() -> LogFields {
+    let LogFieldNames {
+        access,
+        access_default,
+        authorize,
+        authorize_default,
+    } = log_field_names();
+    LogFields {
+        access,
+        access_default,
+        authorize,
+        authorize_default,
+    }
 }
 
 /// Whether a message may be kept as a record.
