@@ -19,6 +19,8 @@ const SOCKETS: usize = 200;
 const REQUESTS: u32 = 4_000;
 /// A body now and then.
 const BODY: u64 = 64 << 20;
+/// Rounds of one session, which ends with a sign-out: who signs in more often is slowed down.
+const SESSION: u32 = 10;
 /// How much more memory the last quarter may use than the second: noise of the allocator.
 const GROWTH: f64 = 1.05;
 /// The same in bytes, for short runs with little memory.
@@ -33,8 +35,9 @@ pub async fn run(minutes: u64) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(minutes * 60);
     let mut memory = Vec::new();
     let mut rounds = 0_u32;
+    let mut cookie = cookie_of(&environment).await?;
     while Instant::now() < end {
-        round(&mut environment, rounds)
+        round(&mut environment, rounds, &mut cookie)
             .await
             .with_context(|| format!("round {rounds}"))?;
         sockets.check().await?;
@@ -72,9 +75,8 @@ async fn soaked(upstream: u16) -> Result<Environment> {
         .await
 }
 
-/// A bit of everything. A session of its own each time: it ends with a sign-out.
-async fn round(environment: &mut Environment, number: u32) -> Result<()> {
-    let cookie = cookie_of(environment).await?;
+/// A bit of everything.
+async fn round(environment: &mut Environment, number: u32, cookie: &mut String) -> Result<()> {
     let target = |name: &str, path: &str| Target {
         url: environment.url(name, path),
         port: environment.port(),
@@ -86,7 +88,10 @@ async fn round(environment: &mut Environment, number: u32) -> Result<()> {
         bodies::download(&target("app", &format!("/bytes/{BODY}")), protocol, BODY).await?;
     }
     refused(environment).await?;
-    sign_out(environment, &cookie).await?;
+    if number % SESSION == SESSION - 1 {
+        sign_out(environment, cookie).await?;
+        *cookie = cookie_of(environment).await?;
+    }
     environment.rewrite_config(|config| {
         config["routes"][1]["description"] = json!(format!("version {number}"));
     })
