@@ -9,6 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
+use pomerium_web::canonical;
 
 use super::response::PREFIX;
 use crate::body::{ResponseBody, Tail, Unary};
@@ -26,11 +27,7 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Whether `request` is a call.
 pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
-    let kind = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| {
-        kind.strip_prefix(b"application/grpc")
-            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-    })
+    canonical::is_grpc(request.headers())
 }
 
 /// The one message of a call. Errors say what is wrong with it.

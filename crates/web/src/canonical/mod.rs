@@ -273,7 +273,8 @@ pub fn canonicalize(
     Ok(request)
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// Whether the content type is `application/grpc`, or one of its kind.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return false;
     };

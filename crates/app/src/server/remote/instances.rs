@@ -21,10 +21,10 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Asks each databroker which database it has, until `stop`; `databases` counts those found.
 pub async fn watch(way: Way, health: Arc<Health>, databases: IntGauge, stop: CancellationToken) {
     let mut apart = false;
-    // The check first, then the line: who was told by the log finds the check agreeing with it.
     loop {
         let found = ask(&way).await;
         databases.set(i64::try_from(found.len()).unwrap_or(i64::MAX));
+        // The check first, then the line: who was told by the log finds the check agreeing with it.
         match (found.len() > 1, apart) {
             (true, _) => {
                 let why = describe(&found);

@@ -22,6 +22,9 @@ const PLACE: [&str; 5] = ["from", "name", "prefix", "path", "regex"];
 /// then in the order of the records.
 pub(super) fn append(routes: &mut Vec<Arc<RouteSettings>>, inherited: &Inherited<'_>, cx: &mut Cx<'_>) {
     let records = cx.records;
+    if records.routes.is_empty() {
+        return;
+    }
     let mut taken: HashSet<RouteId> = routes.iter().map(|route| route.id.clone()).collect();
     let mut added: Vec<(Order, RouteSettings)> = Vec::with_capacity(records.routes.len());
     for record in &records.routes {
