@@ -1,6 +1,8 @@
 //! Client certificates: three enforcements, every flaw, authorities of one route, connections that serve several hosts,
 //! lists that change while the program runs; with certificates of two makers, and curl.
 
+mod http3;
+
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -380,16 +380,8 @@ fn response_headers(settings: &[(String, String)]) -> Result<Vec<(HeaderName, He
     settings.iter().map(header).collect()
 }
 
-/// HTTP/3 needs TLS. It does not ask for client certificates: where one may be needed, it is not served.
+/// HTTP/3 needs TLS.
 fn serves_http3(settings: &Settings) -> bool {
     let listener = &settings.listener;
-    let certificates = settings.downstream_mtls.is_some()
-        || settings.routes.iter().any(|route| route.downstream_ca.is_some());
-    if listener.codec != Codec::Http3 || listener.insecure {
-        return false;
-    }
-    if certificates {
-        tracing::error!("codec_type: HTTP/3 is not served together with client certificates");
-    }
-    !certificates
+    listener.codec == Codec::Http3 && !listener.insecure
 }

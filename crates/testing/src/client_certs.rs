@@ -185,6 +185,27 @@ impl ClientAuthority {
     }
 }
 
+/// What a client that trusts `authority`, and may show a certificate, brings into a handshake.
+pub(crate) fn tls_config(
+    authority: &Authority,
+    identity: Option<&ClientIdentity>,
+    alpn: &[&str],
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Result<rustls::ClientConfig> {
+    crate::install_crypto_provider();
+    let builder = rustls::ClientConfig::builder_with_protocol_versions(versions)
+        .with_root_certificates(authority.roots()?);
+    let mut config = match identity {
+        Some(identity) => builder.with_client_auth_cert(
+            identity.chain.clone(),
+            PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key.clone())),
+        )?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(config)
+}
+
 /// A TLS client with a certificate of its own, or none; it comes back with its sessions.
 #[derive(Debug, Clone)]
 pub struct TlsClient {
@@ -220,17 +241,7 @@ impl TlsClient {
         alpn: &[&str],
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Result<TlsClient> {
-        crate::install_crypto_provider();
-        let builder = rustls::ClientConfig::builder_with_protocol_versions(versions)
-            .with_root_certificates(authority.roots()?);
-        let mut config = match identity {
-            Some(identity) => builder.with_client_auth_cert(
-                identity.chain.clone(),
-                PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key.clone())),
-            )?,
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let mut config = tls_config(authority, identity, alpn, versions)?;
         config.resumption = Resumption::in_memory_sessions(32);
         Ok(TlsClient {
             config: Arc::new(config),

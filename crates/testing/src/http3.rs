@@ -10,7 +10,8 @@ use http::{HeaderMap, Request, StatusCode};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::task::JoinHandle;
 
-use crate::Authority;
+use crate::client_certs::tls_config;
+use crate::{Authority, ClientIdentity};
 
 /// One QUIC connection.
 pub struct Http3Client {
@@ -41,11 +42,20 @@ impl Http3Client {
         authority: &Authority,
         server_name: &str,
     ) -> Result<Http3Client> {
-        crate::install_crypto_provider();
-        let mut tls = rustls::ClientConfig::builder()
-            .with_root_certificates(authority.roots()?)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
+        Self::connect_as(address, authority, server_name, None).await
+    }
+
+    /// As [`Http3Client::connect`], with a certificate of the client's.
+    ///
+    /// # Errors
+    /// Nobody answers, or the handshake fails.
+    pub async fn connect_as(
+        address: SocketAddr,
+        authority: &Authority,
+        server_name: &str,
+        identity: Option<&ClientIdentity>,
+    ) -> Result<Http3Client> {
+        let tls = tls_config(authority, identity, &["h3"], &[&rustls::version::TLS13])?;
         let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
         let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let quic = endpoint.connect_with(config, address, server_name)?.await?;

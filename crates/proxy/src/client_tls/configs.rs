@@ -78,9 +78,11 @@ impl TlsConfigs {
         self.with(demand)
     }
 
-    /// The settings for a handshake whose name cannot be known before they are chosen.
-    pub fn widest(&self) -> Choice {
-        self.with(self.demands.as_ref().map(|demands| demands.widest()))
+    /// The settings for a handshake whose name is not known before they are chosen, as with QUIC: it asks for all there
+    /// are where every host asks, otherwise for nothing. Hosts that ask more send their requests back.
+    pub fn nameless(&self) -> Choice {
+        let demands = self.demands.as_ref().filter(|demands| demands.asks_everyone());
+        self.with(demands.map(|demands| demands.widest()))
     }
 
     fn with(&self, demand: Option<&Arc<Demand>>) -> Choice {

@@ -116,6 +116,11 @@ impl Demands {
         }
     }
 
+    /// Whether there is no host that asks for nothing.
+    pub(crate) fn asks_everyone(&self) -> bool {
+        self.global.is_some()
+    }
+
     /// Of a handshake whose name is not known.
     pub(crate) fn widest(&self) -> &Arc<Demand> {
         &self.widest

@@ -16,7 +16,6 @@ use std::sync::OnceLock;
 
 use pomerium_certs::client::{CertificateNames, ClientChain, Demand};
 use pomerium_policy::CertificateFacts;
-use rustls::ServerConnection;
 
 pub use configs::{Choice, TlsConfigs};
 pub(crate) use demands::Demands;
@@ -46,11 +45,6 @@ pub(crate) struct ClientTls {
 impl ClientTls {
     /// Reads what a finished handshake has brought. A resumed session brings the certificates of the one it
     /// continues.
-    pub(crate) fn of(demand: Arc<Demand>, connection: &ServerConnection) -> Self {
-        Self::presented(demand, connection.peer_certificates().unwrap_or_default())
-    }
-
-    /// The same, from the certificates.
     pub(crate) fn presented(
         demand: Arc<Demand>,
         certificates: &[rustls_pki_types::CertificateDer<'_>],

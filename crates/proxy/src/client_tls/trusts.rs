@@ -147,6 +147,18 @@ impl ClientTrusts {
         self.rejects(Some(client), host, now)
     }
 
+    /// The same over HTTP/3, where a client that shows nothing is sent back as well: browsers show certificates over TCP
+    /// only, and what is not shown there may still be shown here.
+    pub(crate) fn misdirected_over_quic(&self, client: Option<&ClientTls>, host: &str, now: i64) -> bool {
+        let shown = client.is_some_and(|client| client.chain.is_some());
+        (!shown && self.asks(host)) || self.misdirected(client, host, now)
+    }
+
+    /// Whether `host` asks for a certificate.
+    pub(crate) fn asks(&self, host: &str) -> bool {
+        self.demands.wanted(host).is_some()
+    }
+
     /// Whether a handshake for `host` would fail now with what this connection has shown.
     pub(crate) fn rejects(&self, client: Option<&ClientTls>, host: &str, now: i64) -> bool {
         let Some(wanted) = self.demands.wanted(host).filter(|wanted| wanted.is_strict()) else {

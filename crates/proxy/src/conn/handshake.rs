@@ -65,26 +65,9 @@ pub(super) async fn accept(
             return Err(error);
         }
     };
-    let client = ClientTls::of(demand, stream.get_ref().1);
-    // A resumed session was judged when it began; since then time has gone on.
-    if client.demand.is_strict() {
-        let now = worker.shared.clock.now().as_second();
-        let verdict = client
-            .chain
-            .as_ref()
-            .map(|chain| client.demand.trust().verify(chain, now));
-        match verdict {
-            Some(Verdict::Valid) => {}
-            Some(Verdict::Invalid(flaw)) => {
-                story.tell(client.names(), &flaw.to_string());
-                return Err(io::Error::other(flaw));
-            }
-            None => {
-                story.tell(None, NOTHING);
-                return Err(io::Error::other(NOTHING));
-            }
-        }
-    }
+    let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let client = ClientTls::presented(demand, shown);
+    story.judge(&client)?;
     Ok(Some((stream, Some(Arc::new(client)))))
 }
 
@@ -99,21 +82,49 @@ async fn show_challenge(worker: &Worker, start: StartHandshake<TcpStream>) -> io
     start.into_stream(config).await?.shutdown().await
 }
 
-const NOTHING: &str = "the client presented no certificate";
+pub(super) const NOTHING: &str = "the client presented no certificate";
 
-/// What is known of a handshake that failed.
-struct Story<'a> {
-    worker: &'a Worker,
-    peer: SocketAddr,
-    name: Option<&'a str>,
+/// What is known of a handshake that failed, or will be judged.
+pub(super) struct Story<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) peer: SocketAddr,
+    /// The host that the client asked for.
+    pub(super) name: Option<&'a str>,
 }
 
 impl Story<'_> {
+    /// Whether the connection may stay, as far as its handshake is to judge. A resumed session was judged when it
+    /// began; since then time has gone on.
+    pub(super) fn judge(&self, client: &ClientTls) -> io::Result<()> {
+        if !client.demand.is_strict() {
+            return Ok(());
+        }
+        let Some(chain) = &client.chain else {
+            self.tell(None, NOTHING);
+            return Err(io::Error::other(NOTHING));
+        };
+        let now = self.worker.shared.clock.now().as_second();
+        match client.demand.trust().verify(chain, now) {
+            Verdict::Valid => Ok(()),
+            Verdict::Invalid(flaw) => {
+                self.tell(client.names(), &flaw.to_string());
+                Err(io::Error::other(flaw))
+            }
+        }
+    }
+
+    /// Tells of the certificate that was refused, if one was.
+    pub(super) fn refused(&self, slot: &Refused) -> bool {
+        let refused = slot.lock();
+        if let Some(chain) = &*refused {
+            self.tell(Some(&chain.names), &chain.flaw.to_string());
+        }
+        refused.is_some()
+    }
+
     /// Tells of a failure that is about the client's certificate.
     fn failed(&self, refused: Option<&Refused>, error: &io::Error) {
-        let Some(slot) = refused else { return };
-        if let Some(chain) = &*slot.lock() {
-            self.tell(Some(&chain.names), &chain.flaw.to_string());
+        if refused.is_none_or(|slot| self.refused(slot)) {
             return;
         }
         let inner = error
@@ -127,7 +138,7 @@ impl Story<'_> {
     }
 
     /// One line of the access log (spec proxy.md 2).
-    fn tell(&self, names: Option<&CertificateNames>, reason: &str) {
+    pub(super) fn tell(&self, names: Option<&CertificateNames>, reason: &str) {
         if !self.worker.current.load().access_log.writes(false) {
             return;
         }

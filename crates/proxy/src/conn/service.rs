@@ -38,9 +38,13 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
                 if flow.is_multiplexed() {
                     begun(flow.activity.clone());
                 }
-                Box::pin(async move { Ok(advertise(&worker, flow.dispatch().await)) })
+                let welcome = flow.is_welcome_over_quic();
+                Box::pin(async move {
+                    let reply = flow.dispatch().await;
+                    Ok(if welcome { advertise(&worker, reply) } else { reply })
+                })
             }
-            Err(refusal) => Box::pin(async move { Ok(advertise(&worker, *refusal)) }),
+            Err(refusal) => Box::pin(async move { Ok(*refusal) }),
         }
     }
 }

@@ -243,7 +243,6 @@ impl Dataplane {
         let tls = tls_configs(&self.certificates, &snapshot, Some(&previous))?;
         self.tls.store(Arc::new(tls));
         self.upstreams.adopt(&snapshot.upstreams, snapshot.clusters());
-        let listener = (snapshot.http3, snapshot.timeouts.idle);
         self.shared.sessions.set_groups_claim(&snapshot.groups_claim);
         self.shared.sessions.set_any_provider(snapshot.any_provider);
         let old = self.current.swap(snapshot);
@@ -254,7 +253,8 @@ impl Dataplane {
             worker.live.changed(&snapshot, &self.shared.sessions, now);
         }
         let addresses = self.local_addrs();
-        if listener != (old.http3, old.timeouts.idle)
+        let concerned = self.http3.is_open() || snapshot.http3 != old.http3;
+        if concerned
             && !addresses.is_empty()
             && let Err(error) = self.http3.settle(&snapshot, &addresses, &self.workers)
         {

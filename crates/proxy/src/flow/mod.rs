@@ -190,13 +190,20 @@ impl Flow {
         let Some(clients) = &self.snapshot.clients else {
             return false;
         };
-        // Without TLS no connection would be better than this one; policies judge.
-        self.conn.info.tls
-            && clients.misdirected(
-                self.conn.client.as_deref(),
-                self.request.host(),
-                self.conn.worker.shared.clock.now().as_second(),
-            )
+        let (client, host) = (self.conn.client.as_deref(), self.request.host());
+        let now = self.conn.worker.shared.clock.now().as_second();
+        match self.parts.version {
+            // Without TLS no connection would be better than this one; policies judge.
+            _ if !self.conn.info.tls => false,
+            Version::HTTP_3 => clients.misdirected_over_quic(client, host, now),
+            _ => clients.misdirected(client, host, now),
+        }
+    }
+
+    /// Whether the same request may as well come over HTTP/3: not where the host asks for a certificate.
+    pub(crate) fn is_welcome_over_quic(&self) -> bool {
+        let clients = self.snapshot.clients.as_ref();
+        clients.is_none_or(|clients| !clients.asks(self.request.host()))
     }
 
     async fn serve_route(self: Box<Self>, route: Arc<Route>) -> Reply {

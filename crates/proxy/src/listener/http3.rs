@@ -8,9 +8,10 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use parking_lot::Mutex;
-use pomerium_certs::{Alpn, CertStore, server_config};
+use pomerium_certs::{Alpn, CertStore};
 
 use super::quic::QuicListener;
+use crate::client_tls::{ClientTrusts, TlsConfigs};
 use crate::dataplane::StartError;
 use crate::snapshot::Snapshot;
 use crate::worker::Worker;
@@ -25,15 +26,21 @@ pub(crate) type AltSvc = Arc<ArcSwapOption<HeaderValue>>;
 
 /// The HTTP/3 side of the main listener.
 pub(crate) struct Http3 {
-    listener: Mutex<Option<QuicListener>>,
+    open: Mutex<Option<Open>>,
     alt_svc: AltSvc,
     certificates: Arc<CertStore>,
+}
+
+/// A listener with the settings of its handshakes.
+struct Open {
+    listener: QuicListener,
+    tls: TlsConfigs,
 }
 
 impl Http3 {
     pub(crate) fn new(alt_svc: AltSvc, certificates: Arc<CertStore>) -> Arc<Self> {
         Arc::new(Self {
-            listener: Mutex::default(),
+            open: Mutex::default(),
             alt_svc,
             certificates,
         })
@@ -49,21 +56,26 @@ impl Http3 {
         main: &[SocketAddr],
         workers: &[Arc<Worker>],
     ) -> Result<(), StartError> {
-        let mut listener = self.listener.lock();
+        let mut open = self.open.lock();
         let wanted = snapshot.http3 && !main.is_empty();
         if !wanted {
-            *listener = None;
+            *open = None;
             self.alt_svc.store(None);
             return Ok(());
         }
-        let tls = server_config(self.certificates.clone(), Alpn::Http3)?;
-        let idle = snapshot.timeouts.idle;
-        match &*listener {
-            Some(open) if open.serves(main) => open.configure(tls, idle)?,
+        let demands = snapshot.clients.as_ref().map(ClientTrusts::demands);
+        let previous = open.as_ref().map(|open| &open.tls);
+        let tls = TlsConfigs::build(&self.certificates, Alpn::Http3, demands, previous)?;
+        let (choice, idle) = (tls.nameless(), snapshot.timeouts.idle);
+        match &mut *open {
+            Some(open) if open.listener.serves(main) => {
+                open.listener.configure(choice, idle)?;
+                open.tls = tls;
+            }
             _ => {
-                let opened = QuicListener::start(main, tls, idle, workers)?;
-                let value = format!("h3=\":{}\"; ma={REMEMBER}", opened.local_addr().port());
-                *listener = Some(opened);
+                let listener = QuicListener::start(main, choice, idle, workers)?;
+                let value = format!("h3=\":{}\"; ma={REMEMBER}", listener.local_addr().port());
+                *open = Some(Open { listener, tls });
                 self.alt_svc
                     .store(HeaderValue::try_from(value).ok().map(Arc::new));
             }
@@ -94,7 +106,7 @@ impl Http3 {
         runtime.spawn(async move {
             while worker.lifecycle.running() {
                 tokio::time::sleep(AGAIN).await;
-                if this.listener.lock().is_some() {
+                if this.is_open() {
                     return;
                 }
                 match this.settle(&worker.snapshot(), &main, &workers) {
@@ -107,14 +119,19 @@ impl Http3 {
         Ok(())
     }
 
+    /// Whether connections are taken.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.lock().is_some()
+    }
+
     /// The address of the UDP socket.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        self.listener.lock().as_ref().map(QuicListener::local_addr)
+        self.open.lock().as_ref().map(|open| open.listener.local_addr())
     }
 
     /// Takes no more connections; those that are there go on.
     pub(crate) fn close(&self) {
-        *self.listener.lock() = None;
+        *self.open.lock() = None;
         self.alt_svc.store(None);
     }
 }

@@ -4,6 +4,8 @@
 //! found, whichever packet arrives first. One socket for both families, so that a client may move from one to
 //! the other. The endpoint reads the socket on the first worker and hands each connection to a worker in turn;
 //! from there on its packets are decrypted, answered and sent by that worker.
+//!
+//! What a handshake gets is an [`Offer`], which can change while connections come.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -11,12 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use pomerium_certs::client::{Demand, Refused};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use crate::client_tls::Choice;
 use crate::conn::http3::{self, CONTROL_STREAMS};
 use crate::worker::Worker;
 
@@ -46,7 +51,47 @@ pub(crate) struct QuicListener {
     address: SocketAddr,
     /// The addresses of the TCP listener it stands beside.
     beside: Vec<SocketAddr>,
+    offer: Arc<ArcSwap<Offer>>,
     closing: CancellationToken,
+}
+
+/// What a new connection gets.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    config: Arc<ServerConfig>,
+    choice: Choice,
+    idle: Option<Duration>,
+}
+
+impl Offer {
+    fn new(choice: Choice, idle: Option<Duration>) -> io::Result<Self> {
+        Ok(Self {
+            config: Arc::new(server_config(rustls::ServerConfig::clone(&choice.config), idle)?),
+            choice,
+            idle,
+        })
+    }
+
+    /// Whether it is made of these.
+    fn is_of(&self, choice: &Choice, idle: Option<Duration>) -> bool {
+        Arc::ptr_eq(&self.choice.config, &choice.config) && self.idle == idle
+    }
+
+    /// What the handshake asks clients for.
+    pub(crate) fn demand(&self) -> Option<&Arc<Demand>> {
+        self.choice.demand.as_ref()
+    }
+
+    /// The settings of one handshake. Where it judges certificates itself, there is a slot for one that it refuses.
+    pub(crate) fn handshake(&self) -> io::Result<(Arc<ServerConfig>, Option<Refused>)> {
+        let Some(demand) = self.demand().filter(|demand| demand.is_strict()) else {
+            return Ok((Arc::clone(&self.config), None));
+        };
+        let (tls, refused) = demand.noting(&self.choice.config).map_err(io::Error::other)?;
+        let mut config = ServerConfig::clone(&self.config);
+        config.crypto = Arc::new(QuicServerConfig::try_from(tls).map_err(io::Error::other)?);
+        Ok((Arc::new(config), Some(refused)))
+    }
 }
 
 impl QuicListener {
@@ -55,7 +100,7 @@ impl QuicListener {
     /// Errors when it cannot be bound, or TLS cannot be set up.
     pub(crate) fn start(
         bound: &[SocketAddr],
-        tls: rustls::ServerConfig,
+        choice: Choice,
         idle: Option<Duration>,
         workers: &[Arc<Worker>],
     ) -> io::Result<Self> {
@@ -66,21 +111,29 @@ impl QuicListener {
         let (first, _) = homes.first().ok_or(io::ErrorKind::NotConnected)?;
         let socket = bind(bound)?;
         let address = socket.local_addr()?;
+        let offer = Offer::new(choice, idle)?;
         let entered = first.enter();
         let endpoint = Endpoint::new(
             EndpointConfig::default(),
-            Some(server_config(tls, idle)?),
+            Some(ServerConfig::clone(&offer.config)),
             socket,
             Arc::new(TokioRuntime),
         )?;
         drop(entered);
         let first = first.clone();
-        let closing = CancellationToken::new();
-        first.spawn(accept(endpoint.clone(), address, homes, closing.clone()));
+        let door = Door {
+            endpoint: endpoint.clone(),
+            address,
+            offer: Arc::new(ArcSwap::from_pointee(offer)),
+            closing: CancellationToken::new(),
+        };
+        let (offer, closing) = (Arc::clone(&door.offer), door.closing.clone());
+        first.spawn(accept(door, homes));
         Ok(Self {
             endpoint,
             address,
             beside: bound.to_vec(),
+            offer,
             closing,
         })
     }
@@ -91,8 +144,14 @@ impl QuicListener {
     }
 
     /// Counts for new connections.
-    pub(crate) fn configure(&self, tls: rustls::ServerConfig, idle: Option<Duration>) -> io::Result<()> {
-        self.endpoint.set_server_config(Some(server_config(tls, idle)?));
+    pub(crate) fn configure(&self, choice: Choice, idle: Option<Duration>) -> io::Result<()> {
+        if self.offer.load().is_of(&choice, idle) {
+            return Ok(());
+        }
+        let offer = Offer::new(choice, idle)?;
+        self.endpoint
+            .set_server_config(Some(ServerConfig::clone(&offer.config)));
+        self.offer.store(Arc::new(offer));
         Ok(())
     }
 
@@ -179,8 +238,22 @@ fn transport(idle: Option<Duration>) -> io::Result<TransportConfig> {
     Ok(transport)
 }
 
+/// What the accepting side of the listener needs.
+struct Door {
+    endpoint: Endpoint,
+    address: SocketAddr,
+    offer: Arc<ArcSwap<Offer>>,
+    closing: CancellationToken,
+}
+
 /// Hands connections to the workers in turn.
-async fn accept(endpoint: Endpoint, bound: SocketAddr, homes: Vec<Home>, closing: CancellationToken) {
+async fn accept(door: Door, homes: Vec<Home>) {
+    let Door {
+        endpoint,
+        address,
+        offer,
+        closing,
+    } = door;
     let handshakes = Arc::new(AtomicUsize::new(0));
     let mut turn = 0;
     loop {
@@ -200,9 +273,9 @@ async fn accept(endpoint: Endpoint, bound: SocketAddr, homes: Vec<Home>, closing
             };
             let under_way = UnderWay::begin(&handshakes);
             let open = worker.lifecycle.enter();
-            let worker = worker.clone();
+            let (worker, offer) = (worker.clone(), offer.load_full());
             handle.spawn(async move {
-                http3::serve(worker, incoming, bound, under_way).await;
+                http3::serve(worker, (incoming, offer), address, under_way).await;
                 drop((open, admitted));
             });
         }

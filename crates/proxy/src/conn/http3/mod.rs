@@ -1,6 +1,6 @@
 //! HTTP/3 over one QUIC connection (RFC 9114), server side.
 //!
-//! [`serve`] takes a handshake and drives the connection: it accepts streams, hands each to [`request`] in a
+//! [`serve`] takes a [`handshake`] and drives the connection: it accepts streams, hands each to [`request`] in a
 //! task of its own, and says goodbye. A request is read by [`reader`] (frames), [`qpack`] (lines) and [`head`]
 //! (meaning), goes through the same flow as one over HTTP/1.1, and its answer is written by [`answer`].
 //!
@@ -16,6 +16,7 @@ mod answer;
 mod body;
 mod code;
 mod control;
+mod handshake;
 mod head;
 mod link;
 mod qpack;

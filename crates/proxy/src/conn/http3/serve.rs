@@ -17,9 +17,9 @@ use super::super::Conn;
 use super::super::serve::{HANDSHAKE, MAX_HEAD, STALLED};
 use super::super::state::{ConnLimits, ConnState, Verdict};
 use super::link::Link;
-use super::{code, control, request, varint};
+use super::{code, control, handshake, request, varint};
 use crate::lifecycle::Phase;
-use crate::listener::quic::UnderWay;
+use crate::listener::quic::{Offer, UnderWay};
 use crate::worker::Worker;
 
 /// Stream type and frame types of our control stream.
@@ -35,15 +35,15 @@ const PARTING: Duration = Duration::from_millis(250);
 /// Serves one connection.
 pub(crate) async fn serve(
     worker: Arc<Worker>,
-    incoming: quinn::Incoming,
+    (incoming, offer): (quinn::Incoming, Arc<Offer>),
     bound: SocketAddr,
     under_way: UnderWay,
 ) {
     let metrics = worker.shared.metrics.clone();
     let from = incoming.remote_address();
-    let handshake = async { incoming.accept()?.await };
-    let quic = match tokio::time::timeout(HANDSHAKE, handshake).await {
-        Ok(Ok(quic)) => quic,
+    let accepting = handshake::accept(&worker, incoming, &offer);
+    let (quic, client) = match tokio::time::timeout(HANDSHAKE, accepting).await {
+        Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
             metrics.handshake_failures.inc();
             return tracing::debug!(%error, peer = %from, "QUIC handshake failed");
@@ -53,7 +53,7 @@ pub(crate) async fn serve(
             return tracing::debug!(peer = %from, "QUIC handshake timed out");
         }
     };
-    drop(under_way);
+    drop((under_way, offer));
     let state = ConnState::new();
     state.is_multiplexed();
     let _registered = worker.lifecycle.register(state.clone());
@@ -62,7 +62,7 @@ pub(crate) async fn serve(
         info: addresses(&quic, bound),
         state: state.clone(),
         worker: worker.clone(),
-        client: None,
+        client,
     };
     let limits = ConnLimits {
         head: None,
