@@ -12,6 +12,8 @@ use prometheus::IntCounter;
 
 /// Bytes that may wait to be written; what comes on top is dropped and counted.
 const CAPACITY: usize = 8 << 20;
+/// Bytes of memory that a buffer keeps after a jam has made it larger.
+const KEPT: usize = 1 << 20;
 /// How long lines are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -112,6 +114,7 @@ impl Inner {
                 self.drops.inc_by(lines as u64);
             }
             taken.clear();
+            taken.shrink_to(KEPT);
             self.buffer.lock().writing = false;
             self.wake.notify_all();
         }
