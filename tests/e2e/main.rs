@@ -1,6 +1,7 @@
 //! End to end: the program as it is shipped, with real parts around it.
 
 mod acme;
+mod acme_apart;
 mod acme_replicas;
 mod api_clients;
 mod assertion;
@@ -9,6 +10,7 @@ mod authorize_log;
 mod browser_local;
 mod browser_oidc;
 mod chaos;
+mod cut_off;
 mod decision;
 mod demo;
 mod devices;
@@ -19,6 +21,7 @@ mod groups;
 mod grpc;
 mod grpc_parts;
 mod health;
+mod health_command;
 mod http3;
 mod impersonation;
 mod interop;

@@ -154,3 +154,28 @@ async fn people_are_let_in_no_longer_than_the_limit_when_postgresql_is_gone_behi
     }
     Ok(())
 }
+
+/// Each request of a sign-in comes to another authenticate service than the one before: the code is given by one and
+/// taken by the other, without anybody being sent back to where they came from.
+#[tokio::test]
+async fn a_sign_in_may_change_the_authenticate_service_at_every_step() -> Result<()> {
+    let apart = Apart::balanced(&as_it_is).await?;
+    for _ in 0..3 {
+        let client = apart.signed_in().await?;
+        for proxy in [0, 1] {
+            assert_eq!(apart.status(&client, proxy, "app").await?, 200);
+        }
+    }
+    let second = apart.second_authenticate.as_ref().context("the second")?;
+    for replica in [&apart.authenticate, second] {
+        let seen = |path: &str| {
+            let log = replica.access_log();
+            log.iter().any(|line| line["path"] == path)
+        };
+        assert!(
+            seen("/oauth2/callback") || seen("/.pomerium/idp/sign_in"),
+            "both had a part in it"
+        );
+    }
+    Ok(())
+}

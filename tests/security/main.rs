@@ -44,6 +44,7 @@ mod rate_limits;
 mod raw_tokens;
 mod responses;
 mod return_urls;
+mod service_listener;
 mod sessions;
 mod signed_links;
 mod signed_urls;

@@ -10,6 +10,7 @@ use pomerium_testing::{
 };
 use serde_json::{Value, json};
 
+use crate::balance::Balancer;
 use crate::developer;
 
 /// The name that the derived certificate of the databroker is for.
@@ -23,11 +24,14 @@ pub struct Apart {
     pub second: Option<Environment>,
     /// Signs people in, with the built-in provider.
     pub authenticate: Environment,
+    /// Another one behind the same name.
+    pub second_authenticate: Option<Environment>,
     /// Two that forward.
     pub proxies: Vec<Environment>,
     /// Behind both.
     pub upstream: Upstream,
     grpc: Vec<Port>,
+    balancer: Option<(Port, Balancer)>,
 }
 
 /// What the processes have in their configurations besides what they need.
@@ -41,18 +45,37 @@ impl Apart {
 
     /// As [`Apart::start`], with these people.
     pub async fn with_accounts(accounts: &[Account], change: Change<'_>) -> Result<Apart> {
-        Self::over(None, accounts, change).await
+        Self::over(Shape::default(), accounts, change).await
     }
 
     /// Two databrokers over the database of `connection`.
     pub async fn over_postgres(connection: &str, change: Change<'_>) -> Result<Apart> {
-        Self::over(Some(connection), &[developer()], change).await
+        let shape = Shape {
+            connection: Some(connection),
+            ..Shape::default()
+        };
+        Self::over(shape, &[developer()], change).await
     }
 
-    async fn over(connection: Option<&str>, accounts: &[Account], change: Change<'_>) -> Result<Apart> {
+    /// Two authenticate services behind a load balancer that sends each connection to the other one.
+    pub async fn balanced(change: Change<'_>) -> Result<Apart> {
+        let shape = Shape {
+            balanced: true,
+            ..Shape::default()
+        };
+        Self::over(shape, &[developer()], change).await
+    }
+
+    async fn over(shape: Shape<'_>, accounts: &[Account], change: Change<'_>) -> Result<Apart> {
+        let connection = shape.connection;
         let upstream = Upstream::start().await?;
         let authenticate = Environment::builder()?;
-        let sign_in = format!("https://auth.example.com:{}", authenticate.port());
+        let front = match shape.balanced {
+            true => Some(lease()?),
+            false => None,
+        };
+        let port = front.as_ref().map_or(authenticate.port(), Port::number);
+        let sign_in = format!("https://auth.example.com:{port}");
         let (mut grpc, mut databrokers) = (Vec::new(), Vec::new());
         for _ in 0..1 + usize::from(connection.is_some()) {
             let port = lease()?;
@@ -66,8 +89,27 @@ impl Apart {
             grpc.push(port);
         }
         let urls: Vec<_> = grpc.iter().map(url).collect();
-        let builder = remote(authenticate, "authenticate", &urls).sign_in(SignIn::Local(accounts.to_vec()));
-        let authenticate = change("authenticate", builder).start().await?;
+        let signing_in = |builder| {
+            let builder = remote(builder, "authenticate", &urls);
+            change(
+                "authenticate",
+                builder.set("authenticate_service_url", sign_in.as_str()),
+            )
+        };
+        let authenticate = signing_in(authenticate.sign_in(SignIn::Local(accounts.to_vec())));
+        let authenticate = authenticate.start().await?;
+        let (mut second_authenticate, mut balancer) = (None, None);
+        if let Some(front) = front {
+            // The same people with the same passwords: replicas share a configuration.
+            let people = json!({ "users_file": authenticate.folder().join("users.yaml") });
+            let second = Environment::builder()?
+                .set("idp_provider", "local")
+                .set("local_idp", people);
+            let second = signing_in(second).start().await?;
+            let targets = vec![authenticate.address(), second.address()];
+            let running = Balancer::start(front.number(), targets).await?;
+            (second_authenticate, balancer) = (Some(second), Some((front, running)));
+        }
         let mut proxies = Vec::new();
         for _ in 0..2 {
             let builder = remote(Environment::builder()?, "proxy", &urls)
@@ -80,9 +122,11 @@ impl Apart {
             databroker: databrokers.next().context("there is one")?,
             second: databrokers.next(),
             authenticate,
+            second_authenticate,
             proxies,
             upstream,
             grpc,
+            balancer,
         })
     }
 
@@ -90,6 +134,8 @@ impl Apart {
     pub fn client(&self) -> Result<Client> {
         Client::new(&ClientOptions {
             trust_anyone: true,
+            // So that a load balancer has something to decide.
+            connection_each: self.balancer.is_some(),
             ..ClientOptions::default()
         })
     }
@@ -170,6 +216,15 @@ pub fn remote(builder: EnvironmentBuilder, service: &str, urls: &[String]) -> En
 /// The address of a databroker that listens on `port`.
 pub fn url(port: &Port) -> String {
     format!("https://{}", here(port))
+}
+
+/// What there is more of than one.
+#[derive(Default)]
+struct Shape<'s> {
+    /// The database that two databrokers share.
+    connection: Option<&'s str>,
+    /// Two authenticate services behind a load balancer.
+    balanced: bool,
 }
 
 fn here(port: &Port) -> String {

@@ -13,11 +13,13 @@
 
 pub mod apart;
 pub mod asking;
+pub mod balance;
 pub mod chaos;
 pub mod decision;
 pub mod devices;
 pub mod foreign;
 pub mod inside;
+pub mod netns;
 pub mod records;
 pub mod services;
 pub mod standby;

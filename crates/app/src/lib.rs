@@ -3,6 +3,7 @@
 //! Start at [`server`]: it builds everything from a configuration and runs it. The command line is in
 //! [`cli`]. Nothing here judges or forwards; that is the work of the rooms below.
 
+pub mod accept;
 pub mod admin;
 pub mod audit;
 pub mod cli;

@@ -20,3 +20,4 @@ pub mod random;
 pub mod secure_token;
 pub mod service_token;
 pub mod signed_url;
+pub mod tls;

@@ -13,6 +13,7 @@ mod front;
 mod health;
 pub mod manage;
 mod mode;
+mod reason;
 mod records;
 mod registry;
 #[cfg(test)]
@@ -32,7 +33,7 @@ use pomerium_api::pb::registry::registry_server::RegistryServer;
 
 pub use self::front::Router;
 pub use self::health::{HealthTable, State};
-pub use self::manage::{Manager, Validate};
+pub use self::manage::{LogFields, Manager, Validate};
 pub use self::mode::Served;
 pub use self::token::Authenticated;
 
@@ -53,6 +54,8 @@ pub struct Services {
     pub shared: Option<[u8; 32]>,
     /// The version of this program.
     pub version: String,
+    /// What its logs may hold.
+    pub log_fields: LogFields,
 }
 
 /// Every service of a databroker. A process that has other services to offer adds them with [`Router::with`].
@@ -64,13 +67,14 @@ pub fn router(services: Services) -> Router {
         clock,
         shared,
         version,
+        log_fields,
     } = services;
     let manager = Manager::new(
         served.itself(),
         validate,
         Arc::clone(&clock),
         shared,
-        version.clone(),
+        (version.clone(), log_fields),
     );
     let records = records::Records::new(served.clone());
     let writes = writes::Writes::new(served.clone());

@@ -30,6 +30,8 @@ pub struct ClientOptions {
     pub port: Option<u16>,
     /// Take any certificate.
     pub trust_anyone: bool,
+    /// A new connection for each request.
+    pub connection_each: bool,
 }
 
 /// A client with a cookie jar. Redirects are only followed by [`Client::follow`].
@@ -105,6 +107,9 @@ impl Client {
             .timeout(crate::PATIENCE);
         if options.http1_only {
             builder = builder.http1_only().http1_title_case_headers();
+        }
+        if options.connection_each {
+            builder = builder.http1_only().pool_max_idle_per_host(0);
         }
         let roots = options
             .authority_pem

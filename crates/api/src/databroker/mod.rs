@@ -4,6 +4,7 @@
 //! process, [`Leaser`] work that one of several processes does.
 
 mod error;
+mod forward;
 mod leaser;
 mod query;
 pub mod remote;
@@ -23,6 +24,9 @@ pub use crate::pb::registry::Service;
 
 /// A stream of databroker messages.
 pub type RecordStream<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
+
+/// What a call comes to.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 
 /// One message of [`Databroker::sync_latest`].
 #[derive(Debug, Clone, PartialEq)]

@@ -8,17 +8,18 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::impersonation::{Caller, Sessions};
 use super::protocol::{Answer, LONGEST_QUESTION, Question};
 use super::socket_path;
+use crate::accept::{self, Door};
 
-/// Callers at a time.
-const MOST: usize = 4;
-/// The pause after a caller could not be let in.
-const PAUSE: Duration = Duration::from_millis(100);
+/// A command calls, and goes.
+const DOOR: Door = Door {
+    name: "admin",
+    most: 4,
+};
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -37,7 +38,9 @@ pub fn start(data_dir: &Path, sessions: Sessions, stop: CancellationToken) -> an
     }
     let listener = UnixListener::bind(&path).with_context(|| format!("cannot open {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    tokio::spawn(serve(listener, Arc::new(sessions), stop));
+    let sessions = Arc::new(sessions);
+    let served = move |stream| served(stream, Arc::clone(&sessions));
+    tokio::spawn(accept::serve(DOOR, listener, stop, served));
     Ok(())
 }
 
@@ -62,32 +65,11 @@ fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-async fn serve(listener: UnixListener, sessions: Arc<Sessions>, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(MOST));
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Most likely too many open files: trying at once would only burn a core.
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            continue;
-        };
-        let sessions = Arc::clone(&sessions);
-        tokio::spawn(async move {
-            match tokio::time::timeout(TIMEOUT, answer(stream, &sessions)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(error = format!("{error:#}"), "admin: a caller got no answer")
-                }
-                Err(_) => tracing::warn!("admin: a caller took too long"),
-            }
-            drop(slot);
-        });
+async fn served(stream: UnixStream, sessions: Arc<Sessions>) {
+    match tokio::time::timeout(TIMEOUT, answer(stream, &sessions)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "admin: a caller got no answer"),
+        Err(_) => tracing::warn!("admin: a caller took too long"),
     }
 }
 

@@ -2,14 +2,10 @@
 //! full or gone shows before people ask why they cannot sign in.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use pomerium_api::databroker::{
-    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
-    ServerInfo, Service, Versions,
-};
+use pomerium_api::databroker::{Databroker, Error};
 
 use crate::health::Health;
 
@@ -42,95 +38,21 @@ impl Observed {
     }
 }
 
+macro_rules! note {
+    ($self:ident, $($call:tt)+) => {
+        $self.note($self.inner.$($call)+)
+    };
+}
+
 impl Databroker for Observed {
-    fn versions(&self) -> BoxFuture<'_, Result<Versions, Error>> {
-        self.note(self.inner.versions())
-    }
-
-    fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
-        self.note(self.inner.get(record_type, id))
-    }
-
-    fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
-        self.note(self.inner.put(records))
-    }
-
-    fn replace(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, Error>> {
-        self.note(self.inner.replace(record))
-    }
-
-    fn sync_latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {
-        self.note(self.inner.sync_latest(record_type))
-    }
-
-    fn sync<'a>(
-        &'a self,
-        record_type: &'a str,
-        from: Versions,
-    ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
-        self.note(self.inner.sync(record_type, from))
-    }
-
-    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
-        self.note(self.inner.clear())
-    }
-
-    fn sync_until_now<'a>(
-        &'a self,
-        record_type: &'a str,
-        from: Versions,
-    ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
-        self.note(self.inner.sync_until_now(record_type, from))
-    }
-
-    fn info(&self) -> BoxFuture<'_, Result<ServerInfo, Error>> {
-        self.note(self.inner.info())
-    }
-
-    fn query(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
-        self.note(self.inner.query(query))
-    }
-
-    fn patch(&self, records: Vec<Record>, mask: Vec<String>) -> BoxFuture<'_, Result<PutReply, Error>> {
-        self.note(self.inner.patch(records, mask))
-    }
-
-    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
-        self.note(self.inner.types())
-    }
-
-    fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
-        self.note(self.inner.options(record_type))
-    }
-
-    fn set_options(&self, record_type: String, options: Options) -> BoxFuture<'_, Result<(), Error>> {
-        self.note(self.inner.set_options(record_type, options))
-    }
-
-    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Option<String>, Error>> {
-        self.note(self.inner.lease(request))
-    }
-
-    fn release_lease(&self, name: String, id: String) -> BoxFuture<'_, Result<(), Error>> {
-        self.note(self.inner.release_lease(name, id))
-    }
-
-    fn report(&self, services: Vec<Service>) -> BoxFuture<'_, Result<Duration, Error>> {
-        self.note(self.inner.report(services))
-    }
-
-    fn services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<Vec<Service>, Error>> {
-        self.note(self.inner.services(kinds))
-    }
-
-    fn watch_services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<RecordStream<Vec<Service>>, Error>> {
-        self.note(self.inner.watch_services(kinds))
-    }
+    pomerium_api::forward_databroker!(note);
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    use pomerium_api::databroker::{Cleared, Latest, PutReply, Record, RecordStream, Versions};
 
     use super::*;
     use crate::health::Status;

@@ -3,13 +3,11 @@
 //! Everyone in this process holds the switch, so that the store behind it can be closed and opened under them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pomerium_api::databroker::{
-    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
-    ServerInfo, Service, Versions,
+    Cleared, Databroker, Error, Latest, PutReply, Record, RecordStream, Versions,
 };
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
@@ -54,89 +52,7 @@ macro_rules! pass {
 }
 
 impl Databroker for Switch {
-    fn versions(&self) -> BoxFuture<'_, Result<Versions, Error>> {
-        pass!(self, versions())
-    }
-
-    fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
-        pass!(self, get(record_type, id))
-    }
-
-    fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
-        pass!(self, put(records))
-    }
-
-    fn replace(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, Error>> {
-        pass!(self, replace(record))
-    }
-
-    fn sync_latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {
-        pass!(self, sync_latest(record_type))
-    }
-
-    fn sync<'a>(
-        &'a self,
-        record_type: &'a str,
-        from: Versions,
-    ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
-        pass!(self, sync(record_type, from))
-    }
-
-    fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
-        pass!(self, clear())
-    }
-
-    fn sync_until_now<'a>(
-        &'a self,
-        record_type: &'a str,
-        from: Versions,
-    ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
-        pass!(self, sync_until_now(record_type, from))
-    }
-
-    fn info(&self) -> BoxFuture<'_, Result<ServerInfo, Error>> {
-        pass!(self, info())
-    }
-
-    fn query(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
-        pass!(self, query(query))
-    }
-
-    fn patch(&self, records: Vec<Record>, mask: Vec<String>) -> BoxFuture<'_, Result<PutReply, Error>> {
-        pass!(self, patch(records, mask))
-    }
-
-    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
-        pass!(self, types())
-    }
-
-    fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
-        pass!(self, options(record_type))
-    }
-
-    fn set_options(&self, record_type: String, options: Options) -> BoxFuture<'_, Result<(), Error>> {
-        pass!(self, set_options(record_type, options))
-    }
-
-    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Option<String>, Error>> {
-        pass!(self, lease(request))
-    }
-
-    fn release_lease(&self, name: String, id: String) -> BoxFuture<'_, Result<(), Error>> {
-        pass!(self, release_lease(name, id))
-    }
-
-    fn report(&self, services: Vec<Service>) -> BoxFuture<'_, Result<Duration, Error>> {
-        pass!(self, report(services))
-    }
-
-    fn services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<Vec<Service>, Error>> {
-        pass!(self, services(kinds))
-    }
-
-    fn watch_services(&self, kinds: Vec<i32>) -> BoxFuture<'_, Result<RecordStream<Vec<Service>>, Error>> {
-        pass!(self, watch_services(kinds))
-    }
+    pomerium_api::forward_databroker!(pass);
 }
 
 /// Stands in when the store could not be opened again.

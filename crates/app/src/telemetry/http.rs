@@ -2,7 +2,6 @@
 //! timeout, a bound on connections. Requests of people never come here.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,16 +11,20 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use crate::accept::{self, Door};
 
 /// An answer held in memory.
 pub type Answer = Response<Bytes>;
 
-/// Most connections at a time; probes and scrapers need few.
-const MAX_CONNECTIONS: usize = 64;
+/// Probes and scrapers need few.
+const DOOR: Door = Door {
+    name: "health and metrics",
+    most: 64,
+};
 /// Longest wait for a request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -41,49 +44,18 @@ where
     T: Fn() -> Option<TlsAcceptor> + Send,
     H: Fn(&Request<Incoming>) -> Answer + Clone + Send + Sync + 'static,
 {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                tokio::task::yield_now().await;
-                continue;
-            }
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            continue;
-        };
-        let (acceptor, handler, stop) = (tls(), handler.clone(), stop.clone());
-        tokio::spawn(async move {
-            let connection = async {
-                match acceptor {
-                    None => connection(stream, handler).await,
-                    Some(acceptor) => secured(stream, acceptor, handler).await,
-                }
+    let served = move |stream| {
+        let (acceptor, handler) = (tls(), handler.clone());
+        async move {
+            let Some(acceptor) = acceptor else {
+                return connection(stream, handler).await;
             };
-            tokio::select! {
-                () = connection => {}
-                () = stop.cancelled() => {}
+            if let Some(stream) = accept::secured(DOOR, stream, &acceptor, HEADER_TIMEOUT).await {
+                connection(stream, handler).await;
             }
-            drop(slot);
-        });
-    }
-}
-
-async fn secured<H>(stream: TcpStream, acceptor: TlsAcceptor, handler: H)
-where
-    H: Fn(&Request<Incoming>) -> Answer,
-{
-    match tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => connection(stream, handler).await,
-        Ok(Err(error)) => tracing::info!(%error, "metrics: a TLS handshake failed"),
-        Err(_) => tracing::debug!("metrics: a TLS handshake took too long"),
-    }
+        }
+    };
+    accept::serve(DOOR, listener, stop, served).await;
 }
 
 async fn connection<S, H>(stream: S, handler: H)

@@ -15,7 +15,7 @@ mod edge;
 mod identity;
 mod observe;
 pub(crate) mod resolve;
-pub use resolve::default_data_dir;
+pub use resolve::{LogFieldNames, default_data_dir, log_field_names};
 mod route_id;
 mod routes;
 mod secret;

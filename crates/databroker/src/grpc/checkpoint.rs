@@ -4,7 +4,8 @@ use pomerium_api::pb::databroker as pb;
 use pomerium_api::pb::databroker::checkpoint_service_server::CheckpointService;
 use tonic::{Code, Request, Response, Status};
 
-use super::mode::{Served, reason};
+use super::mode::Served;
+use super::reason::reason;
 
 /// The service.
 pub struct Checkpoints(Served);

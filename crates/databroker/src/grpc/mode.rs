@@ -4,10 +4,10 @@ use std::sync::{Arc, Weak};
 
 use pomerium_api::databroker::remote::FORWARDER;
 use pomerium_api::databroker::{Databroker, Error, Versions};
-use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
+use super::reason::reason;
 use crate::cluster::Member;
 
 /// The header by which a caller says who is to answer; the last one counts.
@@ -128,42 +128,4 @@ fn mode(metadata: &MetadataMap) -> Result<Mode, Status> {
 fn not_leader() -> Status {
     let text = "this databroker follows another one";
     reason(Code::FailedPrecondition, "NODE_IS_NOT_LEADER", text)
-}
-
-/// A status that programs can tell by its reason (`google.rpc.ErrorInfo`, spec databroker.md 8.1).
-pub(super) fn reason(code: Code, reason: &str, text: &str) -> Status {
-    let message = format!("{reason}: {text}");
-    let info = ErrorInfo {
-        reason: reason.to_owned(),
-        domain: "pomerium.com".to_owned(),
-    };
-    let details = RpcStatus {
-        code: code as i32,
-        message: message.clone(),
-        details: vec![prost_types::Any {
-            type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(),
-            value: info.encode_to_vec(),
-        }],
-    };
-    Status::with_details(code, message, details.encode_to_vec().into())
-}
-
-/// `google.rpc.Status`.
-#[derive(Clone, PartialEq, Message)]
-struct RpcStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<prost_types::Any>,
-}
-
-/// `google.rpc.ErrorInfo`, without its metadata.
-#[derive(Clone, PartialEq, Message)]
-struct ErrorInfo {
-    #[prost(string, tag = "1")]
-    reason: String,
-    #[prost(string, tag = "2")]
-    domain: String,
 }

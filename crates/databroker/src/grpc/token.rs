@@ -5,8 +5,10 @@ use std::sync::Arc;
 use http::HeaderMap;
 use pomerium_api::clock::Clock;
 use pomerium_crypto::service_token;
-use tonic::Status;
+use tonic::{Code, Status};
 use zeroize::Zeroizing;
+
+use super::reason::with_reason;
 
 /// Forms of `authorization` that carry the token, in the order they are tried.
 const PREFIXES: [&str; 3] = ["Bearer Pomerium-", "Pomerium ", "Bearer "];
@@ -35,10 +37,11 @@ impl Authenticated {
         let Some(shared) = &self.shared else {
             return Err(Status::unavailable("no shared key defined"));
         };
-        let token = token(headers).ok_or_else(|| Status::unauthenticated("unauthenticated"))?;
+        let refused = |reason, message| with_reason(Code::Unauthenticated, reason, message);
+        let token = token(headers).ok_or_else(|| refused("MISSING_JWT", "unauthenticated"))?;
         service_token::verify(shared, token, self.clock.now().as_second()).map_err(|error| {
             tracing::debug!(%error, "a call to the internal services is refused");
-            Status::unauthenticated("invalid JWT")
+            refused("INVALID_JWT", "invalid JWT")
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use pomerium_crypto::tls::AnyCertificate;
 use regex::Regex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -120,7 +121,7 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     if spec.skip_verify {
-        return Ok(Arc::new(AcceptAny(provider.clone())));
+        return Ok(Arc::new(AnyCertificate(provider.clone())));
     }
     let store = match &spec.custom_ca {
         None => roots.store()?,
@@ -139,45 +140,6 @@ fn verifier(
     let quoted: Vec<String> = spec.server_name.split('*').map(regex::escape).collect();
     let pattern = Regex::new(&format!(r"\A(?i:{})\z", quoted.join(".*"))).map_err(Box::new)?;
     Ok(Arc::new(NamePattern { inner, pattern }))
-}
-
-/// `tls_skip_verify`: the chain and the name are not looked at, only that the peer holds its key.
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// A server name with `*`: the chain must be valid for some DNS name of the leaf that fits the pattern.

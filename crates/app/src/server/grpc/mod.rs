@@ -13,23 +13,25 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use pomerium_certs::services;
-use pomerium_config::settings::Settings;
-use pomerium_databroker::grpc::{self, Authenticated, HealthTable, Router, Services};
+use pomerium_config::settings::{LogFieldNames, Settings, log_field_names};
+use pomerium_databroker::grpc::{self, Authenticated, HealthTable, LogFields, Router, Services};
 use pomerium_proxy::Authorizer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use self::authorize::{Authorization, Ends};
 use self::calm::Calm;
 use super::certificates::Certificates;
 use super::core::Core;
+use crate::accept::{self, Door};
 
-/// Most connections at a time: every process of an installation keeps one, tools a few.
-const MAX_CONNECTIONS: usize = 4096;
+/// Every process of an installation keeps one connection, tools a few.
+const DOOR: Door = Door {
+    name: "grpc",
+    most: 4096,
+};
 /// Most streams of a connection at a time.
 const MAX_STREAMS: u32 = 1024;
 /// Largest head of a request, in bytes.
@@ -76,8 +78,9 @@ pub async fn start(
     if settings.services.authorize {
         router = router.with(Authorization(authorizer));
     }
-    let stop = core.stop.clone();
-    tokio::spawn(serve(socket, acceptor, router.reflected(), stop));
+    let router = router.reflected();
+    let served = move |stream| served(stream, acceptor.clone(), router.clone());
+    tokio::spawn(accept::serve(DOOR, socket, core.stop.clone(), served));
     Ok(Some((listener.address.clone(), handle)))
 }
 
@@ -96,8 +99,25 @@ fn router(settings: &Settings, core: &Core) -> Router {
         clock: Arc::clone(&core.clock),
         shared: Some(core.shared),
         version: version.to_owned(),
+        log_fields: log_fields(),
     };
     grpc::router(services)
+}
+
+/// What the logs of this program may hold.
+fn log_fields() -> LogFields {
+    let LogFieldNames {
+        access,
+        access_default,
+        authorize,
+        authorize_default,
+    } = log_field_names();
+    LogFields {
+        access,
+        access_default,
+        authorize,
+        authorize_default,
+    }
 }
 
 /// Whether a message may be kept as a record.
@@ -113,42 +133,7 @@ fn judge(kind: &str, message: &serde_json::Value) -> Result<(), String> {
     }
 }
 
-async fn serve(
-    listener: tokio::net::TcpListener,
-    tls: Option<TlsAcceptor>,
-    router: Router,
-    stop: CancellationToken,
-) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "grpc: accept failed");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
-            }
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            tracing::warn!("grpc: a connection is refused, there are too many");
-            continue;
-        };
-        let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = secured(stream, tls, router) => {}
-                () = stop.cancelled() => {}
-            }
-            drop(slot);
-        });
-    }
-}
-
-async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router) {
+async fn served(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router) {
     // Small messages that are waited for.
     let _ = stream.set_nodelay(true);
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
@@ -158,10 +143,8 @@ async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router) {
     let Some(acceptor) = tls else {
         return connection(stream, ends, router).await;
     };
-    match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => connection(stream, ends, router).await,
-        Ok(Err(error)) => tracing::info!(%error, "grpc: a TLS handshake failed"),
-        Err(_) => tracing::debug!("grpc: a TLS handshake took too long"),
+    if let Some(stream) = accept::secured(DOOR, stream, &acceptor, PATIENCE).await {
+        connection(stream, ends, router).await;
     }
 }
 

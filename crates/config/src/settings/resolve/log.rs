@@ -8,6 +8,34 @@ use crate::spec::values::Values;
 /// Fields of the authorize log that nothing fills yet: a log that is asked for them must not look as if they were empty.
 const UNFILLED: [&str; 4] = ["body", "mcp-method", "mcp-tool", "mcp-tool-parameters"];
 
+/// Names that a log may be asked for, and those it has when it is asked for none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFieldNames {
+    /// Of the access log, besides `headers.<Name>`.
+    pub access: Vec<&'static str>,
+    /// Its default.
+    pub access_default: Vec<&'static str>,
+    /// Of the authorize log, besides `headers.<Name>`.
+    pub authorize: Vec<&'static str>,
+    /// Its default.
+    pub authorize_default: Vec<&'static str>,
+}
+
+/// The names of log fields, without those that are refused.
+pub fn log_field_names() -> LogFieldNames {
+    fn sorted<T>(known: &[(&'static str, T)]) -> Vec<&'static str> {
+        let mut names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names
+    }
+    LogFieldNames {
+        access: sorted(ACCESS),
+        access_default: ACCESS_DEFAULT.to_vec(),
+        authorize: sorted(AUTHORIZE),
+        authorize_default: AUTHORIZE_DEFAULT.to_vec(),
+    }
+}
+
 pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> LogSettings {
     refuse_unfilled(values, cx);
     let level = level(values, "log_level", cx).unwrap_or(LogLevel::Info);

@@ -41,6 +41,7 @@ mod secrets;
 mod storage;
 mod tracing;
 
+pub use log::{LogFieldNames, log_field_names};
 pub use storage::default_data_dir;
 
 pub(crate) use flags::value as flag;

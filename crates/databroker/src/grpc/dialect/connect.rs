@@ -4,12 +4,13 @@ use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
-use pomerium_crypto::encoding::base64url_decode;
+use pomerium_crypto::encoding::{base64_encode, base64url_decode};
 use pomerium_crypto::query::Query;
 use serde_json::json;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::super::reason;
 use super::{Encoding, response};
 
 const PROTOCOL_VERSION: &str = "connect-protocol-version";
@@ -26,12 +27,23 @@ pub(super) fn reply(encoding: Encoding, message: Bytes) -> Response<Body> {
 /// An error as JSON, with the HTTP status of its code.
 pub(super) fn refuse(status: &Status) -> Response<Body> {
     let (name, http) = named(status.code());
-    let body = match status.message() {
-        "" => json!({"code": name}),
-        message => json!({"code": name, "message": message}),
-    };
+    let mut body = json!({"code": name});
+    if !status.message().is_empty() {
+        body["message"] = status.message().into();
+    }
+    let details: Vec<_> = reason::details(status).iter().map(detail).collect();
+    if !details.is_empty() {
+        body["details"] = details.into();
+    }
     let body = Body::new(Full::new(Bytes::from(body.to_string())));
     response(http, "application/json", body)
+}
+
+/// A detail in the form of the protocol: the name of its type without a host, its bytes in base64 without padding.
+fn detail(detail: &prost_types::Any) -> serde_json::Value {
+    let kind = detail.type_url.rsplit('/').next().unwrap_or_default();
+    let value = base64_encode(&detail.value);
+    json!({"type": kind, "value": value.trim_end_matches('=')})
 }
 
 /// The name of a code, and its HTTP status.

@@ -217,7 +217,11 @@ async fn errors_have_their_code_in_every_way_to_speak() {
     assert_eq!(reply.status, 401);
     assert_eq!(
         reply.json(),
-        json!({"code": "unauthenticated", "message": "unauthenticated"})
+        json!({
+            "code": "unauthenticated", "message": "unauthenticated",
+            "details": [{"type": "google.rpc.ErrorInfo", "value": "CgtNSVNTSU5HX0pXVBIMcG9tZXJpdW0uY29t"}],
+        }),
+        "the reason, and whose it is"
     );
     let mut open = connect("GetServerInfo", &json!({}));
     open.headers_mut().remove("authorization");

@@ -25,6 +25,7 @@ use tonic::Status;
 use zeroize::Zeroizing;
 
 use self::entity::{Entity, Kind};
+pub use self::log_fields::LogFields;
 pub(super) use self::operations::Operation;
 use self::operations::{Operations, Verb};
 
@@ -44,17 +45,19 @@ pub struct Manager {
     clock: Arc<dyn Clock>,
     shared: Option<Zeroizing<[u8; 32]>>,
     version: String,
+    log_fields: LogFields,
     operations: Operations,
 }
 
 impl Manager {
-    /// Over the records of `broker`; service accounts get tokens signed with `shared`.
+    /// Over the records of `broker`; service accounts get tokens signed with `shared`. It says which version this is, and
+    /// which fields its logs may hold.
     pub fn new(
         broker: Arc<dyn Databroker>,
         validate: Validate,
         clock: Arc<dyn Clock>,
         shared: Option<[u8; 32]>,
-        version: String,
+        (version, log_fields): (String, LogFields),
     ) -> Self {
         Self {
             broker,
@@ -62,6 +65,7 @@ impl Manager {
             clock,
             shared: shared.map(Zeroizing::new),
             version,
+            log_fields,
             operations: Operations::read(),
         }
     }
@@ -87,7 +91,7 @@ impl Manager {
             (Verb::Update, Some(kind)) => self.update(operation, kind, request).await,
             (Verb::Delete, Some(kind)) => self.delete(operation, kind, request).await,
             (Verb::ServerInfo, _) => Ok(self.server_info(operation)),
-            (Verb::LogFields, _) => Ok(log_fields::fill(operation.output())),
+            (Verb::LogFields, _) => Ok(log_fields::fill(&self.log_fields, operation.output())),
             (_, None) => Err(Status::internal("a call about nothing")),
         }
     }

@@ -21,7 +21,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Server};
 use tower::ServiceExt;
 
-use crate::grpc::{self, HealthTable, Served, Services, State, Validate};
+use crate::grpc::{self, HealthTable, LogFields, Served, Services, State, Validate};
 
 pub(crate) const SECRET: [u8; 32] = [9; 32];
 
@@ -65,6 +65,16 @@ pub(crate) fn services(served: impl Into<Served>, clock: Arc<dyn Clock>) -> Serv
         clock,
         shared: Some(SECRET),
         version: "1.2.3-test".into(),
+        log_fields: log_fields(),
+    }
+}
+
+pub(crate) fn log_fields() -> LogFields {
+    LogFields {
+        access: vec!["method", "path"],
+        access_default: vec!["path"],
+        authorize: vec!["user"],
+        authorize_default: Vec::new(),
     }
 }
 

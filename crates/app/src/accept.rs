@@ -1,0 +1,170 @@
+//! The one loop of the listeners beside the workers': each connection in a task of its own, not more than so many of
+//! them, none beyond the end of the process.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+/// How long nothing is accepted after that failed. Most likely too many files are open: trying at once would only
+/// burn a core.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Where connections come from.
+pub trait Listener: Send + 'static {
+    /// A connection.
+    type Stream: Send + 'static;
+
+    /// Waits for the next one. Errors are those of the system call; the next call may succeed.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// Whose connections these are, and how many there may be at a time; what comes on top is closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Door {
+    /// The listener's name in the log.
+    pub name: &'static str,
+    /// Most connections at a time.
+    pub most: usize,
+}
+
+/// Accepts until `stop`, which also ends the connections that are open. `connection` serves one of them.
+pub async fn serve<L, C, F>(door: Door, listener: L, stop: CancellationToken, connection: C)
+where
+    L: Listener,
+    C: Fn(L::Stream) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(door.most));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.next() => accepted,
+        };
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, listener = door.name, "accepting a connection failed");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            tracing::warn!(
+                listener = door.name,
+                most = door.most,
+                "a connection is refused, there are too many"
+            );
+            continue;
+        };
+        let (served, stop) = (connection(stream), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = served => {}
+                () = stop.cancelled() => {}
+            }
+            drop(slot);
+        });
+    }
+}
+
+/// The TLS handshake on `stream`, which may take `patience`. Says in the log why there was none.
+pub async fn secured(
+    door: Door,
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    patience: Duration,
+) -> Option<TlsStream<TcpStream>> {
+    match tokio::time::timeout(patience, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => tracing::info!(%error, listener = door.name, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(listener = door.name, "a TLS handshake took too long"),
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const DOOR: Door = Door {
+        name: "test",
+        most: 1,
+    };
+
+    async fn echo(mut stream: TcpStream) {
+        let (mut reading, mut writing) = stream.split();
+        let _ = tokio::io::copy(&mut reading, &mut writing).await;
+    }
+
+    async fn echoes(stream: &mut TcpStream) -> bool {
+        let mut byte = [0];
+        stream.write_all(b"x").await.is_ok() && stream.read_exact(&mut byte).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn no_more_than_so_many_and_none_after_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(DOOR, listener, stop.clone(), echo));
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert!(echoes(&mut first).await);
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert!(!echoes(&mut second).await);
+        assert!(echoes(&mut first).await);
+        stop.cancel();
+        assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    /// Fails before the first connection.
+    struct Faulty(TcpListener, tokio::sync::Mutex<mpsc::Receiver<io::Error>>);
+
+    impl Listener for Faulty {
+        type Stream = TcpStream;
+
+        async fn next(&self) -> io::Result<TcpStream> {
+            match self.1.lock().await.try_recv() {
+                Ok(error) => Err(error),
+                Err(_) => self.0.next().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn goes_on_after_a_failure() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (fail, failures) = mpsc::channel(1);
+        fail.send(io::Error::other("too many open files")).await.unwrap();
+        let faulty = Faulty(listener, failures.into());
+        tokio::spawn(serve(DOOR, faulty, CancellationToken::new(), echo));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert!(echoes(&mut stream).await);
+    }
+}

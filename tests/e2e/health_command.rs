@@ -1,0 +1,102 @@
+//! `pomerium health` and `pomerium health watch`, beside a running server.
+
+use anyhow::{Context, Result};
+use pomerium_testing::{Environment, Program, lease, tools, within};
+use pomerium_tests::services::SHARED;
+use tokio::process::Command;
+
+fn health(env: &Environment, args: &[&str]) -> Result<Command> {
+    let mut command = Command::new(tools::server()?);
+    command
+        .arg("health")
+        .args(args)
+        .current_dir(env.folder())
+        .env_remove("SHARED_SECRET");
+    Ok(command)
+}
+
+#[tokio::test]
+async fn one_look_tells_what_runs() -> Result<()> {
+    let env = Environment::builder()?.start().await?;
+    let address = env.health_url("");
+    let address = address.trim_start_matches("http://").trim_end_matches('/');
+    let output = health(&env, &["-v", "-a", address])?.output().await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    for line in ["proxy.service: running", "storage.backend: running", "healthy"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let nobody = lease()?;
+    let address = format!("127.0.0.1:{}", nobody.number());
+    let output = health(&env, &["-a", &address])?.output().await?;
+    assert!(!output.status.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn watch_follows_a_server_to_its_end() -> Result<()> {
+    let port = lease()?;
+    let address = format!("127.0.0.1:{}", port.number());
+    let mut env = Environment::builder()?
+        .set("grpc_address", address.as_str())
+        .start()
+        .await?;
+    let secret = pomerium_crypto::encoding::base64_encode(SHARED);
+    let config = env.folder().join("config.yaml").display().to_string();
+    let mut by_environment = health(&env, &["watch", "-a", &address])?;
+    by_environment.env("SHARED_SECRET", &secret);
+    let ways = [
+        by_environment,
+        health(&env, &["watch", "-a", &address, "-s", &secret])?,
+        health(&env, &["watch", "-a", &address, "--config", &config])?,
+    ];
+    let mut watching = Vec::new();
+    for way in ways {
+        let program = Program::start(way)?;
+        program
+            .output()
+            .wait("the state", |line| line.ends_with(" running"))
+            .await?;
+        program
+            .output()
+            .wait("a part", |line| line == "  storage.backend: running")
+            .await?;
+        watching.push(program);
+    }
+    env.kill().await?;
+    for mut program in watching {
+        let status = within("the end", program.wait()).await??;
+        assert!(!status.success(), "{}", program.output().tail(20));
+        assert!(program.output().tail(20).contains(&address));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn watch_says_what_is_missing() -> Result<()> {
+    let port = lease()?;
+    let address = format!("127.0.0.1:{}", port.number());
+    let env = Environment::builder()?
+        .set("grpc_address", address.as_str())
+        .start()
+        .await?;
+    let wrong = pomerium_crypto::encoding::base64_encode(&[7; 32]);
+    for (args, word) in [
+        (&["watch", "-a", &address][..], "SHARED_SECRET"),
+        (&["watch", "-a", &address, "-s", "nonsense"], "base64 of 32 bytes"),
+        (
+            &["watch", "-a", &address, "-s", &wrong],
+            "does not take the shared secret",
+        ),
+        (&["watch", "-a", "nowhere", "-s", &wrong], "nowhere"),
+    ] {
+        let output = health(&env, args)?.output().await.context("health watch")?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && text.contains(word),
+            "{args:?}: {text}"
+        );
+        assert!(!text.contains(&wrong), "the secret is not repeated: {text}");
+    }
+    Ok(())
+}
