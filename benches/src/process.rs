@@ -26,6 +26,12 @@ pub fn resident(root: u32) -> Result<u64> {
         .sum())
 }
 
+/// What a process keeps in memory of its own, in bytes: resident pages that are no part of a file. Those of the
+/// program's file come as its code is used, and are the kernel's to take back.
+pub fn own(process: u32) -> Result<u64> {
+    status(process, "RssAnon:").context("the process has ended, or this kernel does not tell RssAnon")
+}
+
 /// Begins a new measure of [`peak`].
 pub fn forget_peak(root: u32) -> Result<()> {
     for process in family(root)? {
@@ -108,6 +114,7 @@ mod tests {
     fn this_process_uses_memory_and_knows_its_parent() {
         let me = std::process::id();
         assert!(resident(me).unwrap() > 100_000);
+        assert!((1..=resident(me).unwrap()).contains(&own(me).unwrap()));
         assert!(cpu(me).is_ok());
         let parent: u32 = stat(me).unwrap()[1].parse().unwrap();
         assert!(family(parent).unwrap().contains(&me));

@@ -1,5 +1,5 @@
 //! Mixed load for as long as is wanted: requests of every kind, WebSockets, bodies, sign-ins, reloads.
-//! Nothing may fail, and resident memory may not grow once everything has been seen.
+//! Nothing may fail, and the memory of the program may not grow once everything has been seen.
 
 use std::time::{Duration, Instant};
 
@@ -43,11 +43,13 @@ pub async fn run(minutes: u64) -> Result<()> {
         sockets.check().await?;
         rounds += 1;
         #[allow(clippy::cast_precision_loss, reason = "memory in bytes is far below 2^52")]
-        memory.push(process::resident(process)? as f64);
+        let (own, resident) = (process::own(process)? as f64, process::resident(process)? as f64);
+        memory.push(own);
         if rounds.is_multiple_of(10) {
             println!(
-                "round {rounds}: {:.1} MB",
-                memory.last().copied().unwrap_or_default() / 1e6
+                "round {rounds}: {:.1} MB of its own, {:.1} MB resident",
+                own / 1e6,
+                resident / 1e6
             );
         }
     }
