@@ -25,6 +25,7 @@ mod health_command;
 mod http3;
 mod impersonation;
 mod interop;
+mod kept_tokens;
 mod last_use;
 mod lifecycle;
 mod live_devices;

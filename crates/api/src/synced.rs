@@ -7,20 +7,28 @@
 //! Reads take no lock and do no I/O: they are on the path of each request. [`SyncedRecords::run`] is the
 //! only writer besides [`SyncedRecords::fetch_session`], which covers the moment between the write of a
 //! session and its arrival here. What the records mean (expiry, rights) is not judged here.
+//!
+//! Of sessions only those [`Parts`] are kept that something reads; `fill` gets what was left out and is read now.
+//! `follow` follows the databroker.
 
 mod contact;
 mod documents;
+mod entry;
+mod fill;
 mod flight;
+mod follow;
 mod networks;
+mod parts;
+mod slot;
 mod structs;
 mod table;
 mod tables;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -28,20 +36,18 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config_records;
-use crate::databroker::{Databroker, Error, Latest, Record, RecordStream, Versions};
+use crate::databroker::{Databroker, Error, Record, Versions};
 use contact::Contact;
-use flight::Flights;
-pub use structs::StructEntry;
-pub use table::{
+pub use entry::{
     Confirmed, CredentialEntry, DeviceTypeEntry, EnrollmentEntry, Entry, ServiceAccountEntry, SessionEntry,
     UserEntry,
 };
-use tables::{Seen, Tables};
-
-/// First pause after a failure; doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// Longest pause between attempts to reach the databroker.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+use fill::Kept;
+use flight::Flights;
+pub use parts::Parts;
+pub use structs::StructEntry;
+use table::Arrival;
+use tables::Tables;
 
 /// Decoded records, kept in step with the databroker.
 pub struct SyncedRecords {
@@ -55,6 +61,9 @@ pub struct SyncedRecords {
     flights: Flights,
     contact: Option<Contact>,
     scope: Scope,
+    kept: Kept,
+    /// How many snapshots were begun.
+    snapshots: AtomicU32,
 }
 
 /// Which records are kept.
@@ -97,6 +106,8 @@ impl SyncedRecords {
             flights: Flights::default(),
             contact,
             scope,
+            kept: Kept::new(),
+            snapshots: AtomicU32::new(0),
         })
     }
 
@@ -106,6 +117,7 @@ impl SyncedRecords {
         tokio::select! {
             () = cancel => {}
             () = self.follow_forever() => {}
+            () = self.fill_forever() => {}
         }
     }
 
@@ -166,9 +178,14 @@ impl SyncedRecords {
     }
 
     /// A record as policies see it (spec policy.md 6.2): sessions, users, service accounts, devices and free objects.
-    /// None for what has expired at `now`.
+    /// None for what has expired at `now`, and for what is [withheld](Self::withholds).
     pub fn json(&self, kind: &str, id: &str, now: Timestamp) -> Option<Arc<Value>> {
         self.tables.json(kind, id, now)
+    }
+
+    /// Whether there is such a record, and [`Self::json`] cannot tell of it because some of it was left out.
+    pub fn withholds(&self, kind: &str, id: &str) -> bool {
+        self.tables.withholds(kind, id)
     }
 
     /// The free object of `kind` about the smallest network (`$index.cidr`) around `address`.
@@ -240,14 +257,14 @@ impl SyncedRecords {
             return Ok(known);
         }
         let (joined, answer) = self.flights.ask(&self.broker, id).await;
-        let found = self.accept_session(id, answer?);
+        let found = self.accept_session(id, answer?, Parts::NONE);
         let stale = !found.as_ref().is_some_and(|entry| reaches(entry.at(), min));
         if !(joined && stale) {
             return Ok(found);
         }
         // The question shared may have been asked before `min` was written.
         let (_, answer) = self.flights.ask(&self.broker, id).await;
-        Ok(self.accept_session(id, answer?))
+        Ok(self.accept_session(id, answer?, Parts::NONE))
     }
 
     /// Takes over one record that was just written or read, without waiting for it to come round by the
@@ -259,7 +276,7 @@ impl SyncedRecords {
         }) {
             return;
         }
-        let changed = self.apply_to_table(server_version, record);
+        let changed = self.apply_to_table(self.arrival(server_version, Parts::NONE), record);
         drop(position);
         self.changed_if(changed);
     }
@@ -280,7 +297,13 @@ impl SyncedRecords {
 
     /// Puts the databroker's answer in its place, unless the change log has already been followed past it:
     /// then the table knows better.
-    fn accept_session(&self, id: &str, answer: Option<(u64, Record)>) -> Option<Arc<SessionEntry>> {
+    /// Of the session `parts` are kept beside those that always are.
+    fn accept_session(
+        &self,
+        id: &str,
+        answer: Option<(u64, Record)>,
+        parts: Parts,
+    ) -> Option<Arc<SessionEntry>> {
         let (server_version, record) = answer?;
         let at = Versions {
             server_version,
@@ -289,169 +312,23 @@ impl SyncedRecords {
         let position = self.position.lock();
         let changed = match *position {
             Some(known) if known.server_version != server_version => return detached(at, &record),
-            Some(known) if at.latest_record_version <= known.latest_record_version => false,
-            _ => self.apply_to_table(server_version, &record),
+            Some(known) if at.latest_record_version <= known.latest_record_version => {
+                self.complete_in_table(server_version, &record, parts);
+                false
+            }
+            _ => self.apply_to_table(self.arrival(server_version, parts), &record),
         };
         drop(position);
         self.changed_if(changed);
         self.tables.sessions.get(id)
     }
 
-    async fn follow_forever(&self) {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let error = self.follow(&mut pause).await;
-            if let Some(contact) = &self.contact {
-                contact.lost();
-            }
-            let restart = error == Error::Resync;
-            if restart {
-                tracing::info!("the databroker was cleared or replaced; reading all records again");
-                *self.position.lock() = None;
-            } else {
-                tracing::warn!(%error, pause_ms = pause.as_millis(), "databroker sync interrupted");
-            }
-            // Until the records are read again, those of a replaced database are still believed: at once,
-            // unless this goes round in circles.
-            if !(restart && pause == FIRST_PAUSE) {
-                tokio::time::sleep(self.spread(pause)).await;
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// Many processes lose the same databroker at the same moment; they do not come back all at once.
-    fn spread(&self, pause: Duration) -> Duration {
-        match self.contact {
-            Some(_) => pause.mul_f64(rand::random_range(0.5..1.5)),
-            None => pause,
-        }
-    }
-
-    /// One connection: catches up if needed, then follows until something fails.
-    async fn follow(&self, pause: &mut Duration) -> Error {
-        let position = self.position();
-        let started = match (position, self.scope) {
-            (Some(position), _) => Ok(position),
-            (None, Scope::All) => self.read_all().await,
-            (None, Scope::Configuration) => self.read_configuration().await,
-        };
-        let from = match started {
-            Ok(from) => from,
-            Err(error) => return error,
-        };
-        match self.broker.sync("", from).await {
-            Ok(stream) => {
-                if let Some(contact) = &self.contact {
-                    contact.kept();
-                }
-                self.follow_stream(from.server_version, stream, pause).await
-            }
-            Err(error) => error,
-        }
-    }
-
-    async fn follow_stream(
-        &self,
-        server_version: u64,
-        mut stream: RecordStream<Record>,
-        pause: &mut Duration,
-    ) -> Error {
-        while let Some(next) = stream.next().await {
-            match next {
-                Ok(record) => self.advance(server_version, &record),
-                Err(error) => return error,
-            }
-            *pause = FIRST_PAUSE;
-        }
-        Error::Unavailable("the stream of changes ended".into())
-    }
-
-    /// Reads every live record, drops what is gone, and says where to go on.
-    async fn read_all(&self) -> Result<Versions, Error> {
-        // Known before the records, so that they are entered under the right database.
-        let expected = self.broker.versions().await?;
-        let mut stream = self.broker.sync_latest("").await?;
-        let mut seen = Seen::new();
-        self.tables.structs.begin();
-        while let Some(next) = stream.next().await {
-            match next? {
-                Latest::Versions(at) if at.server_version != expected.server_version => {
-                    return Err(Error::Resync);
-                }
-                Latest::Versions(at) => {
-                    self.arrived(&seen, at);
-                    return Ok(at);
-                }
-                Latest::Record(record) => {
-                    let writing = self.position.lock();
-                    self.apply_to_table(expected.server_version, &record);
-                    drop(writing);
-                    Tables::note(&mut seen, record);
-                }
-            }
-        }
-        Err(Error::Unavailable(
-            "the stream of latest records ended early".into(),
-        ))
-    }
-
-    /// Reads every configuration record, and says where to go on: where the database stood before.
-    async fn read_configuration(&self) -> Result<Versions, Error> {
-        let at = self.broker.versions().await?;
-        let mut seen = Seen::new();
-        for kind in self.broker.types().await? {
-            if !kind.starts_with(config_records::PREFIX) {
-                continue;
-            }
-            let mut stream = self.broker.sync_latest(&kind).await?;
-            while let Some(next) = stream.next().await {
-                match next? {
-                    Latest::Versions(now) if now.server_version != at.server_version => {
-                        return Err(Error::Resync);
-                    }
-                    Latest::Versions(_) => {}
-                    Latest::Record(record) => {
-                        let writing = self.position.lock();
-                        self.apply_to_table(at.server_version, &record);
-                        drop(writing);
-                        Tables::note(&mut seen, record);
-                    }
-                }
-            }
-        }
-        self.arrived(&seen, at);
-        Ok(at)
-    }
-
-    /// A complete read has been done.
-    fn arrived(&self, seen: &Seen, at: Versions) {
-        let mut position = self.position.lock();
-        self.tables.keep_only(seen, at);
-        *position = Some(at);
-        drop(position);
-        self.changed();
-        self.ready.send_replace(true);
-    }
-
-    /// Takes over the next change of the log.
-    fn advance(&self, server_version: u64, record: &Record) {
-        let mut position = self.position.lock();
-        let changed = self.apply_to_table(server_version, record);
-        *position = Some(Versions {
-            server_version,
-            latest_record_version: record.version,
-        });
-        drop(position);
-        self.changed_if(changed);
-    }
-
     /// Only called with the position locked. Whether something may be different now.
-    fn apply_to_table(&self, server_version: u64, record: &Record) -> bool {
+    fn apply_to_table(&self, arrival: Arrival, record: &Record) -> bool {
         if self.scope == Scope::Configuration && !record.r#type.starts_with(config_records::PREFIX) {
             return false;
         }
-        self.tables.apply(server_version, record).unwrap_or_else(|error| {
+        self.tables.apply(arrival, record).unwrap_or_else(|error| {
             tracing::warn!(%error, version = record.version, "a record that cannot be read is left out");
             true
         })

@@ -1,8 +1,8 @@
 //! The records that a policy may ask for while it is judged.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use pomerium_api::records::GEOIP;
@@ -16,15 +16,16 @@ use crate::principal::Principal;
 /// The records at one moment, for one judgement: the synced ones, and behind them the places of a GeoIP database.
 ///
 /// Where records had to be left out for want of room, or the database is damaged, one that is not found makes the
-/// judgement doubtful: it may be the one that forbids. A doubtful judgement must not be acted on.
+/// judgement doubtful: it may be the one that forbids. So does a session that is here without its tokens, because no
+/// policy read sessions until now. A doubtful judgement must not be acted on.
 #[derive(Debug)]
 pub struct Lookup<'a> {
     records: View<'a>,
     now: Timestamp,
     /// Something was not found that may be there.
     doubtful: AtomicBool,
-    /// A script was given the records, and what it does not find is not seen from here.
-    lent: AtomicBool,
+    /// A script was given the records, and what it does not find is not seen from here. True when it was denied one.
+    lent: OnceLock<Arc<AtomicBool>>,
 }
 
 impl<'a> Lookup<'a> {
@@ -34,7 +35,7 @@ impl<'a> Lookup<'a> {
             records: View { synced, geoip },
             now,
             doubtful: AtomicBool::new(false),
-            lent: AtomicBool::new(false),
+            lent: OnceLock::new(),
         }
     }
 
@@ -46,8 +47,9 @@ impl<'a> Lookup<'a> {
     /// Whether something was not found that may be there, by this or when `principal` was looked up.
     pub fn is_doubtful(&self, principal: Option<&Principal>) -> bool {
         let lacks = || principal.is_some_and(Principal::lacks_directory_records);
+        let lent = |denied: &Arc<AtomicBool>| denied.load(Ordering::Acquire) || self.records.incomplete();
         self.doubtful.load(Ordering::Acquire)
-            || (self.lent.load(Ordering::Acquire) && self.records.incomplete())
+            || self.lent.get().is_some_and(lent)
             || (self.records.synced.incomplete() && lacks())
     }
 
@@ -64,6 +66,9 @@ impl<'a> Lookup<'a> {
 impl RecordLookup for Lookup<'_> {
     fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>> {
         let found = self.records.json(kind, id, self.now);
+        if found.is_none() && self.records.synced.withholds(kind, id) {
+            self.doubtful.store(true, Ordering::Release);
+        }
         self.doubt(found.is_some());
         found
     }
@@ -79,11 +84,12 @@ impl RecordLookup for Lookup<'_> {
     }
 
     fn owned(&self) -> Arc<dyn RecordLookup> {
-        self.lent.store(true, Ordering::Release);
+        let denied = self.lent.get_or_init(Arc::default);
         Arc::new(Owned {
             records: Arc::clone(self.records.synced),
             geoip: self.records.geoip.cloned(),
             now: self.now,
+            denied: Arc::clone(denied),
         })
     }
 }
@@ -121,6 +127,8 @@ struct Owned {
     records: Arc<SyncedRecords>,
     geoip: Option<Arc<GeoIp>>,
     now: Timestamp,
+    /// A record was asked for that is here and cannot be shown.
+    denied: Arc<AtomicBool>,
 }
 
 impl Owned {
@@ -134,7 +142,11 @@ impl Owned {
 
 impl RecordLookup for Owned {
     fn by_id(&self, kind: &str, id: &str) -> Option<Arc<Value>> {
-        self.records.json(kind, id, self.now)
+        let found = self.records.json(kind, id, self.now);
+        if found.is_none() && self.records.withholds(kind, id) {
+            self.denied.store(true, Ordering::Release);
+        }
+        found
     }
 
     fn has_networks(&self, kind: &str) -> bool {

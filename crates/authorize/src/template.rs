@@ -3,6 +3,7 @@
 
 use http::HeaderMap;
 use pomerium_api::pb::session::Session;
+use pomerium_api::synced::Parts;
 use pomerium_policy::{CertificateFacts, CertificateTrust, ClientCertificate};
 
 use crate::headers::joined;
@@ -108,6 +109,21 @@ impl Template {
                 Part::CertificateFingerprint | Part::CertificateDnsNames | Part::CertificateEmails
             )
         })
+    }
+
+    /// What of a session it tells.
+    pub fn session_parts(&self) -> Parts {
+        let of = |part: &Part| match part {
+            Part::AccessToken => Parts::ACCESS_TOKEN,
+            Part::IdToken => Parts::ID_TOKEN,
+            Part::Text(_)
+            | Part::Assertion
+            | Part::RequestHeader(_)
+            | Part::CertificateFingerprint
+            | Part::CertificateDnsNames
+            | Part::CertificateEmails => Parts::NONE,
+        };
+        self.0.iter().map(of).fold(Parts::NONE, Parts::and)
     }
 
     /// Whether the assertion has to be signed to render this.
@@ -341,6 +357,16 @@ mod tests {
         assert_eq!(Template::parse("x$pomerium.jwt").constant(), None);
         assert!(Template::parse("x$pomerium.jwt").uses_assertion());
         assert!(!Template::parse("$pomerium.id_token").uses_assertion());
+        let parts = |text| Template::parse(text).session_parts();
+        assert_eq!(
+            parts("x ${pomerium.jwt} $pomerium.request.headers.X"),
+            Parts::NONE
+        );
+        assert_eq!(parts("Bearer $pomerium.access_token"), Parts::ACCESS_TOKEN);
+        assert_eq!(
+            parts("${pomerium.id_token}$pomerium.access_token"),
+            Parts::ID_TOKEN.and(Parts::ACCESS_TOKEN)
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! neither has changed. For those who go on for long, and are judged again.
 
 use crate::criteria::Test;
+use crate::input::SESSION;
 use crate::ppl::Action;
 use crate::program::Program;
 
@@ -14,6 +15,8 @@ pub struct Depends {
     pub records: bool,
     /// The headers of the request.
     pub headers: bool,
+    /// Records of sessions as they are, with all that is in them. That of the person is known without it.
+    pub sessions: bool,
 }
 
 impl Depends {
@@ -22,6 +25,7 @@ impl Depends {
             time: self.time || other.time,
             records: self.records || other.records,
             headers: self.headers || other.headers,
+            sessions: self.sessions || other.sessions,
         }
     }
 }
@@ -69,10 +73,12 @@ impl Test {
             | Test::SshUsernameMatchesClaim(_)
             | Test::SshPublicKey(_) => (false, false, false),
         };
+        let sessions = matches!(self, Test::Record(matcher) if matcher.kind() == SESSION);
         Depends {
             time,
             records,
             headers,
+            sessions,
         }
     }
 }
@@ -134,5 +140,20 @@ mod tests {
                 ..time
             }
         );
+    }
+
+    #[test]
+    fn who_reads_sessions_as_they_are_says_so() {
+        const SESSIONS: &str = "type.googleapis.com/session.Session";
+        let record = |kind: &str| json!({"record": {"type": kind, "by": "user.id", "exists": true}});
+        let rule = |kind: &str| of(&json!({"deny": {"not": [record(kind)]}}), &[]).sessions;
+        assert!(rule(SESSIONS) && !rule("type.googleapis.com/user.User"));
+        let script = |kind: &str| {
+            let text = format!("allow {{ get_databroker_record({kind}, \"a\") != null }}");
+            of(&json!([]), &[&text]).sessions
+        };
+        assert!(script(&format!("\"{SESSIONS}\"")) && !script("\"example.com/X\""));
+        assert!(script("input.http.path"), "any kind may be asked for");
+        assert!(!of(&json!([]), &["allow { input.session.id != \"\" }"]).sessions);
     }
 }

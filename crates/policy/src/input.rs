@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::certificate::ClientCertificate;
 
+/// The type of records of sessions.
+pub(crate) const SESSION: &str = "type.googleapis.com/session.Session";
+
 /// Flattened claims: dotted name to list of values.
 pub type Claims = HashMap<String, Vec<Value>>;
 

@@ -39,6 +39,7 @@ mod lifecycle;
 mod listener;
 mod live;
 pub mod metrics;
+mod parts;
 mod route;
 pub mod router;
 mod shared;
@@ -54,6 +55,7 @@ pub use dataplane::{Dataplane, Options, Relisten, StartError};
 pub use decision::{Authorizer, DecisionError};
 pub use listener::Handed;
 pub use metrics::Metrics;
+pub use parts::session_parts;
 pub use route::Route;
 pub use router::RouteTable;
 pub use shared::{

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::HeaderName;
 use http::header::HeaderMap;
+use pomerium_api::synced::Parts;
 use pomerium_authorize::ClaimHeaders;
 use pomerium_authorize::template::Template;
 use pomerium_config::settings::{Action, IssuerFormat, Redirect, RouteSettings};
@@ -12,6 +13,7 @@ use pomerium_policy::Depends;
 use crate::body::Limits;
 use crate::headers::host::HostRewriter;
 use crate::headers::path::PathRewriter;
+use crate::parts;
 use crate::snapshot::BuildError;
 use crate::throttle::Throttle;
 use crate::upstream::Cluster;
@@ -29,6 +31,8 @@ pub struct Route {
     pub(crate) needs_certificate: bool,
     /// What its policy looks at beyond the request and the person.
     pub(crate) depends: Depends,
+    /// What its policy or its headers look at of a session, beyond what every decision does.
+    pub(crate) session_parts: Parts,
     /// How often it may be asked.
     pub(crate) throttle: Option<Box<Throttle>>,
 }
@@ -65,12 +69,7 @@ const UNSETTABLE: [&str; 7] = [
 impl HeaderPlan {
     /// The plan of a route and of all others with its options.
     pub(crate) fn build(settings: &RouteSettings, claim_headers: &ClaimHeaders) -> Result<Self, BuildError> {
-        let templates: Vec<_> = settings
-            .set_request_headers
-            .iter()
-            .filter(|(name, _)| !UNSETTABLE.contains(&name.as_str()))
-            .map(|(name, value)| (name.clone(), Template::parse(value)))
-            .collect();
+        let templates = templates(settings);
         Ok(Self {
             host: HostRewriter::build(settings)?,
             needs_assertion: settings.pass_identity_headers
@@ -84,6 +83,16 @@ impl HeaderPlan {
             templates,
         })
     }
+}
+
+/// The request headers that a route sets.
+pub(crate) fn templates(settings: &RouteSettings) -> Vec<(HeaderName, Template)> {
+    settings
+        .set_request_headers
+        .iter()
+        .filter(|(name, _)| !UNSETTABLE.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), Template::parse(value)))
+        .collect()
 }
 
 impl Route {
@@ -109,10 +118,12 @@ impl Route {
             }
         };
         let shown = |(_, template): &(HeaderName, Template)| template.uses_certificate();
+        let depends = settings.policy.depends();
         Ok(Self {
             action,
             path: PathRewriter::build(settings)?,
-            depends: settings.policy.depends(),
+            session_parts: parts::of_route(&headers.templates, depends),
+            depends,
             needs_certificate: settings.policy.needs_certificate() || headers.templates.iter().any(shown),
             headers,
             throttle: throttle.map(Box::new),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
+use pomerium_api::synced::Parts;
 use pomerium_authorize::{ClaimHeaders, GeoIp, GeoIpError};
 use pomerium_config::settings::{
     Action, Codec, EscapedSlashAction, HttpSettings, RateLimit, RouteKind, RouteOptions, RouteSettings,
@@ -19,6 +20,7 @@ use crate::body::Limits;
 use crate::client_tls::ClientTrusts;
 use crate::decision::{DecisionError, DecisionPlan, Reading};
 use crate::flow::reply::Pages;
+use crate::parts;
 use crate::route::{HeaderPlan, Route};
 use crate::router::{PatternError, RouteTable};
 use crate::throttle::Throttles;
@@ -132,6 +134,7 @@ pub struct Snapshot {
     /// Routes that name no provider take sessions of any: this process does not sign people in and does not know
     /// how that is done.
     pub(crate) any_provider: bool,
+    session_parts: Parts,
     claim_headers: ClaimHeaders,
     rate_limit: Option<RateLimit>,
     roots: Arc<Roots>,
@@ -214,6 +217,7 @@ impl Snapshot {
         }
         drop(clusters);
         Ok(Self {
+            session_parts: parts::of_all(routes.iter().map(Arc::as_ref), &settings.log.authorize_fields),
             routes,
             table,
             codec: settings.listener.codec,
@@ -243,6 +247,11 @@ impl Snapshot {
             roots,
             throttles,
         })
+    }
+
+    /// What requests read of sessions, beyond what every decision looks at.
+    pub fn session_parts(&self) -> Parts {
+        self.session_parts
     }
 
     /// The upstreams of all routes.

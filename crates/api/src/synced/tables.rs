@@ -8,16 +8,18 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::documents::Documents;
-use super::structs::Structs;
-use super::table::{
-    CredentialEntry, DeviceTypeEntry, EnrollmentEntry, ServiceAccountEntry, SessionEntry, Table, UserEntry,
+use super::entry::{
+    CredentialEntry, DeviceTypeEntry, EnrollmentEntry, ServiceAccountEntry, SessionEntry, UserEntry,
 };
+use super::parts::Parts;
+use super::structs::Structs;
+use super::table::{Arrival, Table};
 use crate::config_records;
 use crate::databroker::{Error, Record, Versions};
 use crate::pb;
 use crate::records::{RecordMessage, STRUCT};
 
-/// Ids by type, of what a snapshot named.
+/// Ids by type, of what a snapshot named. Of the types with a table of their own the tables know it.
 pub(super) type Seen = HashMap<String, HashSet<String>>;
 
 pub(super) struct Tables {
@@ -46,42 +48,40 @@ impl Tables {
     }
 
     /// Takes over a live record or a tombstone. Whether what it says may be something else now.
-    pub(super) fn apply(&self, server_version: u64, record: &Record) -> Result<bool, Error> {
+    pub(super) fn apply(&self, arrival: Arrival, record: &Record) -> Result<bool, Error> {
         match record.r#type.as_str() {
-            pb::session::Session::TYPE => self.sessions.apply(server_version, record),
-            pb::user::User::TYPE => self.users.apply(server_version, record),
-            pb::user::ServiceAccount::TYPE => self.accounts.apply(server_version, record),
-            pb::device::Credential::TYPE => self.credentials.apply(server_version, record),
-            pb::device::Enrollment::TYPE => self.enrollments.apply(server_version, record),
-            pb::device::Type::TYPE => self.device_types.apply(server_version, record),
+            pb::session::Session::TYPE => self.sessions.apply(arrival, record),
+            pb::user::User::TYPE => self.users.apply(arrival, record),
+            pb::user::ServiceAccount::TYPE => self.accounts.apply(arrival, record),
+            pb::device::Credential::TYPE => self.credentials.apply(arrival, record),
+            pb::device::Enrollment::TYPE => self.enrollments.apply(arrival, record),
+            pb::device::Type::TYPE => self.device_types.apply(arrival, record),
             kind if kind.starts_with(config_records::PREFIX) => {
                 self.documents.apply(record);
                 Ok(true)
             }
-            _ => self.structs.apply(server_version, record).map(|()| true),
+            _ => self.structs.apply(arrival.server_version, record).map(|()| true),
         }
     }
 
-    /// Notes a record of a snapshot, unless nothing of its sort is kept anyway.
+    /// Notes a record of a snapshot that has no table of its own, unless nothing of its sort is kept anyway.
     pub(super) fn note(seen: &mut Seen, record: Record) {
         let free = record.data.as_ref().is_some_and(|data| data.type_url == STRUCT);
-        if free || is_typed(&record.r#type) {
+        let document = record.r#type.starts_with(config_records::PREFIX);
+        if document || (free && !is_typed(&record.r#type)) {
             seen.entry(record.r#type).or_default().insert(record.id);
         }
     }
 
-    /// Keeps what a complete snapshot taken at `at` named, and what is newer than it.
-    pub(super) fn keep_only(&self, seen: &Seen, at: Versions) {
-        let none = HashSet::new();
-        let named = |kind: &str| seen.get(kind).unwrap_or(&none);
-        self.sessions.keep_only(named(pb::session::Session::TYPE), at);
-        self.users.keep_only(named(pb::user::User::TYPE), at);
-        self.accounts.keep_only(named(pb::user::ServiceAccount::TYPE), at);
-        self.credentials
-            .keep_only(named(pb::device::Credential::TYPE), at);
-        self.enrollments
-            .keep_only(named(pb::device::Enrollment::TYPE), at);
-        self.device_types.keep_only(named(pb::device::Type::TYPE), at);
+    /// Keeps what a complete `snapshot` taken at `at` named, and what is newer than it. Of records without a table of
+    /// their own that is what was `seen`.
+    pub(super) fn keep_only(&self, seen: &Seen, (snapshot, at): (u32, Versions)) {
+        self.sessions.keep_only(snapshot, at);
+        self.users.keep_only(snapshot, at);
+        self.accounts.keep_only(snapshot, at);
+        self.credentials.keep_only(snapshot, at);
+        self.enrollments.keep_only(snapshot, at);
+        self.device_types.keep_only(snapshot, at);
         self.structs.keep_only(seen, at);
         self.documents.keep_only(seen);
     }
@@ -100,6 +100,11 @@ impl Tables {
         }
     }
 
+    /// Whether there is a record that policies cannot see as it is, because some of it was left out.
+    pub(super) fn withholds(&self, kind: &str, id: &str) -> bool {
+        kind == pb::session::Session::TYPE && self.sessions.lacks(id, Parts::RECORD)
+    }
+
     /// The record about the smallest network around an address.
     pub(super) fn json_at(&self, kind: &str, address: IpAddr) -> Option<Arc<Value>> {
         self.structs
@@ -109,16 +114,15 @@ impl Tables {
 }
 
 fn is_typed(kind: &str) -> bool {
-    kind.starts_with(config_records::PREFIX)
-        || [
-            pb::session::Session::TYPE,
-            pb::user::User::TYPE,
-            pb::user::ServiceAccount::TYPE,
-            pb::device::Credential::TYPE,
-            pb::device::Enrollment::TYPE,
-            pb::device::Type::TYPE,
-        ]
-        .contains(&kind)
+    [
+        pb::session::Session::TYPE,
+        pb::user::User::TYPE,
+        pb::user::ServiceAccount::TYPE,
+        pb::device::Credential::TYPE,
+        pb::device::Enrollment::TYPE,
+        pb::device::Type::TYPE,
+    ]
+    .contains(&kind)
 }
 
 /// Whether `expires_at` names a moment that has passed. The zero moments of the record format are none.

@@ -96,6 +96,7 @@ impl Core {
         } else {
             SyncedRecords::new(handle)
         };
+        records.keep(pomerium_proxy::session_parts(settings));
         tokio::spawn(Arc::clone(&records).run(stop.clone().cancelled_owned()));
         let signing_key = Arc::new(signing_key(settings, &shared)?);
         let tokens = Tokens::new(Arc::clone(&clock), tokio::runtime::Handle::current());

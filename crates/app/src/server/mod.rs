@@ -21,6 +21,7 @@ pub mod records;
 mod registration;
 pub mod reload;
 pub mod remote;
+mod sessions;
 pub mod signals;
 pub mod store;
 mod switch;
@@ -152,6 +153,9 @@ impl Server {
         let changes = core.records.config_changes();
         let state = Arc::<State>::default();
         let (first, records_fault) = records::first(settings, &options.source, &core, &state)?;
+        let parts = first.snapshot.session_parts();
+        sessions::prepare(&core.records, parts).await;
+        core.records.keep(parts);
         let settings = first.settings;
         core.tokens.extend(&settings)?;
         let certificates = Arc::new(Certificates::new(first.certificates));

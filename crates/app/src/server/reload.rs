@@ -9,7 +9,7 @@ use pomerium_config::settings::Settings;
 use pomerium_config::watch::Watcher;
 
 use super::generation::Generation;
-use super::{Server, cannot_listen, dataplane_options, records};
+use super::{Server, cannot_listen, dataplane_options, records, sessions};
 use crate::telemetry::guard::Guard;
 use crate::telemetry::log;
 
@@ -69,6 +69,8 @@ impl Server {
         let audit = self.audit.prepare(&next.settings.audit)?;
         let guard = next.settings.metrics.as_ref().map(Guard::build).transpose()?;
         self.core.tokens.extend(&next.settings)?;
+        let parts = next.snapshot.session_parts();
+        sessions::prepare_blocking(&self.core.records, parts);
         // Nothing below can fail half-way: the TLS settings of the new snapshot are made before it is stored.
         self.dataplane.reload(next.snapshot)?;
         if let Err(error) = self.dataplane.listen(listeners) {
@@ -76,6 +78,7 @@ impl Server {
         }
         self.audit.swap(audit);
         self.core.tokens.retain(&next.settings);
+        self.core.records.keep(parts);
         self.certificates.configure(next.certificates);
         self.core.autocert.follow(next.plan);
         self.control.swap(next.authenticate);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use http::HeaderMap;
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::User;
-use pomerium_api::synced::{Confirmed, ServiceAccountEntry, SessionEntry, UserEntry};
+use pomerium_api::synced::{Confirmed, Parts, ServiceAccountEntry, SessionEntry, UserEntry};
 use prost_types::value::Kind;
 use serde_json::{Value, json};
 
@@ -85,6 +85,7 @@ fn world() -> World {
             server_version: 1,
             session,
             confirmed: Confirmed::default(),
+            left_out: Parts::NONE,
         },
         target: None,
         user: Some(UserEntry {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 use pomerium_api::pb::session::{IdToken, OAuthToken, Session};
-use pomerium_api::synced::{Confirmed, ServiceAccountEntry, SessionEntry, UserEntry};
+use pomerium_api::synced::{Confirmed, Parts, ServiceAccountEntry, SessionEntry, UserEntry};
 use pomerium_policy::ppl::Policy;
 use pomerium_policy::{
     CertificateFacts, CertificateTrust, ClientCertificate, HttpInput, Input, Program, RecordLookup, Subject,
@@ -164,6 +164,7 @@ fn session_with_tokens() -> Principal {
         server_version: 1,
         session,
         confirmed: Confirmed::default(),
+        left_out: Parts::NONE,
     };
     Principal::of_session(&NoRecords, Arc::new(entry), &"groups".into()).unwrap()
 }

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use pomerium_api::databroker::Versions;
 use pomerium_api::pb::session::session::{DeviceCredential, device_credential};
 use pomerium_api::synced::{
-    Confirmed, CredentialEntry, EnrollmentEntry, Entry, ServiceAccountEntry, SessionEntry, StructEntry,
-    UserEntry,
+    Confirmed, CredentialEntry, EnrollmentEntry, Entry, Parts, ServiceAccountEntry, SessionEntry,
+    StructEntry, UserEntry,
 };
 use pomerium_api::{json, pb};
 use pomerium_policy::RecordLookup;
@@ -187,6 +187,7 @@ fn session(session: &Session) -> (String, Arc<SessionEntry>) {
             server_version: 1,
             session: message,
             confirmed: Confirmed::default(),
+            left_out: Parts::NONE,
         }),
     )
 }

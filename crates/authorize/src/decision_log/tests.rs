@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use pomerium_api::pb::session::{IdToken, Session};
-use pomerium_api::synced::{Confirmed, ServiceAccountEntry, SessionEntry, UserEntry};
+use pomerium_api::synced::{Confirmed, Parts, ServiceAccountEntry, SessionEntry, UserEntry};
 use pomerium_policy::HttpInput;
 use pomerium_policy::ppl::Policy;
 use serde_json::{Value, json};
@@ -49,6 +49,7 @@ fn principal() -> Principal {
             server_version: 1,
             session,
             confirmed: Confirmed::default(),
+            left_out: Parts::NONE,
         }),
         &"groups".into(),
     )

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pomerium_api::synced::{ServiceAccountEntry, SessionEntry, UserEntry};
+use pomerium_api::synced::{Parts, ServiceAccountEntry, SessionEntry, UserEntry};
 use pomerium_policy::{Authentication, Claims, Device, GroupSource, Subject};
 use serde_json::Value;
 
@@ -204,6 +204,12 @@ impl Principal {
     /// room, such a person cannot be judged.
     pub fn lacks_directory_records(&self) -> bool {
         self.behind.lacks()
+    }
+
+    /// Whether some of `parts` was left out of the session whose identity counts.
+    pub fn lacks(&self, parts: Parts) -> bool {
+        let left_out = self.session.as_ref().map(|entry| entry.left_out);
+        left_out.is_some_and(|left_out| left_out.any(parts))
     }
 
     /// Whether the session has ended at `now`.

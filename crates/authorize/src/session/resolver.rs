@@ -10,7 +10,7 @@ use pomerium_api::pb;
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::session::session::device_credential;
 use pomerium_api::records::{DIRECTORY_USER, RecordMessage};
-use pomerium_api::synced::{Entry, SyncedRecords};
+use pomerium_api::synced::{Entry, Parts, SyncedRecords};
 use quick_cache::sync::Cache;
 
 use super::Anonymous;
@@ -181,6 +181,34 @@ impl SessionResolver {
             Arc::new(Principal::of_session(&*self.records, entry, &claim).ok()?)
         };
         (!renewed.expired(now)).then_some(renewed)
+    }
+
+    /// The same person with `parts` of their session, if those were left out: they are left out where nothing read them
+    /// when the session came here. Asks the databroker then.
+    ///
+    /// Nobody when the session has ended meanwhile. Errors when the databroker cannot be reached, or when its version of
+    /// the session is not the one that is here: what is asked for is not known then, and the answer is 503.
+    pub async fn complete(
+        &self,
+        principal: Arc<Principal>,
+        parts: Parts,
+        now: Timestamp,
+    ) -> Result<Resolved, Error> {
+        let lacking = principal.session.as_ref().filter(|_| principal.lacks(parts));
+        let Some(session) = lacking else {
+            return Ok(Resolved::Principal(principal));
+        };
+        self.records.complete_session(&session.session.id, parts).await?;
+        if self.records.out_of_touch(now) {
+            return Ok(Resolved::OutOfTouch);
+        }
+        match self.renewed(&principal, now) {
+            Some(renewed) if renewed.lacks(parts) => Err(Error::Unavailable(
+                "another version of the session is here".into(),
+            )),
+            Some(renewed) => Ok(Resolved::Principal(renewed)),
+            None => Ok(Resolved::Anonymous(Anonymous::NoRecord)),
+        }
     }
 
     /// Asks the databroker. Never answers [`Resolved::NeedsFetch`].

@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 use super::{Anonymous, Resolved, SessionResolver};
 use crate::principal::Principal;
 
+mod parts;
+
 const KEY: [u8; 32] = [7; 32];
 const SERVER: u64 = 99;
 

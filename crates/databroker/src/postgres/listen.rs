@@ -12,10 +12,14 @@ use super::connect::Target;
 use super::read;
 use crate::store::Counters;
 
-/// The name under which writes are told.
-pub(super) const CHANNEL: &str = "pomerium_rs_change";
+/// Hears of writes and of reports of services.
+const LISTEN: &str = "LISTEN pomerium_rs_change; LISTEN pomerium_rs_service";
 /// The name under which reports of services are told.
-pub(super) const SERVICE_CHANNEL: &str = "pomerium_rs_service";
+const SERVICE_CHANNEL: &str = "pomerium_rs_service";
+/// Tells of a write.
+pub(super) const CHANGED: &str = "NOTIFY pomerium_rs_change";
+/// Tells of a report of services.
+pub(super) const SERVICES_CHANGED: &str = "NOTIFY pomerium_rs_service";
 /// How often to look without being told.
 const LOOK: Duration = Duration::from_secs(5);
 /// First pause after a failure; doubles up to the longest.
@@ -69,9 +73,7 @@ async fn hear_once(target: &Target, told: &Told, pause: &mut Duration) -> Result
         Ok(())
     };
     let listen = async {
-        let listening = client
-            .batch_execute(&format!("LISTEN {CHANNEL}; LISTEN {SERVICE_CHANNEL}"))
-            .await;
+        let listening = client.batch_execute(LISTEN).await;
         if listening.is_ok() {
             *pause = FIRST_PAUSE;
             // What was written before anybody listened.

@@ -2,7 +2,7 @@
 //!
 //! Every write takes the one row of `about`, so that versions are given out in the order of the commits and no reader ever
 //! meets a gap. What a write means is said in `apply`, as for every store: `write` reads what it may touch,
-//! lets it work on that, and writes what came of it in a few statements. `connect` is how to reach the
+//! lets it work on that, and writes what came of it. `connect` is how to reach the
 //! server, `migrate` the layout, `listen` how writes of other databrokers become known.
 //!
 //! Record contents are sealed as in the file store; types, ids, versions and times are not.
@@ -110,8 +110,8 @@ impl PostgresStore {
     }
 
     async fn write_once(&self, write: &Write, now: Timestamp) -> Result<Written, Error> {
-        let mut connection = self.connection().await?;
-        let written = write::run(&mut connection, &self.sealer, write, now).await;
+        let connection = self.connection().await?;
+        let written = write::run(&connection, &self.sealer, write, now).await;
         match &written {
             Ok(_) => {
                 self.told.changed.send_replace(());

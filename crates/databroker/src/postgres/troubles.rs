@@ -195,6 +195,30 @@ async fn a_write_that_is_held_up_gives_up_and_reading_goes_on() {
         .unwrap();
 }
 
+/// The end of a transaction is sent behind its statements, before the answers to them are known: one that failed leaves
+/// nothing behind, and the connection to whoever writes next.
+#[tokio::test]
+async fn a_write_that_fails_half_way_leaves_nothing() {
+    let connection = fresh().await;
+    let subject = Subject::new(open(&format!("{connection} pool_max_conns=2")).await);
+    subject.broker.put(vec![record(CATS, "tom", "x")]).await.unwrap();
+    let before = subject.broker.versions().await.unwrap();
+    tell(
+        &connection,
+        "ALTER TABLE pomerium_rs.records ADD CONSTRAINT no_dogs CHECK (id <> 'dog')",
+    )
+    .await;
+    let records = || vec![record(CATS, "kit", "x"), record(CATS, "dog", "x")];
+    for _ in 0..3 {
+        let why = unavailable(subject.broker.put(records()).await);
+        assert!(why.contains("no_dogs"), "{why}");
+    }
+    assert_eq!(subject.broker.versions().await, Ok(before));
+    assert_eq!(subject.broker.get(CATS, "kit").await, Err(Error::NotFound));
+    let reply = subject.broker.put(vec![record(CATS, "kit", "x")]).await.unwrap();
+    assert_eq!(reply.records[0].version, before.latest_record_version + 1);
+}
+
 /// A server that is there and says nothing: the call ends all the same.
 #[tokio::test]
 async fn a_silent_server_is_not_waited_for_without_end() {

@@ -148,6 +148,11 @@ impl RecordMatcher {
         value.cloned().unwrap_or(Value::Null)
     }
 
+    /// The type of the record.
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
     /// Whether it may be looked up by who somebody is.
     pub(super) fn needs_identity(&self) -> bool {
         matches!(self.by, By::UserId | By::UserEmail | By::Index)

@@ -147,6 +147,7 @@ impl Script {
             time: uses.any(Uses::TIME) || uses.any(Uses::RECORDS) || self.needs_certificate(),
             records: uses.any(Uses::RECORDS),
             headers: uses.any(Uses::HEADERS),
+            sessions: uses.any(Uses::SESSIONS),
         }
     }
 

@@ -6,9 +6,8 @@ use regorus::Value;
 
 use super::uses::Uses;
 use super::value::{object, of_json};
-use crate::input::{Device, GroupSource, RecordLookup, Subject};
+use crate::input::{Device, GroupSource, RecordLookup, SESSION, Subject};
 
-const SESSION: &str = "type.googleapis.com/session.Session";
 const USER: &str = "type.googleapis.com/user.User";
 const DIRECTORY_USER: &str = "pomerium.io/DirectoryUser";
 const DIRECTORY_GROUP: &str = "pomerium.io/DirectoryGroup";

@@ -10,7 +10,8 @@ use http::{Method, Request};
 use http_body_util::BodyExt;
 use pomerium_authorize::{Outcome, check_internal};
 
-use super::judge::{self, Refused, Who};
+use super::identify::{Who, identify};
+use super::judge::{self, Refused};
 use super::reply::{self, Ending, Problem};
 use super::{Flow, Reply};
 use crate::body::{Limits, RequestBody, Watchdog};
@@ -59,7 +60,7 @@ fn refuse(flow: Box<Flow>, route: Option<&Arc<Route>>, refused: Refused) -> Repl
 /// Health paths ask nobody who they are.
 async fn who(flow: &Flow, route: Option<&Route>, now: jiff::Timestamp) -> Result<Who, Refused> {
     match (InternalPath::of(&flow.request.path, false), route) {
-        (Some(InternalPath::Pomerium), Some(route)) => judge::identify(flow, route.idp_id(), now).await,
+        (Some(InternalPath::Pomerium), Some(route)) => identify(flow, route.idp_id(), now).await,
         _ => Ok(Who::default()),
     }
 }

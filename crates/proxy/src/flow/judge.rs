@@ -1,5 +1,4 @@
-//! Who asks, and whether they may. No I/O, except one question to the databroker for a session that this
-//! process has not seen yet; without an answer the request is refused.
+//! Whether somebody may. No I/O.
 
 use std::sync::Arc;
 
@@ -8,14 +7,13 @@ use jiff::Timestamp;
 use pomerium_authorize::audit::Undecided;
 use pomerium_authorize::decision_log::{self, AuthorizeRecord, Field, RouteFacts};
 use pomerium_authorize::{
-    Anonymous, AssertionRoute, Decision, Headers, IdentityHeaders, Lookup, Outcome, Principal, Resolved,
-    check,
+    AssertionRoute, Decision, Headers, IdentityHeaders, Lookup, Outcome, Principal, check,
 };
 use pomerium_config::settings::{AuthorizeField, LogLevel, LogSettings};
 use pomerium_policy::{ClientCertificate, Demand, HttpInput, Input, Program, Said};
 use pomerium_web::canonical::CanonicalRequest;
-use pomerium_web::handle::find_token;
 
+use super::identify::{Who, identify_for};
 use super::{Flow, client_certificate};
 use crate::headers::upstream_identity::{self, Missing};
 use crate::metrics::Decided;
@@ -98,18 +96,11 @@ pub(crate) struct Told {
     pub(crate) said: Vec<Said>,
 }
 
-/// Who asks.
-#[derive(Default)]
-pub(crate) struct Who {
-    pub(crate) principal: Option<Arc<Principal>>,
-    pub(crate) anonymous: Option<Anonymous>,
-}
-
 /// Judges a request to `route`.
 pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
     let shared = flow.conn.worker.shared.clone();
     let now = shared.clock.now();
-    let who = match identify(flow, route.idp_id(), now).await {
+    let who = match identify_for(flow, route, now).await {
         Ok(who) => who,
         Err(refused) => {
             undecided(flow, route, now, "the session could not be looked up");
@@ -270,40 +261,6 @@ pub(crate) fn sign(
             tracing::error!(%error, "cannot sign the assertion of a request");
             Refused::Unjudged
         })
-}
-
-/// Finds out who asks on a host whose people sign in with `idp_id`.
-pub(crate) async fn identify(flow: &Flow, idp_id: Option<&str>, now: Timestamp) -> Result<Who, Refused> {
-    let sessions = &flow.conn.worker.shared.sessions;
-    let query = flow.request.query.as_deref();
-    let Some((_source, token)) = find_token(&flow.parts.headers, query, &flow.snapshot.cookie_name) else {
-        return Ok(Who::default());
-    };
-    let resolved = match sessions.resolve(token, idp_id, now) {
-        Resolved::NeedsFetch(pending) => {
-            Box::pin(sessions.resolve_slow(pending, now))
-                .await
-                .map_err(|error| {
-                    tracing::warn!(%error, "a session could not be looked up: the request is refused");
-                    Refused::Unjudged
-                })?
-        }
-        known => known,
-    };
-    Ok(match resolved {
-        Resolved::Principal(principal) => {
-            flow.conn.worker.shared.access.seen(&principal, now);
-            Who {
-                principal: Some(principal),
-                anonymous: None,
-            }
-        }
-        Resolved::Anonymous(why) => Who {
-            principal: None,
-            anonymous: Some(why),
-        },
-        Resolved::OutOfTouch | Resolved::NeedsFetch(_) => return Err(Refused::Unjudged),
-    })
 }
 
 /// What is decided, and what goes with a request that may pass. Both are known when it is written down.

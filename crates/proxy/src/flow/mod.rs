@@ -11,6 +11,7 @@
 mod action;
 mod control;
 pub(crate) mod forward;
+mod identify;
 pub(crate) mod judge;
 pub(crate) mod reply;
 mod tunnel;

@@ -18,7 +18,7 @@ use pomerium_api::databroker::Databroker;
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::User;
 use pomerium_api::records::{DIRECTORY_GROUP, DIRECTORY_USER};
-use pomerium_api::synced::{Confirmed, ServiceAccountEntry, SessionEntry, StructEntry, UserEntry};
+use pomerium_api::synced::{Confirmed, Parts, ServiceAccountEntry, SessionEntry, StructEntry, UserEntry};
 use pomerium_authenticate::{Authenticate, Deps, RequestContext, State};
 use pomerium_authorize::{Principal, Records, authentication};
 use pomerium_config::Loader;
@@ -318,6 +318,7 @@ impl Records for World {
             version: 1,
             session,
             confirmed: Confirmed::default(),
+            left_out: Parts::NONE,
         }))
     }
 

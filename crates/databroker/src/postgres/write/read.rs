@@ -1,0 +1,309 @@
+//! What a write may touch, read before it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::SystemTime;
+
+use deadpool_postgres::ClientWrapper;
+use futures_util::join;
+use jiff::Timestamp;
+use pomerium_api::databroker::{Error, Record};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
+
+use super::turn::{BEGIN, prepared};
+use crate::apply::Lease;
+use crate::postgres::migrate::unsigned;
+use crate::postgres::overlay::{Ages, Overlay};
+use crate::postgres::read::{decode_options, services};
+use crate::postgres::unavailable;
+use crate::seal::{Place, Sealer};
+use crate::store::{Copy, Key, Registered, Write, ttl};
+
+const LIVE: &str = "SELECT r.type, r.id, r.value FROM pomerium_rs.records r
+     JOIN unnest($1::text[], $2::text[]) AS k(type, id) ON r.type = k.type AND r.id = k.id";
+const OPTIONS: &str = "SELECT type, value FROM pomerium_rs.options";
+
+/// How many records one clean-up lets expire; the next goes on.
+const MOST_EXPIRED: i64 = 10_000;
+
+/// Begins the transaction, and reads the row that `counters` asks for and what the write may touch.
+pub(super) async fn run(
+    client: &ClientWrapper,
+    counters: &str,
+    sealer: &Sealer,
+    (write, now): (&Write, Timestamp),
+) -> Result<(Row, Overlay), Error> {
+    let counters = prepared(client, counters).await?;
+    let mut overlay = Overlay::default();
+    let row = match write {
+        Write::Put(records) | Write::Patch { records, .. } => {
+            let row = begin_with_live(client, &counters, (sealer, records), &mut overlay).await?;
+            read_ages(client, sealer, records, &mut overlay).await?;
+            row
+        }
+        Write::Replace(record) => {
+            let records = std::slice::from_ref(record);
+            begin_with_live(client, &counters, (sealer, records), &mut overlay).await?
+        }
+        _ => {
+            let (begun, row) = join!(client.batch_execute(BEGIN), client.query_one(&counters, &[]));
+            begun.map_err(|error| unavailable(&error))?;
+            let row = row.map_err(|error| unavailable(&error))?;
+            read_more(client, sealer, (write, now), &mut overlay).await?;
+            row
+        }
+    };
+    Ok((row, overlay))
+}
+
+/// Begins, and reads the records that are to be written, and the options. The server looks at nothing before it has the
+/// turn: it answers in the order it is asked.
+async fn begin_with_live(
+    client: &ClientWrapper,
+    counters: &Statement,
+    (sealer, records): (&Sealer, &[Record]),
+    overlay: &mut Overlay,
+) -> Result<Row, Error> {
+    let keys: BTreeSet<Key> = records
+        .iter()
+        .map(|record| (record.r#type.clone(), record.id.clone()))
+        .collect();
+    let (types, ids): (Vec<&str>, Vec<&str>) = keys
+        .iter()
+        .map(|(record_type, id)| (record_type.as_str(), id.as_str()))
+        .unzip();
+    let live = prepared(client, LIVE).await?;
+    let options = prepared(client, OPTIONS).await?;
+    let wanted: [&(dyn ToSql + Sync); 2] = [&types, &ids];
+    let (begun, row, live, options) = join!(
+        client.batch_execute(BEGIN),
+        client.query_one(counters, &[]),
+        client.query(&live, &wanted),
+        client.query(&options, &[]),
+    );
+    begun.map_err(|error| unavailable(&error))?;
+    let row = row.map_err(|error| unavailable(&error))?;
+    overlay.live.extend(keys.iter().map(|key| (key.clone(), None)));
+    for row in live.map_err(|error| unavailable(&error))? {
+        let (record_type, id): (String, String) = (row.get(0), row.get(1));
+        let place = Place::Live {
+            record_type: &record_type,
+            id: &id,
+        };
+        let record = sealer.open(row.get(2), &place)?;
+        overlay.live.insert((record_type, id), Some(record));
+    }
+    note_options(&options.map_err(|error| unavailable(&error))?, overlay)?;
+    Ok(row)
+}
+
+/// What the other writes may touch.
+async fn read_more(
+    client: &ClientWrapper,
+    sealer: &Sealer,
+    (write, now): (&Write, Timestamp),
+    overlay: &mut Overlay,
+) -> Result<(), Error> {
+    match write {
+        Write::Put(_) | Write::Patch { .. } | Write::Replace(_) => {}
+        Write::SetOptions { .. } => read_options(client, overlay).await?,
+        Write::Lease(request) => read_lease(client, &request.name, overlay).await?,
+        Write::ReleaseLease { name, .. } => read_lease(client, name, overlay).await?,
+        Write::Copy(Copy::Part { after, records, last }) => {
+            let to = records.last().filter(|_| !last);
+            read_between(client, after.as_ref(), to, overlay).await?;
+        }
+        Write::Copy(_) | Write::Clear | Write::Promote => {}
+        Write::Report { .. } => read_services(client, overlay).await?,
+        Write::Trim(before) => read_old_changes(client, *before, overlay).await?,
+        Write::Expire => {
+            read_options(client, overlay).await?;
+            read_services(client, overlay).await?;
+            read_expired(client, sealer, now, overlay).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn read_options(client: &ClientWrapper, overlay: &mut Overlay) -> Result<(), Error> {
+    let options = prepared(client, OPTIONS).await?;
+    let rows = client
+        .query(&options, &[])
+        .await
+        .map_err(|error| unavailable(&error))?;
+    note_options(&rows, overlay)
+}
+
+fn note_options(rows: &[Row], overlay: &mut Overlay) -> Result<(), Error> {
+    for row in rows {
+        let record_type: String = row.get(0);
+        let options = decode_options(&record_type, row.get(1))?;
+        overlay.options.insert(record_type, options);
+    }
+    Ok(())
+}
+
+/// The keys of live records behind `after`, up to and with `to`.
+async fn read_between(
+    client: &ClientWrapper,
+    after: Option<&Key>,
+    to: Option<&Record>,
+    overlay: &mut Overlay,
+) -> Result<(), Error> {
+    let (after_type, after_id) = after.map(|(record_type, id)| (record_type, id)).unzip();
+    let (to_type, to_id) = to.map(|record| (&record.r#type, &record.id)).unzip();
+    let rows = client
+        .query(
+            "SELECT type, id FROM pomerium_rs.records
+             WHERE ($1::text IS NULL OR (type, id) > ($1, $2)) AND ($3::text IS NULL OR (type, id) <= ($3, $4))",
+            &[&after_type, &after_id, &to_type, &to_id],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    overlay.between = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    Ok(())
+}
+
+/// For each type with a capacity, as many of the oldest as this write can drive out.
+async fn read_ages(
+    client: &ClientWrapper,
+    sealer: &Sealer,
+    records: &[Record],
+    overlay: &mut Overlay,
+) -> Result<(), Error> {
+    let types: BTreeSet<&str> = records.iter().map(|record| record.r#type.as_str()).collect();
+    for record_type in types {
+        let capacity = overlay
+            .options
+            .get(record_type)
+            .and_then(|options| options.capacity);
+        let Some(capacity) = capacity else { continue };
+        let row = client
+            .query_one(
+                "SELECT count(*) FROM pomerium_rs.records WHERE type = $1",
+                &[&record_type],
+            )
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let count = unsigned(row.get(0));
+        let surplus = (count + records.len() as u64).saturating_sub(capacity);
+        let ids = read_oldest(
+            client,
+            sealer,
+            record_type,
+            surplus + records.len() as u64,
+            overlay,
+        )
+        .await?;
+        overlay
+            .ages
+            .insert(record_type.to_owned(), Ages { count, oldest: ids });
+    }
+    Ok(())
+}
+
+async fn read_oldest(
+    client: &ClientWrapper,
+    sealer: &Sealer,
+    record_type: &str,
+    most: u64,
+    overlay: &mut Overlay,
+) -> Result<VecDeque<String>, Error> {
+    let rows = client
+        .query(
+            "SELECT id, value FROM pomerium_rs.records WHERE type = $1 ORDER BY version LIMIT $2",
+            &[&record_type, &i64::try_from(most).unwrap_or(i64::MAX)],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let mut ids = VecDeque::with_capacity(rows.len());
+    for row in rows {
+        let id: String = row.get(0);
+        let record = sealer.open(row.get(1), &Place::Live { record_type, id: &id })?;
+        overlay
+            .live
+            .insert((record_type.to_owned(), id.clone()), Some(record));
+        ids.push_back(id);
+    }
+    Ok(ids)
+}
+
+async fn read_expired(
+    client: &ClientWrapper,
+    sealer: &Sealer,
+    now: Timestamp,
+    overlay: &mut Overlay,
+) -> Result<(), Error> {
+    let limited: Vec<(String, SystemTime)> = overlay
+        .options
+        .iter()
+        .filter_map(|(record_type, options)| {
+            let before = now.checked_sub(ttl(options)?).ok()?;
+            Some((record_type.clone(), SystemTime::from(before)))
+        })
+        .collect();
+    for (record_type, before) in limited {
+        let row = client
+            .query_one(
+                "SELECT count(*) FROM (SELECT 1 FROM pomerium_rs.records WHERE type = $1 AND modified_at < $2 LIMIT $3) old",
+                &[&record_type, &before, &MOST_EXPIRED],
+            )
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let count = unsigned(row.get(0));
+        let oldest = match count {
+            0 => VecDeque::new(),
+            _ => read_oldest(client, sealer, &record_type, count, overlay).await?,
+        };
+        overlay.ages.insert(record_type, Ages { count, oldest });
+    }
+    Ok(())
+}
+
+async fn read_lease(client: &ClientWrapper, name: &str, overlay: &mut Overlay) -> Result<(), Error> {
+    // Whoever comes second waits here, also when there is no row yet.
+    client
+        .execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('pomerium_rs.lease.' || $1, 0))",
+            &[&name],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let row = client
+        .query_opt(
+            "SELECT id, expires FROM pomerium_rs.leases WHERE name = $1",
+            &[&name],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    if let Some(row) = row {
+        let expires = Timestamp::try_from(row.get::<_, SystemTime>(1)).unwrap_or(Timestamp::MIN);
+        let id = row.get(0);
+        overlay.leases.insert(name.to_owned(), Lease { id, expires });
+    }
+    Ok(())
+}
+
+async fn read_services(client: &ClientWrapper, overlay: &mut Overlay) -> Result<(), Error> {
+    let known = services(&**client, Timestamp::UNIX_EPOCH).await?;
+    let by_key = |service: Registered| ((service.kind, service.endpoint), service.expires);
+    overlay.services = known.into_iter().map(by_key).collect();
+    Ok(())
+}
+
+async fn read_old_changes(
+    client: &ClientWrapper,
+    before: Timestamp,
+    overlay: &mut Overlay,
+) -> Result<(), Error> {
+    let row = client
+        .query_one(
+            "SELECT count(*), max(version) FROM pomerium_rs.changes WHERE version <
+             coalesce((SELECT min(version) FROM pomerium_rs.changes WHERE modified_at >= $1), 9223372036854775807)",
+            &[&SystemTime::from(before)],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    overlay.old_changes = (unsigned(row.get(0)), row.get::<_, Option<i64>>(1).map(unsigned));
+    Ok(())
+}
