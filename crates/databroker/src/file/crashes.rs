@@ -32,7 +32,9 @@ impl CrashDisk {
         let (folder, sealer): (Arc<dyn Folder>, _) = (Arc::new(self.clone()), Arc::new(Sealer::new(keys)));
         let path = Path::new("a disk in memory");
         let found = open::within(&folder, path, &sealer)?;
-        FileStore::over(folder, found, sealer, None, path)
+        let mut store = FileStore::over(folder, found, sealer, None, path)?;
+        drop(store.keeper.take());
+        Ok(store)
     }
 }
 
@@ -99,7 +101,10 @@ fn torn(history: &[(Image, Vec<Op>)], mut look: impl FnMut(Image, &str)) -> usiz
 fn cuts(op: &Op) -> Vec<usize> {
     match op {
         Op::Write(_, _, data) => {
-            let length = data.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            let length = data
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .map_or(0, |last| last + 1);
             let step = if length <= 1024 { 3 } else { 61 };
             (0..=length).step_by(step).chain([length, data.len()]).collect()
         }
@@ -193,7 +198,10 @@ fn a_change_of_the_key_may_be_cut_off() {
             .unwrap_or_else(|error| panic!("{context}: {error}"));
         check(&store, &acknowledged, context);
     });
-    assert!(images > 50 && with_former > 20, "{with_former} of {images} images");
+    assert!(
+        images > 50 && with_former > 20,
+        "{with_former} of {images} images"
+    );
 }
 
 /// A small generator: a failure is repeated by its seed.
@@ -284,7 +292,10 @@ fn a_damaged_write_with_others_behind_it_is_told() {
         let refused = damage(&disk, nth).open().err().expect("it is damaged");
         assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
         let text = refused.to_string();
-        assert!(text.contains("databroker.0000000001.records is damaged at byte"), "{text}");
+        assert!(
+            text.contains("databroker.0000000001.records is damaged at byte"),
+            "{text}"
+        );
         assert!(text.contains("whole writes follow"), "{text}");
         assert!(text.contains("restore a backup"), "{text}");
     }
@@ -303,7 +314,11 @@ fn a_segment_or_an_index_that_is_gone_or_damaged_is_told() {
     work.write_index().unwrap();
     put(&store, "21", "x").unwrap();
     drop(store);
-    check(&CrashDisk::with(disk.image()).open().unwrap(), &acknowledged, "whole");
+    check(
+        &CrashDisk::with(disk.image()).open().unwrap(),
+        &acknowledged,
+        "whole",
+    );
     for gone in [1, 2, 3] {
         let mut image = disk.image();
         image.names.remove(&segment::name(gone));
@@ -319,7 +334,11 @@ fn a_segment_or_an_index_that_is_gone_or_damaged_is_told() {
     }
     let mut image = disk.image();
     image.names.remove(image::NAME);
-    let refused = CrashDisk::with(image).open().err().expect("the index is gone").to_string();
+    let refused = CrashDisk::with(image)
+        .open()
+        .err()
+        .expect("the index is gone")
+        .to_string();
     assert!(refused.contains("databroker.index is missing"), "{refused}");
     let mut image = disk.image();
     let node = image.names[image::NAME];
@@ -428,4 +447,42 @@ fn dead_segments_go() {
     keeper(&store).write_index().unwrap();
     assert!(bytes() < 600_000, "{} bytes of an empty store", bytes());
     assert_eq!(data(&store, "one").as_deref(), Some("kept"));
+}
+
+/// Whoever reads while segments are emptied and go finds everything.
+#[test]
+fn readers_do_not_notice_the_keeper() {
+    let disk = CrashDisk::default();
+    let store = disk.open().unwrap();
+    let big = "x".repeat(50_000);
+    for i in 0..20 {
+        put(&store, &i.to_string(), &big).unwrap();
+    }
+    let mut work = keeper(&store);
+    std::thread::scope(|scope| {
+        let tidying = scope.spawn(|| {
+            for _ in 0..20 {
+                work.write_index().unwrap();
+                work.tidy().unwrap();
+            }
+        });
+        let writing = scope.spawn(|| {
+            for i in 0..200 {
+                put(&store, &(i % 7).to_string(), &big).unwrap();
+                let later = Timestamp::UNIX_EPOCH + std::time::Duration::from_secs(1);
+                now(store.write(Write::Trim(later), Timestamp::UNIX_EPOCH)).unwrap();
+            }
+        });
+        while !(tidying.is_finished() && writing.is_finished()) {
+            for i in 0..20 {
+                assert_eq!(data(&store, &i.to_string()).as_ref(), Some(&big));
+            }
+            let inventory = now(store.inspect()).unwrap();
+            assert_eq!(inventory.unreadable, Vec::<String>::new());
+            assert_eq!(inventory.records[CATS], 20);
+        }
+    });
+    drop(store);
+    let all = (0..20).map(|i| (i.to_string(), big.clone())).collect();
+    check(&disk.open().unwrap(), &all, "opened again");
 }

@@ -26,7 +26,8 @@ pub(super) const NAME: &str = "databroker.redb";
 /// What the file is called once it was read, if something in it could not be.
 const ASIDE: &str = "databroker.redb.former";
 /// What is written into it.
-const MARKER: &str = "The records are in the files databroker.index and databroker.*.records beside this one.\n";
+const MARKER: &str =
+    "The records are in the files databroker.index and databroker.*.records beside this one.\n";
 
 type LiveKey = (&'static str, &'static str);
 type Change = (i64, &'static str, &'static [u8]);
@@ -102,7 +103,9 @@ pub(super) fn upgrade(path: &Path, folder: &Arc<dyn Folder>, sealer: &Sealer) ->
         detail: error.to_string(),
     };
     let database = open(path)?;
-    let transaction = database.begin_read().map_err(|error| damaged(unavailable(error)))?;
+    let transaction = database
+        .begin_read()
+        .map_err(|error| damaged(unavailable(error)))?;
     check(path, &transaction, sealer)?;
     let mut reading = Reading {
         transaction,
@@ -277,7 +280,7 @@ impl Reading<'_> {
             for row in leases.iter().map_err(unavailable)? {
                 let (name, value) = row.map_err(unavailable)?;
                 let (id, expires) = value.value();
-                op::lease(&mut ops, name.value(), id, super::index::time(expires));
+                op::lease(&mut ops, name.value(), id, super::small::time(expires));
             }
         }
         if let Some(services) = table!(self.transaction, SERVICES) {
@@ -287,7 +290,7 @@ impl Reading<'_> {
                 let service = Registered {
                     kind,
                     endpoint: endpoint.to_owned(),
-                    expires: super::index::time(expires.value()),
+                    expires: super::small::time(expires.value()),
                 };
                 op::service(&mut ops, &service);
             }

@@ -4,15 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
-use jiff::Timestamp;
-use pomerium_api::databroker::{Error, Options};
-use prost::Message;
+use pomerium_api::databroker::Error;
 
 use super::folder::Handle;
 use super::op::{self, Blob, GARBLED, Op, Pieces};
+use super::small::Small;
 use super::unavailable;
-use crate::apply::Lease;
-use crate::store::{Counters, Registered};
+use crate::store::Counters;
 
 /// The place of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,41 +88,6 @@ impl OfType {
             && order.get(&before.version).is_some_and(|owner| **owner == *id)
         {
             order.remove(&before.version);
-        }
-    }
-}
-
-/// What is not many.
-#[derive(Default, Clone)]
-pub(super) struct Small {
-    pub(super) options: BTreeMap<String, Options>,
-    pub(super) leases: BTreeMap<String, Lease>,
-    /// By kind and address: until when.
-    pub(super) services: BTreeMap<(i32, String), Timestamp>,
-}
-
-impl Small {
-    pub(super) fn registered(&self, after: Timestamp) -> Vec<Registered> {
-        let known = self.services.iter().filter(|(_, expires)| **expires > after);
-        known
-            .map(|((kind, endpoint), expires)| Registered {
-                kind: *kind,
-                endpoint: endpoint.clone(),
-                expires: *expires,
-            })
-            .collect()
-    }
-
-    /// As operations.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        for (record_type, options) in &self.options {
-            op::options(out, record_type, Some(&options.encode_to_vec()));
-        }
-        for (name, lease) in &self.leases {
-            op::lease(out, name, &lease.id, lease.expires);
-        }
-        for service in self.registered(Timestamp::MIN) {
-            op::service(out, &service);
         }
     }
 }
@@ -223,8 +186,8 @@ impl Index {
                 while self.log.front().is_some_and(|change| change.version <= version) {
                     self.log.pop_front();
                 }
-                if self.log.is_empty() {
-                    self.log.shrink_to_fit();
+                if self.log.capacity() / 4 > self.log.len() {
+                    self.log.shrink_to(2 * self.log.len());
                 }
             }
             Op::Clear => {
@@ -234,28 +197,7 @@ impl Index {
                 self.segments.values_mut().for_each(|segment| segment.live = 0);
             }
             Op::ClearChanges => self.log = VecDeque::new(),
-            Op::Options { record_type, value } => match value {
-                Some(value) => {
-                    let options = Options::decode(value).map_err(|_| GARBLED)?;
-                    self.small.options.insert(record_type.to_owned(), options);
-                }
-                None => drop(self.small.options.remove(record_type)),
-            },
-            Op::Lease { name, id, expires } => {
-                let (id, expires) = (id.to_owned(), time(expires));
-                self.small.leases.insert(name.to_owned(), Lease { id, expires });
-            }
-            Op::Service {
-                kind,
-                endpoint,
-                expires,
-            } => match expires {
-                Some(expires) => {
-                    let key = (kind, endpoint.to_owned());
-                    self.small.services.insert(key, time(expires));
-                }
-                None => drop(self.small.services.remove(&(kind, endpoint.to_owned()))),
-            },
+            other => self.small.step(&other)?,
         }
         Ok(())
     }
@@ -349,9 +291,4 @@ fn spot(segment: u32, at: u64, blob: &Blob<'_>) -> Result<Spot, &'static str> {
         at: fits(at + blob.place.start as u64)?,
         length: fits(blob.place.len() as u64)?,
     })
-}
-
-/// From µs since 1970.
-pub(super) fn time(micros: i64) -> Timestamp {
-    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MIN)
 }

@@ -146,7 +146,10 @@ impl Journal {
             let until = end.next_multiple_of(AHEAD);
             frame.resize(frame.len() + usize::try_from(until - end).unwrap_or_default(), 0);
         }
-        let file = self.file.as_ref().ok_or_else(|| io::Error::other("no segment was begun"))?;
+        let file = self
+            .file
+            .as_ref()
+            .ok_or_else(|| io::Error::other("no segment was begun"))?;
         let done = file.write_at(at, frame);
         if let Err(error) = done.and_then(|()| if durable { file.sync() } else { Ok(()) }) {
             self.file = None;

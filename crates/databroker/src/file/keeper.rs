@@ -14,8 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::folder::Folder;
 use super::image::{self, About};
-use super::index::{Index, Spot};
-use super::journal::SEGMENT;
+use super::index::{Index, Segment, Spot};
 use super::op::{self, COUNTERS, Op, Pieces};
 use super::segment::{self, HEAD, Head};
 use super::staged::Moved;
@@ -155,7 +154,7 @@ impl Work {
 
     /// Segments that are not written to any more, and that the change log does not refer to: it is in order of the
     /// segments, and nothing in it is moved.
-    fn quiet<'i>(index: &'i Index) -> impl Iterator<Item = (u32, &'i super::index::Segment)> {
+    fn quiet(index: &Index) -> impl Iterator<Item = (u32, &Segment)> {
         let written = index.segments.last_key_value().map_or(0, |(number, _)| *number);
         let logged = index.log.front().map_or(written, |change| change.spot.segment);
         let quiet = index.segments.range(..written.min(logged));
@@ -166,7 +165,7 @@ impl Work {
     fn hollow(&self) -> Vec<u32> {
         let index = self.index.read();
         Self::quiet(&index)
-            .filter(|(_, segment)| segment.live > 0 && segment.live * 2 < segment.end.min(SEGMENT))
+            .filter(|(_, segment)| segment.live > 0 && segment.live * 2 < segment.end)
             .map(|(number, _)| number)
             .collect()
     }
@@ -191,9 +190,8 @@ impl Work {
             return Ok(());
         };
         let head = Head::read(&*file).map_err(unavailable)?;
-        let head = head.ok_or_else(|| {
-            unavailable(format_args!("the start of {} is damaged", segment::name(number)))
-        })?;
+        let head = head
+            .ok_or_else(|| unavailable(format_args!("the start of {} is damaged", segment::name(number))))?;
         let mut at = HEAD;
         let mut portion = Vec::new();
         let mut bytes = 0;
@@ -275,7 +273,11 @@ impl Work {
         let goes_on = || !self.stopped();
         self.length = image::write(&*self.folder, &about, &self.index, &goes_on).map_err(unavailable)?;
         self.about = about;
-        tracing::debug!(bytes = self.length, dead = bytes, "the index of the databroker file was written");
+        tracing::debug!(
+            bytes = self.length,
+            dead = bytes,
+            "the index of the databroker file was written"
+        );
         for number in dead {
             self.index.write().segments.remove(&number);
             self.folder.remove(&segment::name(number)).map_err(unavailable)?;

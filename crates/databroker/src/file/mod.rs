@@ -1,17 +1,19 @@
 //! Records in files of one folder: durable before a write is answered, sealed, for one process at a time.
 //!
 //! Every write is a frame that is appended to a segment (`segment`, `journal`) and flushed; nothing is ever written in
-//! place. `index` knows where everything is, and is carried forward by the operations of the frames (`op`). `staged` is a
+//! place. `index` (with `small`) knows where everything is, and is carried forward by the operations of the frames (`op`). `staged` is a
 //! commit that is being made, `writer` the one thread that makes them, `read` answers questions. `keeper` writes the index to
 //! its file (`image`) and takes away dead segments. `open` and `recover` begin, `rewrite` seals with another key, `former` reads
 //! files of former versions, `folder` is the way to the disk.
 
 #[cfg(test)]
-mod crashes;
-#[cfg(test)]
 mod crash_disk;
+#[cfg(test)]
+mod crashes;
 mod folder;
 mod former;
+#[cfg(test)]
+mod garbled;
 mod image;
 mod index;
 mod journal;
@@ -22,9 +24,11 @@ mod read;
 mod recover;
 mod rewrite;
 mod segment;
+mod small;
 mod staged;
 #[cfg(test)]
 mod tests;
+mod touched;
 #[cfg(test)]
 mod upgrades;
 mod writer;
@@ -53,8 +57,8 @@ use crate::store::{Changes, Counters, Inventory, Records, Registered, Store, Wri
 
 /// A [`Store`] in a folder. Survives the death of the process at any moment: what was answered is there.
 pub struct FileStore {
-    // The order matters: the keeper asks the writer, the writer finishes, then the lock is given back.
-    _keeper: Keeper,
+    // The order matters: the keeper ends, the writer finishes, then the lock is given back.
+    keeper: Option<Keeper>,
     writer: Writer,
     index: Arc<RwLock<Index>>,
     sealer: Arc<Sealer>,
@@ -89,11 +93,21 @@ impl FileStore {
         };
         let index = Arc::new(RwLock::new(found.index));
         let (poke, pokes) = Poke::new();
-        let writer = Writer::start(Arc::clone(&index), Arc::clone(&sealer), found.journal, poke.clone());
+        let writer = Writer::start(
+            Arc::clone(&index),
+            Arc::clone(&sealer),
+            found.journal,
+            poke.clone(),
+        );
         let writer = writer.map_err(failed)?;
-        let work = Work::new(Arc::clone(&folder), Arc::clone(&index), writer.jobs(), found.about);
+        let work = Work::new(
+            Arc::clone(&folder),
+            Arc::clone(&index),
+            writer.jobs(),
+            found.about,
+        );
         Ok(Self {
-            _keeper: Keeper::start(work, poke, pokes).map_err(failed)?,
+            keeper: Some(Keeper::start(work, poke, pokes).map_err(failed)?),
             writer,
             index,
             sealer,
@@ -119,7 +133,8 @@ impl FileStore {
         let segments: Vec<_> = {
             let index = self.index.read();
             let all = index.segments.values();
-            all.map(|segment| (Arc::clone(&segment.file), segment.end)).collect()
+            all.map(|segment| (Arc::clone(&segment.file), segment.end))
+                .collect()
         };
         for (file, end) in segments {
             let Some(head) = Head::read(&*file).map_err(unavailable)? else {
@@ -140,6 +155,12 @@ impl FileStore {
     /// Answers from one moment in time.
     fn read<T: Send + 'static>(&self, read: impl FnOnce(&Index) -> T) -> BoxFuture<'_, Result<T, Error>> {
         ready(Ok(read(&self.index.read()))).boxed()
+    }
+}
+
+impl Drop for FileStore {
+    fn drop(&mut self) {
+        drop(self.keeper.take());
     }
 }
 

@@ -103,7 +103,9 @@ pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
 
 /// Whether there is a store in `folder`, of this version or a former one.
 pub(super) fn is_in(folder: &Path) -> bool {
-    [image::NAME, former::NAME].iter().any(|name| folder.join(name).exists())
+    [image::NAME, former::NAME]
+        .iter()
+        .any(|name| folder.join(name).exists())
 }
 
 /// Opens the store in a folder of the operating system, or makes it. Only under the lock.
@@ -149,7 +151,7 @@ fn fit(folder: &Arc<dyn Folder>, path: &Path, found: Found, sealer: &Sealer) -> 
     if sealer.is_current(key_check) {
         return Ok(found);
     }
-    rewrite::seal_anew(folder, path, found, sealer)
+    rewrite::seal_anew(folder, path, &found, sealer)
 }
 
 /// Whether the key fits to what was noted when the store was sealed.

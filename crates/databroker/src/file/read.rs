@@ -21,7 +21,8 @@ const CHUNK: usize = 256;
 /// The bytes of a blob.
 pub(super) fn blob(file: &dyn Handle, spot: Spot) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![0; spot.length as usize];
-    file.read_at(u64::from(spot.at), &mut bytes).map_err(unavailable)?;
+    file.read_at(u64::from(spot.at), &mut bytes)
+        .map_err(unavailable)?;
     Ok(bytes)
 }
 
@@ -192,7 +193,11 @@ pub(super) fn latest(index: Arc<RwLock<Index>>, sealer: Arc<Sealer>, record_type
     });
     let records = chunks.map(move |chunk| {
         let records: Vec<Result<Record, Error>> = match chunk {
-            Ok(rows) => rows.iter().filter_map(|row| readable(row, &sealer)).map(Ok).collect(),
+            Ok(rows) => rows
+                .iter()
+                .filter_map(|row| readable(row, &sealer))
+                .map(Ok)
+                .collect(),
             Err(error) => vec![Err(error)],
         };
         stream::iter(records)

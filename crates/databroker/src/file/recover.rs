@@ -65,7 +65,10 @@ impl Recovery<'_> {
         let numbers: BTreeSet<u32> = names.iter().filter_map(|name| segment::number(name)).collect();
         let mut segments = BTreeMap::new();
         for number in numbers {
-            let file = self.folder.open(&segment::name(number)).map_err(|error| self.io(error))?;
+            let file = self
+                .folder
+                .open(&segment::name(number))
+                .map_err(|error| self.io(error))?;
             let head = Head::read(&*file).map_err(|error| self.io(error))?;
             segments.insert(number, (file, head));
         }
@@ -138,7 +141,9 @@ impl Recovery<'_> {
     }
 
     fn remove(&self, number: u32) -> Result<(), OpenError> {
-        self.folder.remove(&segment::name(number)).map_err(|error| self.io(error))
+        self.folder
+            .remove(&segment::name(number))
+            .map_err(|error| self.io(error))
     }
 
     /// Carries out what was written since the index was; returns the journal, which goes on from there.
@@ -170,8 +175,7 @@ impl Recovery<'_> {
                 if is_last {
                     // It was read, which does not say that it is durable.
                     open.file.sync().map_err(|error| self.io(error))?;
-                    journal =
-                        Journal::go_on(Arc::clone(self.folder), open.head, Arc::clone(&open.file), end);
+                    journal = Journal::go_on(Arc::clone(self.folder), open.head, Arc::clone(&open.file), end);
                 }
                 end
             };
@@ -187,13 +191,7 @@ impl Recovery<'_> {
     }
 
     /// Returns where the segment ends.
-    fn replay_one(
-        &self,
-        index: &mut Index,
-        open: &Open,
-        end: u64,
-        is_last: bool,
-    ) -> Result<u64, OpenError> {
+    fn replay_one(&self, index: &mut Index, open: &Open, end: u64, is_last: bool) -> Result<u64, OpenError> {
         let Open { head, file } = open;
         let name = || segment::name(head.number);
         let mut at = HEAD;
@@ -203,8 +201,7 @@ impl Recovery<'_> {
                 if !is_last {
                     return Err(self.damaged(format_args!("{} is damaged at byte {at}", name())));
                 }
-                let behind =
-                    segment::frame_behind(&**file, head, at, end).map_err(|error| self.io(error))?;
+                let behind = segment::frame_behind(&**file, head, at, end).map_err(|error| self.io(error))?;
                 if let Some(behind) = behind {
                     return Err(self.damaged(format_args!(
                         "{} is damaged at byte {at}, and whole writes follow from byte {behind} on",

@@ -124,7 +124,7 @@ impl Rewrite {
 pub(super) fn seal_anew(
     folder: &Arc<dyn Folder>,
     path: &Path,
-    found: Found,
+    found: &Found,
     sealer: &Sealer,
 ) -> Result<Found, OpenError> {
     tracing::info!("the databroker file is sealed with the shared secret of today; this can take a while");
@@ -134,10 +134,12 @@ pub(super) fn seal_anew(
         detail: error.to_string(),
     })?;
     for number in former {
-        folder.remove(&segment::name(number)).map_err(|source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        folder
+            .remove(&segment::name(number))
+            .map_err(|source| OpenError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
     }
     tracing::info!(
         "the databroker file is sealed anew; the former shared secret is not needed for it any more"

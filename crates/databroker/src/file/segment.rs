@@ -89,12 +89,7 @@ fn sum(parts: &[&[u8]]) -> u64 {
 
 /// The sum of a frame holds for its place alone.
 fn frame_sum(head: &Head, at: u64, contents: &[u8]) -> u64 {
-    let place = [
-        head.line,
-        u64::from(head.number),
-        at,
-        contents.len() as u64,
-    ];
+    let place = [head.line, u64::from(head.number), at, contents.len() as u64];
     let place: Vec<u8> = place.iter().flat_map(|number| number.to_le_bytes()).collect();
     sum(&[&place, contents])
 }

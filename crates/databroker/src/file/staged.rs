@@ -9,32 +9,15 @@ use pomerium_api::databroker::{Error, Options, Record};
 use pomerium_api::records::from_proto_time;
 use prost::Message;
 
-use super::index::{Index, OfType, Small, Spot};
+use super::index::{Index, OfType, Spot};
 use super::journal;
 use super::op::{self, Blob};
 use super::read;
+use super::small::Small;
+use super::touched::{Touched, Written};
 use crate::apply::{Lease, Tables};
 use crate::seal::{Place, Sealer};
 use crate::store::{Key, Registered};
-
-/// A record that was written in this commit: where it is in the frame.
-struct Written {
-    version: u64,
-    place: Range<usize>,
-}
-
-/// The live records of a type, as far as this commit touched them.
-#[derive(Default)]
-struct Touched {
-    /// `None` is gone.
-    rows: BTreeMap<String, Option<Written>>,
-    /// Version → id of those written.
-    order: BTreeMap<u64, String>,
-    /// How many more there are than before.
-    more: i64,
-    /// Those up to this version were looked at for the oldest and are touched: that does not change.
-    passed: u64,
-}
 
 /// An entry of the change log.
 struct Appended {
@@ -141,24 +124,8 @@ impl<'i> Staged<'i> {
         if !self.touched.contains_key(record_type) {
             self.touched.insert(record_type.to_owned(), Touched::default());
         }
-        let Some(touched) = self.touched.get_mut(record_type) else {
-            return;
-        };
-        let version = written.as_ref().map(|written| written.version);
-        touched.more += i64::from(version.is_some());
-        match touched.rows.insert(id.to_owned(), written) {
-            None => touched.more -= i64::from(was_there),
-            Some(None) => {}
-            Some(Some(before)) => {
-                touched.more -= 1;
-                // While a copy is made, another record may have its place.
-                if touched.order.get(&before.version).is_some_and(|owner| owner == id) {
-                    touched.order.remove(&before.version);
-                }
-            }
-        }
-        if let Some(version) = version {
-            touched.order.insert(version, id.to_owned());
+        if let Some(touched) = self.touched.get_mut(record_type) {
+            touched.note(id, written, was_there);
         }
     }
 
@@ -274,15 +241,7 @@ impl Tables for Staged<'_> {
             let first = order.and_then(|order| order.first_key_value());
             return Ok(first.map(|(_, id)| id.to_string()));
         };
-        let untouched = order.and_then(|order| {
-            let mut rest = order.range(touched.passed..);
-            let found = rest.find(|(_, id)| !touched.rows.contains_key(&***id));
-            touched.passed = found.map_or(u64::MAX, |(version, _)| *version);
-            found.map(|(version, id)| (*version, id.to_string()))
-        });
-        let written = touched.order.first_key_value();
-        let written = written.map(|(version, id)| (*version, id.clone()));
-        Ok(untouched.into_iter().chain(written).min().map(|(_, id)| id))
+        Ok(touched.oldest(order))
     }
 
     fn options(&mut self, record_type: &str) -> Result<Option<Options>, Error> {
@@ -356,8 +315,12 @@ impl Tables for Staged<'_> {
             after.is_none_or(|(after_type, after_id)| key > (after_type.as_str(), after_id.as_str()))
                 && to.is_none_or(|(to_type, to_id)| key <= (to_type.as_str(), to_id.as_str()))
         };
-        let first = after.map_or(Bound::Unbounded, |(record_type, _)| Bound::Included(record_type.as_str()));
-        let last = to.map_or(Bound::Unbounded, |(record_type, _)| Bound::Included(record_type.as_str()));
+        let first = after.map_or(Bound::Unbounded, |(record_type, _)| {
+            Bound::Included(record_type.as_str())
+        });
+        let last = to.map_or(Bound::Unbounded, |(record_type, _)| {
+            Bound::Included(record_type.as_str())
+        });
         let mut keys = Vec::new();
         if !self.cleared {
             for (record_type, of_type) in self.index.live.range::<str, _>((first, last)) {
@@ -365,7 +328,10 @@ impl Tables for Staged<'_> {
                 let from = after
                     .filter(|(after_type, _)| **after_type == **record_type)
                     .map_or(Bound::Unbounded, |(_, id)| Bound::Excluded(id.as_str()));
-                let ids = of_type.rows.range::<str, _>((from, Bound::Unbounded)).map(|(id, _)| &**id);
+                let ids = of_type
+                    .rows
+                    .range::<str, _>((from, Bound::Unbounded))
+                    .map(|(id, _)| &**id);
                 keys.extend(
                     ids.take_while(|id| within(record_type, id))
                         .filter(|id| touched.is_none_or(|touched| !touched.rows.contains_key(*id)))

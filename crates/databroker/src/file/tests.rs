@@ -108,9 +108,9 @@ async fn one_process_at_a_time() {
 async fn contents_are_not_readable_in_the_file() {
     let contains = |folder: &Path, text: &str| {
         let files = std::fs::read_dir(folder).unwrap();
-        files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).any(|bytes| {
-            bytes.windows(text.len()).any(|window| window == text.as_bytes())
-        })
+        files
+            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
     };
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

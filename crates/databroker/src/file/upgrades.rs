@@ -41,7 +41,10 @@ fn make_former(folder: &Path, format: &str, swapped: bool) {
         }
         let mut live = transaction.open_table(LIVE).unwrap();
         for (id, version) in [("kit", 1), ("tim", 2), ("tom", 3)] {
-            let place = Place::Live { record_type: CATS, id };
+            let place = Place::Live {
+                record_type: CATS,
+                id,
+            };
             let value = sealer.seal(&stored(id, version, id), &place);
             let id = if swapped && id == "kit" { "kim" } else { id };
             live.insert((CATS, id), value.as_slice()).unwrap();
@@ -130,7 +133,11 @@ async fn an_upgraded_store_goes_on() {
     let put = Write::Put(vec![record(CATS, "new", "x")]);
     let written = store.write(put, Timestamp::UNIX_EPOCH).await.unwrap();
     assert!(matches!(written, Written::Put(reply) if reply.records[0].version == 4));
-    assert_eq!(store.get(CATS, "kit").await.unwrap(), None, "the oldest made room");
+    assert_eq!(
+        store.get(CATS, "kit").await.unwrap(),
+        None,
+        "the oldest made room"
+    );
     assert!(store.get(CATS, "tim").await.unwrap().is_some());
 }
 
@@ -139,7 +146,10 @@ async fn a_file_of_format_1_is_read() {
     let folder = tempfile::tempdir().unwrap();
     make_former(folder.path(), "1", false);
     let store = open(folder.path());
-    assert_eq!(store.get(CATS, "tom").await.unwrap(), Some(stored("tom", 3, "tom")));
+    assert_eq!(
+        store.get(CATS, "tom").await.unwrap(),
+        Some(stored("tom", 3, "tom"))
+    );
     assert_eq!(store.options(CATS).await.unwrap(), None);
 }
 

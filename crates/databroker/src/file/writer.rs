@@ -18,7 +18,7 @@ use super::staged::{Moved, Staged};
 use super::{read, unavailable};
 use crate::apply::apply;
 use crate::seal::Sealer;
-use crate::store::{Copy, Write, Written};
+use crate::store::{Copy, Counters, Write, Written};
 
 /// Writes that may wait; more wait for a place.
 const QUEUE: usize = 1024;
@@ -41,7 +41,9 @@ pub(super) enum Job {
         reply: oneshot::Sender<Result<(), Error>>,
     },
     /// A segment to itself, so that everything before can be written into the index.
-    Begin { reply: oneshot::Sender<Result<u32, Error>> },
+    Begin {
+        reply: oneshot::Sender<Result<u32, Error>>,
+    },
 }
 
 /// A write in a commit.
@@ -49,6 +51,13 @@ struct Pending {
     write: Write,
     now: Timestamp,
     reply: oneshot::Sender<Result<Written, Error>>,
+}
+
+/// What writes come to, before it is durable.
+struct Commit {
+    written: Vec<Written>,
+    frame: Vec<u8>,
+    counters: Counters,
 }
 
 /// A handle to the thread; the thread ends when this is dropped, after the writes it has accepted.
@@ -193,8 +202,8 @@ impl Desk {
             return;
         }
         match self.stage(&writes) {
-            Ok((written, frame, counters)) => match self.commit(frame, counters) {
-                Ok(()) => self.answer(writes, written.into_iter().map(Ok)),
+            Ok(commit) => match self.commit(commit.frame, commit.counters) {
+                Ok(()) => self.answer(writes, commit.written.into_iter().map(Ok)),
                 // Whether they are on the disk nobody knows: they must not be made a second time.
                 Err(error) => {
                     let answers = vec![Err(error); writes.len()];
@@ -219,7 +228,10 @@ impl Desk {
 
     fn answer(&self, writes: Vec<Pending>, answers: impl Iterator<Item = Result<Written, Error>>) {
         self.changes.send_replace(());
-        if writes.iter().any(|pending| matches!(pending.write, Write::Report { .. })) {
+        if writes
+            .iter()
+            .any(|pending| matches!(pending.write, Write::Report { .. }))
+        {
             self.service_changes.send_replace(());
         }
         for (pending, answer) in writes.into_iter().zip(answers) {
@@ -231,8 +243,7 @@ impl Desk {
         }
     }
 
-    #[allow(clippy::type_complexity, reason = "used once, in the next function above")]
-    fn stage(&self, writes: &[Pending]) -> Result<(Vec<Written>, Vec<u8>, crate::store::Counters), Error> {
+    fn stage(&self, writes: &[Pending]) -> Result<Commit, Error> {
         let index = self.index.read();
         let mut counters = index.counters;
         let mut staged = Staged::new(&index, &self.sealer);
@@ -240,11 +251,15 @@ impl Desk {
             .iter()
             .map(|pending| apply(&mut staged, &mut counters, &pending.write, pending.now))
             .collect::<Result<_, _>>()?;
-        Ok((written, staged.into_frame(), counters))
+        Ok(Commit {
+            written,
+            frame: staged.into_frame(),
+            counters,
+        })
     }
 
     /// Makes a frame durable, then visible.
-    fn commit(&mut self, mut frame: Vec<u8>, counters: crate::store::Counters) -> Result<(), Error> {
+    fn commit(&mut self, mut frame: Vec<u8>, counters: Counters) -> Result<(), Error> {
         if journal::is_blank(&frame) && self.index.read().counters == counters {
             return Ok(());
         }
