@@ -1,7 +1,7 @@
 //! The databroker: versioned records, a change log, and streams that follow it.
 //!
 //! [`Server`] is the databroker; it runs over any [`Store`]: [`MemoryStore`] forgets at exit, [`FileStore`]
-//! keeps records in one sealed file, [`PostgresStore`] in a database that several databrokers share. What a write
+//! keeps records in sealed files of one folder, [`PostgresStore`] in a database that several databrokers share. What a write
 //! means is said once, in `apply`, for all stores. [`grpc`] is the databroker for clients in other processes.
 //! [`cluster`] is one of several where one leads, [`backup`] writes and reads backup files.
 //! What must not be here: what records mean (sessions, users).

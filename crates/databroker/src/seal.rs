@@ -67,17 +67,15 @@ impl Sealer {
     }
 
     pub(crate) fn open(&self, value: &[u8], place: &Place<'_>) -> Result<Record, Error> {
-        let damaged =
-            |what: &dyn std::fmt::Display| Error::Unavailable(format!("store: {place} is damaged{what}"));
         let decoded = if self.0.is_empty() {
             Record::decode(value)
         } else {
             let plain = self
                 .open_bytes(value, &place.bytes())
-                .ok_or_else(|| damaged(&" or was altered"))?;
+                .ok_or_else(|| place.damaged())?;
             Record::decode(plain.as_slice())
         };
-        decoded.map_err(|error| damaged(&format_args!(": {error}")))
+        decoded.map_err(|error| Error::Unavailable(format!("store: {place} is damaged: {error}")))
     }
 
     fn open_bytes(&self, value: &[u8], place: &[u8]) -> Option<Vec<u8>> {
@@ -96,8 +94,17 @@ pub(crate) enum KeyFit {
 
 /// Where a value stands in the file.
 pub(crate) enum Place<'a> {
-    Live { record_type: &'a str, id: &'a str },
+    Live {
+        record_type: &'a str,
+        id: &'a str,
+    },
     Change(u64),
+    /// A record of this version, live or in the change log.
+    Version {
+        record_type: &'a str,
+        id: &'a str,
+        version: u64,
+    },
 }
 
 impl Place<'_> {
@@ -112,14 +119,33 @@ impl Place<'_> {
             ]
             .concat(),
             Self::Change(version) => [b"change", &version.to_be_bytes()[..]].concat(),
+            Self::Version {
+                record_type,
+                id,
+                version,
+            } => [
+                b"version",
+                &version.to_be_bytes()[..],
+                &(record_type.len() as u64).to_be_bytes(),
+                record_type.as_bytes(),
+                id.as_bytes(),
+            ]
+            .concat(),
         }
+    }
+
+    /// What is there is not what was written.
+    pub(crate) fn damaged(&self) -> Error {
+        Error::Unavailable(format!("store: {self} is damaged or was altered"))
     }
 }
 
 impl std::fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Live { record_type, id } => write!(f, "record {id} of {record_type}"),
+            Self::Live { record_type, id } | Self::Version { record_type, id, .. } => {
+                write!(f, "record {id} of {record_type}")
+            }
             Self::Change(version) => write!(f, "change {version}"),
         }
     }

@@ -2,19 +2,18 @@
 //! acknowledged is there afterwards.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use pomerium_api::databroker::Error;
-use redb::{Builder, StorageBackend};
 
-use super::disk::Disk;
-use super::{FileStore, OpenError};
-use crate::conformance::{CATS, record};
+use super::crash_disk::{CrashDisk, Image, Op};
+use super::folder::Folder;
+use super::keeper::Work;
+use super::{FileStore, OpenError, image, open, segment};
+use crate::conformance::{CATS, deletion, record};
 use crate::seal::Sealer;
 use crate::store::{Store, Write, Written};
 
@@ -24,107 +23,18 @@ const FAILURES: u64 = 60;
 /// `cargo xtask chaos` takes its time.
 const ASKED: &str = "POMERIUM_CHAOS_FAILURES";
 
-/// A disk in memory that knows what has not been flushed.
-#[derive(Debug, Clone, Default)]
-struct TestDisk(Arc<Mutex<State>>);
-
-#[derive(Debug, Clone, Default)]
-struct State {
-    flushed: Vec<u8>,
-    now: Vec<u8>,
-    /// What was done since the flush.
-    pending: Vec<Op>,
-    /// What was done before each flush; only if it is to be kept.
-    history: Option<Vec<Vec<Op>>>,
-    /// Bytes that may still be written.
-    room: Option<usize>,
-}
-
-#[derive(Debug, Clone)]
-enum Op {
-    Write(usize, Vec<u8>),
-    Length(usize),
-}
-
-impl Op {
-    /// Does it, up to `bytes` of it.
-    fn apply(&self, image: &mut Vec<u8>, bytes: usize) {
-        match self {
-            Self::Length(length) => image.resize(*length, 0),
-            Self::Write(at, data) => {
-                let data = &data[..bytes.min(data.len())];
-                if image.len() < at + data.len() {
-                    image.resize(at + data.len(), 0);
-                }
-                image[*at..at + data.len()].copy_from_slice(data);
-            }
-        }
-    }
-}
-
-impl TestDisk {
-    fn with(image: Vec<u8>) -> Self {
-        let state = State {
-            flushed: image.clone(),
-            now: image,
-            ..State::default()
-        };
-        Self(Arc::new(Mutex::new(state)))
-    }
-
+impl CrashDisk {
     fn open(&self) -> Result<FileStore, OpenError> {
-        let (disk, sealer) = (self.clone(), Arc::new(Sealer::new(&[KEY])));
-        let opener = move || {
-            Builder::new()
-                .set_cache_size(1 << 20)
-                .create_with_backend(disk.clone())
-        };
-        let folder = Path::new("a disk in memory");
-        let disk = Disk::open_with(folder, Box::new(opener), Arc::clone(&sealer))?;
-        FileStore::over(disk, sealer, None, folder)
-    }
-}
-
-impl StorageBackend for TestDisk {
-    fn len(&self) -> Result<u64, io::Error> {
-        Ok(self.0.lock().now.len() as u64)
+        self.open_with(&[KEY])
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        let at = usize::try_from(offset).unwrap();
-        let state = self.0.lock();
-        let found = state.now.get(at..at + out.len());
-        out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        let op = Op::Length(usize::try_from(len).unwrap());
-        let mut state = self.0.lock();
-        op.apply(&mut state.now, 0);
-        state.pending.push(op);
-        Ok(())
-    }
-
-    fn sync_data(&self) -> Result<(), io::Error> {
-        let mut state = self.0.lock();
-        state.flushed = state.now.clone();
-        let done = std::mem::take(&mut state.pending);
-        if let Some(history) = &mut state.history {
-            history.push(done);
-        }
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        let mut state = self.0.lock();
-        if let Some(room) = state.room {
-            state.room = Some(room.checked_sub(data.len()).ok_or(io::ErrorKind::StorageFull)?);
-        }
-        let op = Op::Write(usize::try_from(offset).unwrap(), data.to_vec());
-        op.apply(&mut state.now, usize::MAX);
-        state.pending.push(op);
-        Ok(())
+    fn open_with(&self, keys: &[[u8; 32]]) -> Result<FileStore, OpenError> {
+        let (folder, sealer): (Arc<dyn Folder>, _) = (Arc::new(self.clone()), Arc::new(Sealer::new(keys)));
+        let path = Path::new("a disk in memory");
+        let found = open::within(&folder, path, &sealer)?;
+        let mut store = FileStore::over(folder, found, sealer, None, path)?;
+        drop(store.keeper.take());
+        Ok(store)
     }
 }
 
@@ -155,14 +65,55 @@ fn check(store: &FileStore, acknowledged: &BTreeMap<String, String>, context: &s
     }
     let inventory = now(store.inspect()).unwrap();
     assert_eq!(inventory.unreadable, Vec::<String>::new(), "{context}");
+    assert!(store.check().unwrap(), "{context}");
     let latest = now(store.counters()).unwrap().latest;
     assert_eq!(put(store, "new", "x").unwrap(), latest + 1, "{context}");
 }
 
-/// The last transaction is cut off at every write and within each, closest in what decides whether it counts.
-#[test]
-fn a_torn_write_loses_nothing_that_was_acknowledged() {
-    let disk = TestDisk::default();
+/// The thread's work, done here and now.
+fn keeper(store: &FileStore) -> Work {
+    let (folder, index) = (Arc::clone(&store.folder), Arc::clone(&store.index));
+    let file = folder.open(image::NAME).unwrap();
+    let Ok((about, _)) = image::read(&*file) else {
+        panic!("the index cannot be read")
+    };
+    Work::new(folder, index, store.writer.jobs(), about)
+}
+
+/// Every state of the disk that a failure between two flushes can leave, closest in what decides whether a write counts.
+fn torn(history: &[(Image, Vec<Op>)], mut look: impl FnMut(Image, &str)) -> usize {
+    let mut images = 0;
+    for (flush, (base, ops)) in history.iter().enumerate() {
+        for (number, op) in ops.iter().enumerate() {
+            for bytes in cuts(op) {
+                let mut image = base.clone();
+                ops[..number].iter().for_each(|op| image.apply(op, usize::MAX));
+                image.apply(op, bytes);
+                look(image, &format!("flush {flush}, write {number}, byte {bytes}"));
+                images += 1;
+            }
+        }
+    }
+    images
+}
+
+/// Where a write is cut off: every few bytes in a short one, in a long one every so often, and in zeros never.
+fn cuts(op: &Op) -> Vec<usize> {
+    match op {
+        Op::Write(_, _, data) => {
+            let length = data
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .map_or(0, |last| last + 1);
+            let step = if length <= 1024 { 5 } else { 211 };
+            (0..=length).step_by(step).chain([length, data.len()]).collect()
+        }
+        _ => vec![0],
+    }
+}
+
+/// Twenty records, and how they are known.
+fn filled(disk: &CrashDisk) -> (FileStore, BTreeMap<String, String>) {
     let store = disk.open().unwrap();
     let mut acknowledged = BTreeMap::new();
     for i in 0..20 {
@@ -170,45 +121,87 @@ fn a_torn_write_loses_nothing_that_was_acknowledged() {
         put(&store, &id, &"x".repeat(300)).unwrap();
         acknowledged.insert(id, "x".repeat(300));
     }
-    let before = disk.0.lock().flushed.clone();
-    disk.0.lock().history = Some(Vec::new());
-    put(&store, "last", "whole").unwrap();
-    let flushes = disk.0.lock().history.take().unwrap();
-    drop(store);
-
-    let (mut base, mut images) = (before, 0);
-    for (flush, ops) in flushes.iter().enumerate() {
-        for (number, op) in ops.iter().enumerate() {
-            for bytes in cuts(op) {
-                let mut image = base.clone();
-                ops[..number]
-                    .iter()
-                    .for_each(|op| op.apply(&mut image, usize::MAX));
-                op.apply(&mut image, bytes);
-                let context = format!("flush {flush}, write {number}, byte {bytes}");
-                let store = TestDisk::with(image)
-                    .open()
-                    .unwrap_or_else(|error| panic!("{context}: {error}"));
-                assert!(
-                    matches!(data(&store, "last").as_deref(), None | Some("whole")),
-                    "{context}"
-                );
-                check(&store, &acknowledged, &context);
-                images += 1;
-            }
-        }
-        ops.iter().for_each(|op| op.apply(&mut base, usize::MAX));
-    }
-    assert!(images > 100, "{images} images");
+    (store, acknowledged)
 }
 
-/// Where a write is cut off: every few bytes in a short one, in a page every so often.
-fn cuts(op: &Op) -> Vec<usize> {
-    match op {
-        Op::Length(_) => vec![0],
-        Op::Write(_, data) if data.len() <= 512 => (0..=data.len()).step_by(3).collect(),
-        Op::Write(_, data) => (0..=data.len()).step_by(509).chain([data.len()]).collect(),
-    }
+#[test]
+fn a_torn_write_loses_nothing_that_was_acknowledged() {
+    let disk = CrashDisk::default();
+    let (store, acknowledged) = filled(&disk);
+    disk.0.lock().history = Some(Vec::new());
+    put(&store, "last", "whole").unwrap();
+    let history = disk.0.lock().history.take().unwrap();
+    drop(store);
+    let images = torn(&history, |image, context| {
+        let store = CrashDisk::with(image)
+            .open()
+            .unwrap_or_else(|error| panic!("{context}: {error}"));
+        let last = data(&store, "last");
+        assert!(matches!(last.as_deref(), None | Some("whole")), "{context}");
+        check(&store, &acknowledged, context);
+    });
+    assert!(images > 30, "{images} images");
+}
+
+/// The first opening, the first write, and writing the index, each cut off anywhere.
+#[test]
+fn a_beginning_and_an_index_may_be_cut_off() {
+    let disk = CrashDisk::default();
+    disk.0.lock().history = Some(Vec::new());
+    let (store, acknowledged) = filled(&disk);
+    let begun = disk.0.lock().history.replace(Vec::new()).unwrap();
+    keeper(&store).write_index().unwrap();
+    put(&store, "last", "whole").unwrap();
+    let tidied = disk.0.lock().history.take().unwrap();
+    drop(store);
+    let images = torn(&begun[..6], |image, context| {
+        let store = CrashDisk::with(image)
+            .open()
+            .unwrap_or_else(|error| panic!("{context}: {error}"));
+        check(&store, &BTreeMap::new(), context);
+    });
+    assert!(images > 30, "{images} images");
+    let images = torn(&tidied, |image, context| {
+        let store = CrashDisk::with(image)
+            .open()
+            .unwrap_or_else(|error| panic!("{context}: {error}"));
+        check(&store, &acknowledged, context);
+    });
+    assert!(images > 30, "{images} images");
+}
+
+/// Sealing with a new key is whole or not at all.
+#[test]
+fn a_change_of_the_key_may_be_cut_off() {
+    const NEW: [u8; 32] = [8; 32];
+    let disk = CrashDisk::default();
+    let (store, acknowledged) = filled(&disk);
+    drop(store);
+    disk.0.lock().history = Some(Vec::new());
+    drop(disk.open_with(&[NEW, KEY]).unwrap());
+    let history = disk.0.lock().history.take().unwrap();
+    let mut with_former = 0;
+    let images = torn(&history, |image, context| {
+        let keys = match CrashDisk::with(image.clone()).open_with(&[KEY]) {
+            Ok(store) => {
+                with_former += 1;
+                check(&store, &acknowledged, context);
+                [NEW, KEY].to_vec()
+            }
+            Err(error) => {
+                assert!(matches!(error, OpenError::WrongKey { .. }), "{context}: {error}");
+                [NEW].to_vec()
+            }
+        };
+        let store = CrashDisk::with(image)
+            .open_with(&keys)
+            .unwrap_or_else(|error| panic!("{context}: {error}"));
+        check(&store, &acknowledged, context);
+    });
+    assert!(
+        images > 30 && with_former > 10,
+        "{with_former} of {images} images"
+    );
 }
 
 /// A small generator: a failure is repeated by its seed.
@@ -223,11 +216,11 @@ impl Random {
     }
 }
 
-/// Power fails again and again; of what was not flushed, any part is there, in any order.
+/// Power fails again and again; of what was not flushed, any part of the contents is there, in any order.
 #[test]
 fn lost_torn_and_reordered_writes_lose_nothing_that_was_acknowledged() {
     let mut random = Random(0x5eed_1234_abcd_0001);
-    let mut disk = TestDisk::default();
+    let mut disk = CrashDisk::default();
     let mut acknowledged: BTreeMap<String, String> = BTreeMap::new();
     let asked = std::env::var(ASKED).map(|number| number.parse().expect("a number of power failures"));
     for round in 0..asked.unwrap_or(FAILURES) {
@@ -240,33 +233,123 @@ fn lost_torn_and_reordered_writes_lose_nothing_that_was_acknowledged() {
             put(&store, &id, &value).unwrap();
             acknowledged.insert(id, value);
         }
-        // The next write never comes to its end: its flush does not.
-        let copy = disk.0.lock().clone();
+        // What comes now does not come to its end: its flush does not.
         disk.0.lock().history = Some(Vec::new());
-        put(&store, "unacknowledged", &round.to_string()).unwrap();
-        let flushes = disk.0.lock().history.take().unwrap();
-        drop(store);
-        let mut image = copy.flushed;
-        let whole = random.below(flushes.len());
-        for op in flushes[..whole].iter().flatten() {
-            op.apply(&mut image, usize::MAX);
+        if random.below(3) == 0 {
+            keeper(&store).write_index().unwrap();
         }
-        let mut torn: Vec<&Op> = flushes[whole].iter().collect();
-        while !torn.is_empty() {
-            let op = torn.swap_remove(random.below(torn.len()));
-            match (random.below(3), op) {
+        put(&store, "unacknowledged", &round.to_string()).unwrap();
+        let history = disk.0.lock().history.take().unwrap();
+        drop(store);
+        let (mut image, ops) = history[random.below(history.len())].clone();
+        let (mut writes, names): (Vec<Op>, Vec<Op>) =
+            ops.into_iter().partition(|op| matches!(op, Op::Write(..)));
+        // Names come in order, as file systems with a journal have it.
+        let names_there = random.below(names.len() + 1);
+        names[..names_there]
+            .iter()
+            .for_each(|op| image.apply(op, usize::MAX));
+        while !writes.is_empty() {
+            let op = writes.swap_remove(random.below(writes.len()));
+            match (random.below(3), &op) {
                 (0, _) => {}
-                (1, Op::Write(_, data)) => op.apply(&mut image, random.below(data.len())),
-                _ => op.apply(&mut image, usize::MAX),
+                (1, Op::Write(_, _, data)) => image.apply(&op, random.below(data.len().max(1))),
+                _ => image.apply(&op, usize::MAX),
             }
         }
-        disk = TestDisk::with(image);
+        disk = CrashDisk::with(image);
     }
+}
+
+/// Changes a byte of the newest segment, counted from the start of the `nth` frame.
+fn damage(disk: &CrashDisk, nth: usize) -> CrashDisk {
+    let mut image = disk.image();
+    let name = segment::name(1);
+    let file = disk.open_file(&name);
+    let head = segment::Head::read(&*file).unwrap().unwrap();
+    let (mut at, end) = (segment::HEAD, file.length().unwrap());
+    for _ in 0..nth {
+        at = segment::frame(&*file, &head, at, end).unwrap().unwrap().next;
+    }
+    let node = image.names[&name];
+    image.files.get_mut(&node).unwrap()[usize::try_from(at).unwrap() + 40] ^= 1;
+    CrashDisk::with(image)
+}
+
+impl CrashDisk {
+    fn open_file(&self, name: &str) -> Arc<dyn super::folder::Handle> {
+        Folder::open(self, name).unwrap()
+    }
+}
+
+/// A damage is not taken for the end.
+#[test]
+fn a_damaged_write_with_others_behind_it_is_told() {
+    let disk = CrashDisk::default();
+    let (store, _) = filled(&disk);
+    drop(store);
+    for nth in [0, 7, 18] {
+        let refused = damage(&disk, nth).open().err().expect("it is damaged");
+        assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+        let text = refused.to_string();
+        assert!(
+            text.contains("databroker.0000000001.records is damaged at byte"),
+            "{text}"
+        );
+        assert!(text.contains("whole writes follow"), "{text}");
+        assert!(text.contains("restore a backup"), "{text}");
+    }
+    let store = damage(&disk, 19).open().expect("the last one may be torn");
+    assert_eq!(data(&store, "18"), Some("x".repeat(300)));
+    assert_eq!(data(&store, "19"), None);
+}
+
+#[test]
+fn a_segment_or_an_index_that_is_gone_or_damaged_is_told() {
+    let disk = CrashDisk::default();
+    let (store, acknowledged) = filled(&disk);
+    let mut work = keeper(&store);
+    work.write_index().unwrap();
+    put(&store, "20", "x").unwrap();
+    work.write_index().unwrap();
+    put(&store, "21", "x").unwrap();
+    drop(store);
+    check(
+        &CrashDisk::with(disk.image()).open().unwrap(),
+        &acknowledged,
+        "whole",
+    );
+    for gone in [1, 2, 3] {
+        let mut image = disk.image();
+        image.names.remove(&segment::name(gone));
+        let refused = CrashDisk::with(image).open().err();
+        match (gone, refused) {
+            // There is no telling whether it ever was: the index says that it begins there.
+            (3, refused) => assert!(refused.is_none_or(|refused| refused.to_string().contains("missing"))),
+            (_, refused) => {
+                let refused = refused.expect("a segment is missing").to_string();
+                assert!(refused.contains(&segment::name(gone)), "{refused}");
+            }
+        }
+    }
+    let mut image = disk.image();
+    image.names.remove(image::NAME);
+    let refused = CrashDisk::with(image)
+        .open()
+        .err()
+        .expect("the index is gone")
+        .to_string();
+    assert!(refused.contains("databroker.index is missing"), "{refused}");
+    let mut image = disk.image();
+    let node = image.names[image::NAME];
+    image.files.get_mut(&node).unwrap()[100] ^= 1;
+    let refused = CrashDisk::with(image).open().err().expect("a damage").to_string();
+    assert!(refused.contains("its checksum does not hold"), "{refused}");
 }
 
 #[test]
 fn a_full_disk_costs_the_writes_of_that_while() {
-    let disk = TestDisk::default();
+    let disk = CrashDisk::default();
     let store = disk.open().unwrap();
     put(&store, "before", "kept").unwrap();
     let mut refused = 0;
@@ -286,6 +369,8 @@ fn a_full_disk_costs_the_writes_of_that_while() {
         assert_eq!(data(&store, "before").as_deref(), Some("kept"));
     }
     assert!(refused > 20, "{refused} writes met a full disk");
+    let segments = disk.image().names.len();
+    assert!(segments < 20, "{segments} files");
     let mut acknowledged: BTreeMap<String, String> = BTreeMap::new();
     for room in [0, 100, 3_000, 5_000, 9_000, 20_000] {
         acknowledged.insert(format!("after {room}"), "kept".into());
@@ -298,13 +383,14 @@ fn a_full_disk_costs_the_writes_of_that_while() {
 /// The writes that fail together are answered once each, and none of them is made twice.
 #[test]
 fn a_failed_commit_answers_everybody() {
-    let disk = TestDisk::default();
+    let disk = CrashDisk::default();
     let store = disk.open().unwrap();
     put(&store, "tom", "x").unwrap();
     disk.0.lock().room = Some(0);
+    let big = "x".repeat(300_000);
     let writes = (0..10).map(|i| {
         store.write(
-            Write::Put(vec![record(CATS, &i.to_string(), "x")]),
+            Write::Put(vec![record(CATS, &i.to_string(), &big)]),
             Timestamp::UNIX_EPOCH,
         )
     });
@@ -315,23 +401,88 @@ fn a_failed_commit_answers_everybody() {
     assert_eq!(data(&store, "tom").as_deref(), Some("x"));
 }
 
+/// What is deleted or replaced gives its room back, and what is left is moved.
 #[test]
-fn an_empty_file_gives_its_room_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::open(folder.path(), &[]).unwrap();
-    let big = "x".repeat(200_000);
-    for i in 0..40 {
+fn dead_segments_go() {
+    let disk = CrashDisk::default();
+    let store = disk.open().unwrap();
+    let mut work = keeper(&store);
+    let big = "x".repeat(20_000);
+    let mut acknowledged = BTreeMap::new();
+    for i in 0..120 {
         put(&store, &i.to_string(), &big).unwrap();
+        if i % 40 == 39 {
+            work.write_index().unwrap();
+        }
     }
+    for i in 0..120 {
+        if i % 5 == 0 {
+            acknowledged.insert(i.to_string(), big.clone());
+        } else {
+            let gone = Write::Put(vec![deletion(CATS, &i.to_string())]);
+            now(store.write(gone, Timestamp::UNIX_EPOCH)).unwrap();
+        }
+    }
+    let bytes = || -> usize {
+        let image = disk.image();
+        image.names.values().map(|node| image.files[node].len()).sum()
+    };
+    let before = bytes();
+    work.tidy().unwrap();
+    assert!(bytes() >= before, "the change log still has everything");
+    let later = Write::Trim(Timestamp::UNIX_EPOCH + std::time::Duration::from_secs(1));
+    now(store.write(later, Timestamp::UNIX_EPOCH)).unwrap();
+    work.tidy().unwrap();
+    work.write_index().unwrap();
+    work.tidy().unwrap();
+    work.write_index().unwrap();
+    assert!(bytes() < before / 3, "{before} bytes became {}", bytes());
+    check(&store, &acknowledged, "moved");
+    drop(store);
+    let store = disk.open().unwrap();
+    check(&store, &acknowledged, "opened again");
     now(store.write(Write::Clear, Timestamp::UNIX_EPOCH)).unwrap();
     put(&store, "one", "kept").unwrap();
-    let length = || {
-        std::fs::metadata(folder.path().join("databroker.redb"))
-            .unwrap()
-            .len()
-    };
-    let before = length();
-    store.disk.compact(before);
-    assert!(length() < before / 4, "{before} bytes became {}", length());
+    keeper(&store).write_index().unwrap();
+    keeper(&store).write_index().unwrap();
+    assert!(bytes() < 600_000, "{} bytes of an empty store", bytes());
     assert_eq!(data(&store, "one").as_deref(), Some("kept"));
+}
+
+/// Whoever reads while segments are emptied and go finds everything.
+#[test]
+fn readers_do_not_notice_the_keeper() {
+    let disk = CrashDisk::default();
+    let store = disk.open().unwrap();
+    let big = "x".repeat(5_000);
+    for i in 0..20 {
+        put(&store, &i.to_string(), &big).unwrap();
+    }
+    let mut work = keeper(&store);
+    std::thread::scope(|scope| {
+        let tidying = scope.spawn(|| {
+            for _ in 0..10 {
+                work.write_index().unwrap();
+                work.tidy().unwrap();
+            }
+        });
+        let writing = scope.spawn(|| {
+            for i in 0..100 {
+                put(&store, &(i % 7).to_string(), &big).unwrap();
+                let later = Timestamp::UNIX_EPOCH + std::time::Duration::from_secs(1);
+                now(store.write(Write::Trim(later), Timestamp::UNIX_EPOCH)).unwrap();
+            }
+        });
+        while !(tidying.is_finished() && writing.is_finished()) {
+            for i in 0..20 {
+                assert_eq!(data(&store, &i.to_string()).as_ref(), Some(&big));
+            }
+            let inventory = now(store.inspect()).unwrap();
+            assert_eq!(inventory.unreadable, Vec::<String>::new());
+            assert_eq!(inventory.records[CATS], 20);
+        }
+    });
+    drop(store);
+    let all = (0..20).map(|i| (i.to_string(), big.clone())).collect();
+    check(&disk.open().unwrap(), &all, "opened again");
 }

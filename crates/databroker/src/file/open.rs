@@ -1,27 +1,24 @@
-//! Making and opening the file: who may read it, who holds it, whether the key fits.
+//! Opening and making the store: who may read it, who holds it, whether the key fits.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read};
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableError};
+use parking_lot::RwLock;
 
-use super::disk::Opener;
-use super::tables::{
-    ABOUT, LEASES, LIVE, LOG, NUMBERS, OPTIONS, ORDER, OpenTables, SERVICES, write_counters,
-};
+use super::folder::{self, Folder, open_private};
+use super::former::{self, Former};
+use super::image::{self, About};
+use super::index::Index;
+use super::journal::Journal;
+use super::recover::{Found, recover};
+use super::rewrite::{self, line};
+use super::segment;
 use crate::seal::{KeyFit, Sealer};
 use crate::store::Counters;
 
-const DATABASE: &str = "databroker.redb";
 const LOCK: &str = "databroker.lock";
-/// The layout of [`super::tables`].
-const FORMAT: &[u8] = b"2";
-/// The layout before there were options, leases and an order of writing.
-const FIRST_FORMAT: &[u8] = b"1";
-
-const FORMAT_NAME: &str = "format";
-const KEY_CHECK_NAME: &str = "key_check";
 
 /// Why a file store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +68,7 @@ pub enum OpenError {
     },
     /// It was written by a version of this program that is too new or too old.
     #[error(
-        "the databroker files at {} have format {found}; this program knows format 2: start the version that wrote them, \
+        "the databroker files at {} have format {found}; this program knows format 3: start the version that wrote them, \
          or move the folder away and restore a backup", path.display()
     )]
     Format {
@@ -90,59 +87,11 @@ pub enum OpenError {
     },
 }
 
-/// Makes the folder ready; the lock must be kept as long as the database in it is open.
-pub(super) fn folder(folder: &Path) -> Result<(File, PathBuf), OpenError> {
-    make_folder(folder).map_err(|source| OpenError::Io {
-        path: folder.to_owned(),
-        source,
-    })?;
-    let lock = take_lock(folder)?;
-    let path = folder.join(DATABASE);
-    let io_error = |source| OpenError::Io {
-        path: path.clone(),
-        source,
-    };
-    discard_unfinished(&path).map_err(io_error)?;
-    drop(open_private(&path).map_err(io_error)?);
-    Ok((lock, path))
-}
-
-/// Opens or makes the database.
-pub(super) fn database(folder: &Path, opener: &Opener, sealer: &Sealer) -> Result<Database, OpenError> {
-    let database = opener().map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse {
-            path: folder.to_owned(),
-        },
-        // What is no database at all also comes as a failure to read.
-        DatabaseError::Storage(StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
-            OpenError::Io {
-                path: folder.to_owned(),
-                source,
-            }
-        }
-        error => damaged(folder, error),
-    })?;
-    match read_about(&database).map_err(|error| damaged(folder, error))? {
-        None => initialise(&database, sealer).map_err(|error| damaged(folder, error))?,
-        Some(about) => {
-            about.check(folder, sealer)?;
-            if about.format == FIRST_FORMAT {
-                upgrade(&database, sealer).map_err(|error| damaged(folder, error))?;
-            }
-            if !sealer.is_current(about.key_check.as_deref()) {
-                seal_anew(&database, sealer).map_err(|error| damaged(folder, error))?;
-            }
-        }
-    }
-    Ok(database)
-}
-
-fn take_lock(folder: &Path) -> Result<File, OpenError> {
+/// Makes the folder, if there is none; the lock must be kept as long as the store in it is open.
+pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
+    folder::make(folder).map_err(|source| failed(folder, source))?;
     let path = folder.join(LOCK);
-    let file = open_private(&path).map_err(|source| OpenError::Io {
-        path: path.clone(),
-        source,
-    })?;
+    let file = open_private(&path, false).map_err(|source| failed(&path, source))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
@@ -152,130 +101,105 @@ fn take_lock(folder: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// A file whose very first creation was interrupted starts with zeros and holds nothing yet; the
-/// library refuses it. Only called under the lock.
-fn discard_unfinished(path: &Path) -> io::Result<()> {
-    let mut head = Vec::new();
-    match File::open(path) {
-        Ok(file) => file.take(9).read_to_end(&mut head)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if head.iter().all(|byte| *byte == 0) {
-        fs::remove_file(path)
-    } else {
-        Ok(())
-    }
+/// Whether there is a store in `folder`, of this version or a former one.
+pub(super) fn is_in(folder: &Path) -> bool {
+    [image::NAME, former::NAME]
+        .iter()
+        .any(|name| folder.join(name).exists())
 }
 
-struct About {
-    format: Vec<u8>,
-    key_check: Option<Vec<u8>>,
-}
-
-impl About {
-    fn check(&self, folder: &Path, sealer: &Sealer) -> Result<(), OpenError> {
-        let path = folder.to_owned();
-        if self.format != FORMAT && self.format != FIRST_FORMAT {
-            let found = String::from_utf8_lossy(&self.format).into_owned();
-            return Err(OpenError::Format { path, found });
+/// Opens the store in a folder of the operating system, or makes it. Only under the lock.
+pub(super) fn at(path: &Path, sealer: &Sealer) -> Result<(Arc<dyn Folder>, Found), OpenError> {
+    let folder: Arc<dyn Folder> = Arc::new(folder::Place::new(path));
+    let io = |source| failed(path, source);
+    let former = former::look(path).map_err(io)?;
+    let found = match (recover(&folder, path)?, &former) {
+        (Some(found), Former::Store) => {
+            // It was read, and the process ended before it was taken away.
+            former::put_aside(path).map_err(io)?;
+            found
         }
-        match sealer.fits(self.key_check.as_deref()) {
-            KeyFit::Fits => Ok(()),
-            KeyFit::Wrong => Err(OpenError::WrongKey { path }),
-            KeyFit::Missing => Err(OpenError::MissingKey { path }),
-            KeyFit::NotSealed => Err(OpenError::NotSealed { path }),
+        (Some(found), _) => found,
+        (None, Former::Store) => {
+            // What a process wrote that ended before it had read everything.
+            drop_segments(&*folder).map_err(io)?;
+            former::upgrade(path, &folder, sealer)?
         }
-    }
-}
-
-/// What the file says of itself; `None` when it is new.
-fn read_about(database: &Database) -> Result<Option<About>, redb::Error> {
-    let transaction = database.begin_read()?;
-    let about = match transaction.open_table(ABOUT) {
-        Ok(about) => about,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
+        (None, _) => initialise(&folder, path, sealer)?,
     };
-    let read = |name| -> Result<Option<Vec<u8>>, redb::Error> {
-        Ok(about.get(name)?.map(|value| value.value().to_vec()))
+    if !matches!(former, Former::Marker) {
+        former::mark(&*folder).map_err(io)?;
+    }
+    let found = fit(&folder, path, found, sealer)?;
+    Ok((folder, found))
+}
+
+/// Opens the store in `folder`, or makes it. Nothing of a former version is looked for.
+#[cfg(test)]
+pub(super) fn within(folder: &Arc<dyn Folder>, path: &Path, sealer: &Sealer) -> Result<Found, OpenError> {
+    let found = match recover(folder, path)? {
+        Some(found) => found,
+        None => initialise(folder, path, sealer)?,
     };
-    Ok(Some(About {
-        format: read(FORMAT_NAME)?.unwrap_or_default(),
-        key_check: read(KEY_CHECK_NAME)?,
-    }))
+    fit(folder, path, found, sealer)
 }
 
-fn initialise(database: &Database, sealer: &Sealer) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut about = transaction.open_table(ABOUT)?;
-        about.insert(FORMAT_NAME, FORMAT)?;
-        if let Some(check) = sealer.key_check() {
-            about.insert(KEY_CHECK_NAME, check.as_slice())?;
-        }
-        write_counters(&mut transaction.open_table(NUMBERS)?, Counters::fresh())?;
-        transaction.open_table(LIVE)?;
-        transaction.open_table(LOG)?;
-        transaction.open_table(ORDER)?;
-        transaction.open_table(OPTIONS)?;
-        transaction.open_table(LEASES)?;
-        transaction.open_table(SERVICES)?;
+/// The store as it is used: opened with the right key, sealed with the first.
+fn fit(folder: &Arc<dyn Folder>, path: &Path, found: Found, sealer: &Sealer) -> Result<Found, OpenError> {
+    let key_check = found.about.key_check.as_deref();
+    check_key(path, sealer, key_check)?;
+    if sealer.is_current(key_check) {
+        return Ok(found);
     }
-    transaction.commit()?;
-    Ok(())
+    rewrite::seal_anew(folder, path, &found, sealer)
 }
 
-/// Brings a file of the first format up to date, whole or not at all.
-fn upgrade(database: &Database, sealer: &Sealer) -> Result<(), Box<dyn std::error::Error>> {
-    let transaction = database.begin_write()?;
-    OpenTables::new(&transaction, sealer)?.order_all()?;
-    transaction.open_table(ABOUT)?.insert(FORMAT_NAME, FORMAT)?;
-    transaction.commit()?;
-    tracing::info!("the databroker file was brought to format 2");
-    Ok(())
-}
-
-/// Seals everything with the first key, whole or not at all.
-fn seal_anew(database: &Database, sealer: &Sealer) -> Result<(), Box<dyn std::error::Error>> {
-    tracing::info!("the databroker file is sealed with the shared secret of today; this can take a while");
-    let transaction = database.begin_write()?;
-    OpenTables::new(&transaction, sealer)?.seal_anew()?;
-    if let Some(check) = sealer.key_check() {
-        transaction
-            .open_table(ABOUT)?
-            .insert(KEY_CHECK_NAME, check.as_slice())?;
-    }
-    transaction.commit()?;
-    tracing::info!(
-        "the databroker file is sealed anew; the former shared secret is not needed for it any more"
-    );
-    Ok(())
-}
-
-fn damaged(folder: &Path, error: impl std::fmt::Display) -> OpenError {
-    OpenError::Damaged {
-        path: folder.to_owned(),
-        detail: error.to_string(),
+/// Whether the key fits to what was noted when the store was sealed.
+pub(super) fn check_key(path: &Path, sealer: &Sealer, key_check: Option<&[u8]>) -> Result<(), OpenError> {
+    let path = path.to_owned();
+    match sealer.fits(key_check) {
+        KeyFit::Fits => Ok(()),
+        KeyFit::Wrong => Err(OpenError::WrongKey { path }),
+        KeyFit::Missing => Err(OpenError::MissingKey { path }),
+        KeyFit::NotSealed => Err(OpenError::NotSealed { path }),
     }
 }
 
-fn make_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+/// An empty store.
+fn initialise(folder: &Arc<dyn Folder>, path: &Path, sealer: &Sealer) -> Result<Found, OpenError> {
+    let names = folder.names().map_err(|source| failed(path, source))?;
+    if names.iter().any(|name| segment::number(name).is_some()) {
+        return Err(OpenError::Damaged {
+            path: path.to_owned(),
+            detail: format!(
+                "{} is missing; put it back, restore a backup into a new folder, or move the folder away to start empty",
+                image::NAME
+            ),
+        });
+    }
+    let about = About {
+        key_check: sealer.key_check(),
+        line: line(),
+        first: 1,
+    };
+    let index = RwLock::new(Index::new(Counters::fresh()));
+    image::write(&**folder, &about, &index, &|| true).map_err(|source| failed(path, source))?;
+    Ok(Found {
+        journal: Journal::new(Arc::clone(folder), about.line, about.first),
+        index: index.into_inner(),
+        about,
+    })
 }
 
-/// Opens or makes a file that only its owner may read and write.
-fn open_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
-    #[cfg(unix)]
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    Ok(file)
+fn drop_segments(folder: &dyn Folder) -> io::Result<()> {
+    let names = folder.names()?;
+    let segments = names.iter().filter(|name| segment::number(name).is_some());
+    segments.into_iter().try_for_each(|name| folder.remove(name))
+}
+
+fn failed(path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }

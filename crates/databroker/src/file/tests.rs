@@ -14,7 +14,6 @@ use super::{FileStore, OpenError};
 use crate::Server;
 use crate::conformance::{CATS, Subject, all_latest, conformance, deletion, record};
 use crate::store::{Store, Write, Written};
-use redb::ReadableTable;
 
 const KEY: [u8; 32] = [7; 32];
 
@@ -108,8 +107,10 @@ async fn one_process_at_a_time() {
 #[tokio::test]
 async fn contents_are_not_readable_in_the_file() {
     let contains = |folder: &Path, text: &str| {
-        let bytes = std::fs::read(folder.join("databroker.redb")).unwrap();
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        let files = std::fs::read_dir(folder).unwrap();
+        files
+            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
     };
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
@@ -133,12 +134,10 @@ async fn a_swapped_value_is_refused() {
     put(&store, "admin", "all rights").await;
     put(&store, "guest", "few rights").await;
     {
-        let transaction = store.disk.begin_write().unwrap();
-        let mut live = transaction.open_table(super::tables::LIVE).unwrap();
-        let admin = live.get((CATS, "admin")).unwrap().unwrap().value().to_vec();
-        live.insert((CATS, "guest"), admin.as_slice()).unwrap();
-        drop(live);
-        transaction.commit().unwrap();
+        let mut index = store.index.write();
+        let admin = index.find(CATS, "admin").unwrap();
+        let cats = index.live.get_mut(CATS).unwrap();
+        cats.rows.insert("guest".into(), admin);
     }
     let error = store.get(CATS, "guest").await.unwrap_err();
     assert!(
@@ -156,33 +155,29 @@ async fn a_swapped_value_is_refused() {
     assert_eq!(store.get(CATS, "admin").await.unwrap(), None);
 }
 
-/// Changes what the file says of its format.
-fn set_format(folder: &Path, format: &str) {
-    let database = redb::Database::open(folder.join("databroker.redb")).unwrap();
-    let transaction = database.begin_write().unwrap();
-    let mut about = transaction.open_table(super::tables::ABOUT).unwrap();
-    about.insert("format", format.as_bytes()).unwrap();
-    drop(about);
-    transaction.commit().unwrap();
-}
-
 #[tokio::test]
-async fn a_file_of_a_later_version_is_left_alone() {
+async fn a_store_of_a_later_version_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     put(&store, "tom", "x").await;
     drop(store);
-    set_format(folder.path(), "3");
+    let path = folder.path().join("databroker.index");
+    let kept = std::fs::read(&path).unwrap();
+    let mut later = kept.clone();
+    // Behind the name of the file and the length of the format.
+    assert_eq!(later[12], b'3');
+    later[12] = b'4';
+    std::fs::write(&path, &later).unwrap();
     let refused = FileStore::open(folder.path(), &[KEY]).err().unwrap();
     assert!(
-        matches!(&refused, OpenError::Format { found, .. } if found == "3"),
+        matches!(&refused, OpenError::Format { found, .. } if found == "4"),
         "{refused}"
     );
     assert!(
-        refused.to_string().contains("this program knows format 2"),
+        refused.to_string().contains("this program knows format 3"),
         "{refused}"
     );
-    set_format(folder.path(), "2");
+    std::fs::write(&path, &kept).unwrap();
     let store = open(folder.path());
     assert!(
         store.get(CATS, "tom").await.unwrap().is_some(),
@@ -216,27 +211,14 @@ fn only_the_owner_has_access() {
     use std::os::unix::fs::PermissionsExt;
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("new");
-    let _store = open(&folder);
+    let store = open(&folder);
+    put(&store, "tom", "x").now_or_never();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
-    assert_eq!(mode(&folder.join("databroker.redb")), 0o600);
-    assert_eq!(mode(&folder.join("databroker.lock")), 0o600);
-}
-
-#[test]
-fn an_unfinished_file_is_made_anew_and_a_foreign_one_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("databroker.redb");
-    std::fs::write(&path, [0; 4096]).unwrap();
-    drop(open(folder.path()));
-    std::fs::write(&path, "someone's letters").unwrap();
-    let refused = FileStore::open(folder.path(), &[KEY]).err().unwrap();
-    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
-    assert_eq!(
-        std::fs::read(&path).unwrap(),
-        b"someone's letters",
-        "it is left alone"
-    );
+    for file in std::fs::read_dir(&folder).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
 }
 
 #[tokio::test]

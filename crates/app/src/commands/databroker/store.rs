@@ -128,7 +128,7 @@ pub fn parse(url: &str) -> anyhow::Result<Origin> {
 /// The store of the configuration, if there is one.
 pub async fn existing(settings: &Settings) -> anyhow::Result<Opened> {
     if let DatabrokerSettings::File(folder) = &settings.databroker
-        && !folder.join("databroker.redb").exists()
+        && !FileStore::is_in(folder)
     {
         bail!("there is no store in {}", folder.display());
     }
