@@ -102,7 +102,10 @@ async fn a_broken_store_is_not_a_fresh_one() -> Result<()> {
             let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|kind| kind == "records" || kind == "index") {
+            } else if path
+                .extension()
+                .is_some_and(|kind| kind == "records" || kind == "index")
+            {
                 let length = std::fs::metadata(&path)?.len();
                 std::fs::write(&path, vec![0xA5; usize::try_from(length)?])?;
                 broken += 1;
