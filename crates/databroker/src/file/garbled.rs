@@ -29,6 +29,8 @@ fn blob(value: &[u8]) -> Blob<'_> {
     }
 }
 
+type Step<'s> = &'s dyn Fn(&mut Vec<u8>);
+
 /// One of each, and where each ends.
 fn all() -> (Vec<u8>, Vec<usize>) {
     let service = Registered {
@@ -38,8 +40,10 @@ fn all() -> (Vec<u8>, Vec<usize>) {
     };
     let mut out = Vec::new();
     let mut ends = Vec::new();
-    let writes: [&dyn Fn(&mut Vec<u8>); 9] = [
-        &|out| drop(op::blob(out, op::PUT, &blob(b"sealed"))),
+    let writes: [Step<'_>; 9] = [
+        &|out| {
+            op::blob(out, op::PUT, &blob(b"sealed"));
+        },
         &|out| op::remove(out, CATS, "tom"),
         &|out| op::trim(out, 7),
         &|out| op::clear(out),
