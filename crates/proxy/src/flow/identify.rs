@@ -26,7 +26,10 @@ pub(super) async fn identify_for(flow: &Flow, route: &Route, now: Timestamp) -> 
         Some(principal) if principal.lacks(route.session_parts) => {
             let sessions = &flow.conn.worker.shared.sessions;
             let completed = sessions.complete(principal, route.session_parts, now);
-            Box::pin(completed).await.map_err(not_looked_up).and_then(known)
+            Box::pin(completed)
+                .await
+                .map_err(|error| not_looked_up(&error))
+                .and_then(known)
         }
         _ => Ok(who),
     }
@@ -42,7 +45,7 @@ pub(crate) async fn identify(flow: &Flow, idp_id: Option<&str>, now: Timestamp) 
     let resolved = match sessions.resolve(token, idp_id, now) {
         Resolved::NeedsFetch(pending) => Box::pin(sessions.resolve_slow(pending, now))
             .await
-            .map_err(not_looked_up)?,
+            .map_err(|error| not_looked_up(&error))?,
         known => known,
     };
     let who = known(resolved)?;
@@ -52,7 +55,7 @@ pub(crate) async fn identify(flow: &Flow, idp_id: Option<&str>, now: Timestamp) 
     Ok(who)
 }
 
-fn not_looked_up(error: Error) -> Refused {
+fn not_looked_up(error: &Error) -> Refused {
     tracing::warn!(%error, "a session could not be looked up: the request is refused");
     Refused::Unjudged
 }
