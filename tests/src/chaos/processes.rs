@@ -154,8 +154,9 @@ impl Installation {
         let (requests, refused) = self.asking.stop().await?;
         ensure!(
             refused.is_empty(),
-            "{} of {requests} authorised requests were refused: {refused:?}",
-            refused.len()
+            "{} of {requests} authorised requests were refused: {refused:?}; the proxies said: {:?}",
+            refused.len(),
+            self.apart.proxies.iter().map(why).collect::<Vec<_>>()
         );
         Ok(Outcome {
             requests,
@@ -226,6 +227,14 @@ impl Installation {
         }
         Ok(())
     }
+}
+
+/// What a proxy said about requests that it did not judge.
+fn why(proxy: &Environment) -> Vec<String> {
+    let said = proxy.log().all();
+    said.into_iter()
+        .filter(|line| line.contains("the request is refused"))
+        .collect()
 }
 
 /// Writes until a databroker is dead; returns what was acknowledged.

@@ -11,6 +11,8 @@ use crate::clock::Clock;
 
 /// In touch.
 const NEVER: i64 = i64::MIN;
+/// Whoever asks may have looked at the clock before the loss was noticed, by not more than this (ms).
+const EARLIER: i64 = 5_000;
 
 /// Since when there is no contact.
 pub(super) struct Contact {
@@ -61,7 +63,7 @@ impl Contact {
     }
 
     /// Whether the time without contact is longer than the limit at `now`. A clock that was set back does not lengthen
-    /// it: then it is over as well.
+    /// it: then it is over as well. A request that began just before the loss is no such clock.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
         let lost = self.lost.load(Ordering::Acquire);
         if lost == NEVER {
@@ -69,7 +71,7 @@ impl Contact {
         }
         let limit = i64::try_from(self.limit.as_millis()).unwrap_or(i64::MAX);
         let gone = now.as_millisecond().saturating_sub(lost);
-        !(0..limit).contains(&gone)
+        !(-EARLIER..limit).contains(&gone)
     }
 }
 
@@ -92,6 +94,16 @@ mod tests {
         assert_eq!(contact.lost_since().unwrap().as_second(), 1_000_000);
         contact.kept();
         assert!(!contact.is_over(clock.now()) && contact.lost_since().is_none());
+    }
+
+    #[test]
+    fn a_request_that_began_before_the_loss_is_judged() {
+        let clock = ManualClock::new(Timestamp::from_second(1_000_000).unwrap());
+        let contact = Contact::new(Arc::new(clock.clone()), Duration::from_secs(300));
+        let began = clock.now();
+        clock.advance(Duration::from_millis(1));
+        contact.lost();
+        assert!(!contact.is_over(began));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub trait Entry: Send + Sync + 'static {
     fn new(at: Versions, message: Self::Message) -> Self;
     /// Server version of the database and the last version of the record that was seen.
     fn at(&self) -> Versions;
+    /// The same, of the version whose message this is: later ones said the same.
+    fn said_at(&self) -> Versions;
     /// The message.
     fn message(&self) -> &Self::Message;
     /// Notes that a later version says the same.
@@ -80,6 +82,12 @@ macro_rules! entry {
                 Versions {
                     server_version: self.server_version,
                     latest_record_version: self.version.max(confirmed),
+                }
+            }
+            fn said_at(&self) -> Versions {
+                Versions {
+                    server_version: self.server_version,
+                    latest_record_version: self.version,
                 }
             }
             fn message(&self) -> &$message {

@@ -137,12 +137,13 @@ impl SessionResolver {
 
     fn resolve_locally(&self, token: &str, handle: Arc<Handle>, now: Timestamp) -> Resolved {
         let min = handle.min();
-        let position = self.records.position();
-        let arrived = |at: Versions| position.is_some_and(|position| reaches(position, at));
+        // Before the records: one that arrives in between is then asked for.
+        let before = self.records.position();
         let id = handle.jti.as_str();
         let built = if let Some(entry) = self.records.session(id) {
-            // A session ahead of the change log may be ahead of its user record as well.
-            if !(reaches_min(entry.at(), min) && arrived(entry.at())) {
+            // A session ahead of the change log may be ahead of its user record as well. That it was used since says
+            // nothing of the kind.
+            if !(reaches_min(entry.at(), min) && has_come_to(self.records.position(), entry.said_at())) {
                 return needs_fetch(token, handle);
             }
             Principal::of_session(&*self.records, entry, &self.groups_claim.load())
@@ -155,7 +156,7 @@ impl SessionResolver {
                 entry,
                 &self.groups_claim.load(),
             ))
-        } else if min.is_some_and(arrived) {
+        } else if min.is_some_and(|min| has_come_to(before, min)) {
             Err(Anonymous::NoRecord)
         } else {
             return needs_fetch(token, handle);
@@ -353,6 +354,11 @@ fn present<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
 /// Whether `at` is a place no earlier than `wanted`, in the same database.
 fn reaches(at: Versions, wanted: Versions) -> bool {
     at.server_version == wanted.server_version && at.latest_record_version >= wanted.latest_record_version
+}
+
+/// Whether the change log has been followed to `wanted`.
+fn has_come_to(position: Option<Versions>, wanted: Versions) -> bool {
+    position.is_some_and(|position| reaches(position, wanted))
 }
 
 fn reaches_min(at: Versions, min: Option<Versions>) -> bool {

@@ -274,6 +274,33 @@ async fn a_session_that_has_not_arrived_is_fetched_once_with_its_user() {
 }
 
 #[tokio::test]
+async fn who_was_seen_ahead_of_the_change_log_needs_no_question() {
+    let world = World::new().await;
+    world.put(&user("u1")).await;
+    let version = world.put(&session("s1", "u1")).await;
+    let token = token("s1", version);
+    somebody(world.resolve(&token));
+    world
+        .put(&User {
+            name: "changed".into(),
+            ..user("u1")
+        })
+        .await;
+    world.broker.muted.store(true, Ordering::SeqCst);
+    let used = Session {
+        accessed_at: Some(to_proto_time(now())),
+        ..session("s1", "u1")
+    };
+    let mut used = to_record(&used);
+    used.version = world.broker.write(used.clone());
+    world.records.apply(SERVER, &used);
+    world.broker.down.store(true, Ordering::SeqCst);
+    let principal = somebody(world.resolve(&token));
+    assert_eq!(principal.user.as_ref().unwrap().user.name, "changed");
+    assert_eq!(world.questions(), 0);
+}
+
+#[tokio::test]
 async fn each_change_of_a_record_counts_at_once() {
     let world = World::new().await;
     world.put(&user("u1")).await;
