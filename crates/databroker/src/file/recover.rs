@@ -72,6 +72,15 @@ impl Recovery<'_> {
             let head = Head::read(&*file).map_err(|error| self.io(error))?;
             segments.insert(number, (file, head));
         }
+        // Before anything is taken away: these may be the files of two stores, put together by a copy that went wrong.
+        let first = segments.get(&about.first).map(|(_, head)| head);
+        let fits = |head: &Option<Head>| head.is_none_or(|head| head.line == about.line);
+        if !segments.is_empty() && !first.is_some_and(fits) {
+            return Err(self.damaged(format_args!(
+                "{} is missing, or belongs to another store",
+                segment::name(about.first)
+            )));
+        }
         self.drop_leftovers(&about, &mut segments)?;
         let mut opened = BTreeMap::new();
         for (number, (file, head)) in segments {

@@ -76,6 +76,23 @@ async fn everything_is_there_after_a_restart() {
     );
 }
 
+/// A copy that went wrong: the index of one store beside the records of another.
+#[tokio::test]
+async fn nothing_is_taken_away_from_files_of_two_stores() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&one, &other] {
+        put(&open(folder.path()), "a", "1").await;
+    }
+    let index = |folder: &tempfile::TempDir| folder.path().join("databroker.index");
+    std::fs::rename(index(&other), other.path().join("aside")).unwrap();
+    std::fs::copy(index(&one), index(&other)).unwrap();
+    let refused = FileStore::open(other.path(), &[KEY]).err().unwrap().to_string();
+    assert!(refused.contains("belongs to another store"), "{refused}");
+    std::fs::rename(other.path().join("aside"), index(&other)).unwrap();
+    let found = open(other.path()).get(CATS, "a").await.unwrap();
+    assert!(found.is_some(), "the records are still there");
+}
+
 #[tokio::test]
 async fn keys_must_fit() {
     let folder = tempfile::tempdir().unwrap();
