@@ -189,7 +189,7 @@ fn wanted(goes_on: &dyn Fn() -> bool) -> io::Result<()> {
 }
 
 fn rows(out: &mut Output, index: &RwLock<Index>, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
-    use std::ops::Bound::{Excluded, Included, Unbounded};
+    use std::ops::Bound::{Included, Unbounded};
     let mut after: Option<(Arc<str>, Box<str>)> = None;
     loop {
         wanted(goes_on)?;
@@ -200,9 +200,9 @@ fn rows(out: &mut Output, index: &RwLock<Index>, goes_on: &dyn Fn() -> bool) -> 
             let first = after.as_ref().map_or(Unbounded, |(name, _)| Included(&**name));
             for (name, of_type) in index.live.range::<str, _>((first, Unbounded)) {
                 let id = after.as_ref().filter(|(after, _)| after == name);
-                let from = id.map_or(Unbounded, |(_, id)| Excluded(&**id));
+                let from = id.map(|(_, id)| &**id);
                 let number = out.number_of(name);
-                for (id, entry) in of_type.rows.range::<str, _>((from, Unbounded)).take(left) {
+                for (id, entry) in of_type.rows.after(from).take(left) {
                     out.row(number, id, entry);
                     left -= 1;
                     last = Some((name, id));
@@ -211,7 +211,7 @@ fn rows(out: &mut Output, index: &RwLock<Index>, goes_on: &dyn Fn() -> bool) -> 
                     break;
                 }
             }
-            after = last.map(|(name, id)| (Arc::clone(name), id.clone()));
+            after = last.map(|(name, id)| (Arc::clone(name), id.into()));
         }
         out.write_out_if_full()?;
         if after.is_none() {

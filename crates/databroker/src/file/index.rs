@@ -8,6 +8,7 @@ use pomerium_api::databroker::Error;
 
 use super::folder::Handle;
 use super::op::{self, Blob, GARBLED, Op, Pieces};
+use super::rows::Rows;
 use super::small::Small;
 use super::unavailable;
 use crate::store::Counters;
@@ -42,13 +43,13 @@ pub(super) struct Change {
 /// The live records of a type.
 #[derive(Default)]
 pub(super) struct OfType {
-    pub(super) rows: BTreeMap<Box<str>, Entry>,
+    pub(super) rows: Rows,
     /// Version → id, once somebody has asked for the oldest.
     order: OnceLock<BTreeMap<u64, Box<str>>>,
 }
 
 impl OfType {
-    pub(super) fn new(rows: BTreeMap<Box<str>, Entry>) -> Self {
+    pub(super) fn new(rows: Rows) -> Self {
         Self {
             rows,
             order: OnceLock::new(),
@@ -58,17 +59,14 @@ impl OfType {
     /// Version → id.
     pub(super) fn order(&self) -> &BTreeMap<u64, Box<str>> {
         self.order.get_or_init(|| {
-            let rows = self.rows.iter();
-            rows.map(|(id, entry)| (entry.version, id.clone())).collect()
+            let rows = self.rows.after(None);
+            rows.map(|(id, entry)| (entry.version, id.into())).collect()
         })
     }
 
     /// The entry that was there before.
     fn insert(&mut self, id: &str, entry: Entry) -> Option<Entry> {
-        let before = match self.rows.get_mut(id) {
-            Some(place) => Some(std::mem::replace(place, entry)),
-            None => self.rows.insert(id.into(), entry),
-        };
+        let before = self.rows.insert(id, entry);
         self.forget(id, before);
         if let Some(order) = self.order.get_mut() {
             order.insert(entry.version, id.into());
@@ -276,7 +274,7 @@ impl Index {
     /// Counts the bytes of live records in each segment.
     pub(super) fn count_live(&mut self) {
         self.segments.values_mut().for_each(|segment| segment.live = 0);
-        for entry in self.live.values().flat_map(|of_type| of_type.rows.values()) {
+        for entry in self.live.values().flat_map(|of_type| of_type.rows.entries()) {
             if let Some(segment) = self.segments.get_mut(&entry.spot.segment) {
                 segment.live += u64::from(entry.spot.length);
             }

@@ -1,7 +1,7 @@
 //! Records in files of one folder: durable before a write is answered, sealed, for one process at a time.
 //!
 //! Every write is a frame that is appended to a segment (`segment`, `journal`) and flushed; nothing is ever written in
-//! place. `index` (with `small`) knows where everything is, and is carried forward by the operations of the frames (`op`). `staged` is a
+//! place. `index` (with `rows` and `small`) knows where everything is, and is carried forward by the operations of the frames (`op`). `staged` is a
 //! commit that is being made, `writer` the one thread that makes them, `read` answers questions. `keeper` writes the index to
 //! its file (`image`) and takes away dead segments. `open` and `recover` begin, `rewrite` seals with another key, `former` reads
 //! files of former versions, `folder` is the way to the disk.
@@ -23,6 +23,7 @@ mod open;
 mod read;
 mod recover;
 mod rewrite;
+mod rows;
 mod segment;
 mod small;
 mod staged;

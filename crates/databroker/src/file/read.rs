@@ -156,12 +156,12 @@ impl Walk {
                 continue;
             }
             let after = self.after.as_ref().filter(|(after, _)| after == record_type);
-            let from = after.map_or(Bound::Unbounded, |(_, id)| Bound::Excluded(&**id));
+            let from = after.map(|(_, id)| &**id);
             let left = self.at_most - rows.len();
-            for (id, entry) in of_type.rows.range::<str, _>((from, Bound::Unbounded)).take(left) {
+            for (id, entry) in of_type.rows.after(from).take(left) {
                 rows.push(Row {
                     record_type: Arc::clone(record_type),
-                    id: id.clone(),
+                    id: id.into(),
                     entry: *entry,
                     file: index.file(entry.spot)?,
                 });

@@ -229,7 +229,7 @@ impl Recovery<'_> {
 
     /// Every record must be somewhere.
     fn check_references(&self, index: &Index) -> Result<(), OpenError> {
-        let live = index.live.values().flat_map(|of_type| of_type.rows.values());
+        let live = index.live.values().flat_map(|of_type| of_type.rows.entries());
         let mut last = None;
         for spot in live
             .map(|entry| entry.spot)

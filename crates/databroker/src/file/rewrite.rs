@@ -170,7 +170,7 @@ fn renew(folder: &Arc<dyn Folder>, index: &Index, sealer: &Sealer) -> Result<Fou
         put_renewed(&mut rewrite, kind, &blob, sealer)?;
     }
     for (record_type, of_type) in &index.live {
-        for (id, entry) in &of_type.rows {
+        for (id, entry) in of_type.rows.after(None) {
             // It went with its change.
             if index.is_change(entry) {
                 continue;

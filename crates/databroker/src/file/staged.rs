@@ -120,7 +120,7 @@ impl<'i> Staged<'i> {
     fn touch(&mut self, record_type: &str, id: &str, written: Option<Written>) {
         let was_there = self
             .base(record_type)
-            .is_some_and(|base| base.rows.contains_key(id));
+            .is_some_and(|base| base.rows.contains(id));
         if !self.touched.contains_key(record_type) {
             self.touched.insert(record_type.to_owned(), Touched::default());
         }
@@ -327,11 +327,8 @@ impl Tables for Staged<'_> {
                 let touched = self.touched.get(&**record_type);
                 let from = after
                     .filter(|(after_type, _)| **after_type == **record_type)
-                    .map_or(Bound::Unbounded, |(_, id)| Bound::Excluded(id.as_str()));
-                let ids = of_type
-                    .rows
-                    .range::<str, _>((from, Bound::Unbounded))
-                    .map(|(id, _)| &**id);
+                    .map(|(_, id)| id.as_str());
+                let ids = of_type.rows.after(from).map(|(id, _)| id);
                 keys.extend(
                     ids.take_while(|id| within(record_type, id))
                         .filter(|id| touched.is_none_or(|touched| !touched.rows.contains_key(*id)))

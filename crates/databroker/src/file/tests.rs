@@ -154,7 +154,7 @@ async fn a_swapped_value_is_refused() {
         let mut index = store.index.write();
         let admin = index.find(CATS, "admin").unwrap();
         let cats = index.live.get_mut(CATS).unwrap();
-        cats.rows.insert("guest".into(), admin);
+        cats.rows.insert("guest", admin);
     }
     let error = store.get(CATS, "guest").await.unwrap_err();
     assert!(

@@ -10,11 +10,14 @@ use std::task::{Context, Poll};
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Version};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
 /// Bytes an upstream may send before its answer: the largest header block twice. Informational answers
 /// (100, 102, 103) are read and dropped, so nothing else would bound how many there are.
 const BEFORE_ANSWER: usize = 256 * 1024;
+/// Bytes read in one go. The library doubles its buffer as long as reads fill it, and an unused connection keeps what it
+/// has: without this each that has carried a large body once would hold hundreds of kilobytes.
+const READ: u64 = 32 * 1024;
 
 /// Why a connection is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -79,15 +82,15 @@ impl Budget {
 /// more: a server may answer early and close (RFC 9112 9.6), and the library gives up a connection at the
 /// first failed write. What is written then goes nowhere; reading tells how the connection ends.
 pub(super) struct Bounded<S> {
-    inner: S,
+    inner: Take<S>,
     budget: Arc<Budget>,
     deaf: bool,
 }
 
-impl<S> Bounded<S> {
+impl<S: AsyncRead> Bounded<S> {
     pub(super) fn new(inner: S, budget: Arc<Budget>) -> Self {
         Self {
-            inner,
+            inner: inner.take(READ),
             budget,
             deaf: false,
         }
@@ -120,18 +123,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Doubt::NoAnswer)));
         }
         let before = buf.filled().len();
+        self.inner.set_limit(READ);
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         self.budget.add(buf.filled().len() - before);
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.deaf {
             return Poll::Ready(Ok(buf.len()));
         }
-        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        let polled = Pin::new(self.inner.get_mut()).poll_write(cx, buf);
         self.wrote(polled, buf.len())
     }
 
@@ -144,24 +148,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
         if self.deaf {
             return Poll::Ready(Ok(length));
         }
-        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        let polled = Pin::new(self.inner.get_mut()).poll_write_vectored(cx, bufs);
         self.wrote(polled, length)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.inner.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.deaf {
             return Poll::Ready(Ok(()));
         }
-        let polled = Pin::new(&mut self.inner).poll_flush(cx).map_ok(|()| 0);
+        let polled = Pin::new(self.inner.get_mut()).poll_flush(cx).map_ok(|()| 0);
         self.wrote(polled, 0).map_ok(|_| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        Pin::new(self.inner.get_mut()).poll_shutdown(cx)
     }
 }
 
@@ -212,6 +216,15 @@ mod tests {
             error.get_ref().and_then(|inner| inner.downcast_ref()),
             Some(&Doubt::NoAnswer)
         );
+    }
+
+    #[tokio::test]
+    async fn no_read_fills_a_large_buffer() {
+        let mut stream = Bounded::new(tokio::io::repeat(b'x'), Arc::default());
+        let mut block = vec![0; 8 * READ as usize];
+        assert_eq!(stream.read(&mut block).await.unwrap() as u64, READ);
+        assert_eq!(stream.read(&mut block[..7]).await.unwrap(), 7);
+        assert_eq!(stream.read(&mut block).await.unwrap() as u64, READ);
     }
 
     #[tokio::test]
