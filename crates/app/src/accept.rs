@@ -3,9 +3,10 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use pomerium_proxy::Sparing;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -58,6 +59,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let slots = Arc::new(Semaphore::new(door.most));
+    let refused = Sparing::default();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -72,11 +74,14 @@ where
             }
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            tracing::warn!(
-                listener = door.name,
-                most = door.most,
-                "a connection is refused, there are too many"
-            );
+            if let Some(left_out) = refused.line() {
+                tracing::warn!(
+                    listener = door.name,
+                    most = door.most,
+                    left_out,
+                    "a connection is refused, there are too many"
+                );
+            }
             continue;
         };
         let (served, stop) = (connection(stream), stop.clone());
@@ -90,6 +95,9 @@ where
     }
 }
 
+/// For lines about handshakes.
+static HANDSHAKES: LazyLock<Sparing> = LazyLock::new(Sparing::default);
+
 /// The TLS handshake on `stream`, which may take `patience`. Says in the log why there was none.
 pub async fn secured(
     door: Door,
@@ -99,7 +107,11 @@ pub async fn secured(
 ) -> Option<TlsStream<TcpStream>> {
     match tokio::time::timeout(patience, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => return Some(stream),
-        Ok(Err(error)) => tracing::info!(%error, listener = door.name, "a TLS handshake failed"),
+        Ok(Err(error)) => {
+            if let Some(left_out) = HANDSHAKES.line() {
+                tracing::info!(%error, listener = door.name, left_out, "a TLS handshake failed");
+            }
+        }
         Err(_) => tracing::debug!(listener = door.name, "a TLS handshake took too long"),
     }
     None

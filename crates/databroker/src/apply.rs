@@ -41,6 +41,9 @@ pub(crate) trait Tables {
     fn between(&mut self, after: Option<&Key>, to: Option<&Key>) -> Result<Vec<Key>, Error>;
 }
 
+/// How many records one clean-up lets expire: others write in between, and what it writes has a bound. The next goes on.
+pub(crate) const MOST_EXPIRED: u64 = 10_000;
+
 /// Who holds a lease, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lease {
@@ -175,9 +178,10 @@ fn evict_oldest(
     delete(tables, counters, gone, now).map(drop)
 }
 
-/// Deletes records that were last written before their time to live began.
+/// Deletes records that were last written before their time to live began, at most [`MOST_EXPIRED`]; how many.
 fn expire(tables: &mut impl Tables, counters: &mut Counters, now: Timestamp) -> Result<u64, Error> {
-    let mut count = forget_services(tables, now)?;
+    forget_services(tables, now)?;
+    let mut count = 0;
     for record_type in tables.types_with_options()? {
         let Some(ttl) = tables.options(&record_type)?.as_ref().and_then(ttl) else {
             continue;
@@ -185,7 +189,9 @@ fn expire(tables: &mut impl Tables, counters: &mut Counters, now: Timestamp) -> 
         let Ok(before) = now.checked_sub(ttl) else {
             continue;
         };
-        while let Some(id) = tables.oldest(&record_type)? {
+        while count < MOST_EXPIRED
+            && let Some(id) = tables.oldest(&record_type)?
+        {
             let record = tables.get(&record_type, &id)?;
             let written = record.and_then(|record| record.modified_at.as_ref().and_then(from_proto_time));
             if written.is_some_and(|written| written >= before) {
@@ -199,15 +205,13 @@ fn expire(tables: &mut impl Tables, counters: &mut Counters, now: Timestamp) -> 
 }
 
 /// Forgets services whose time is over; returns how many.
-fn forget_services(tables: &mut impl Tables, now: Timestamp) -> Result<u64, Error> {
-    let mut count = 0;
+fn forget_services(tables: &mut impl Tables, now: Timestamp) -> Result<(), Error> {
     for service in tables.services()? {
         if service.expires <= now {
             tables.remove_service(&service)?;
-            count += 1;
         }
     }
-    Ok(count)
+    Ok(())
 }
 
 /// The records that a patch makes of the live ones, before any of them is written.

@@ -13,6 +13,7 @@ use pomerium_api::databroker::{
 use prost::Message;
 use tokio::sync::watch;
 
+use crate::apply::MOST_EXPIRED;
 use crate::store::{Store, Write, Written};
 use crate::{registry, stream};
 
@@ -72,10 +73,16 @@ impl<S: Store> Server<S> {
 
     /// Deletes records whose time to live is over, and trims the change log; returns how many entries went.
     pub async fn clean(&self) -> Result<u64, Error> {
-        let expired = match self.write(Write::Expire).await? {
-            Written::Trimmed(count) => count,
-            _ => return Err(unexpected()),
-        };
+        let mut expired = 0;
+        loop {
+            let Written::Trimmed(count) = self.write(Write::Expire).await? else {
+                return Err(unexpected());
+            };
+            expired += count;
+            if count < MOST_EXPIRED {
+                break;
+            }
+        }
         Ok(expired + self.trim().await?)
     }
 

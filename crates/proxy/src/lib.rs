@@ -63,6 +63,7 @@ pub use shared::{
     UpstreamTokens,
 };
 pub use snapshot::{BuildError, Snapshot};
+pub use sparing::Sparing;
 
 #[cfg(test)]
 mod tests;

@@ -10,24 +10,27 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Says whether a line may be written.
 #[derive(Debug)]
-pub(crate) struct Sparing {
+pub struct Sparing {
     base: Instant,
     /// Milliseconds after `base` from which the next line may be written.
     next: AtomicU64,
     left_out: AtomicU64,
 }
 
-impl Sparing {
-    pub(crate) fn new() -> Self {
+impl Default for Sparing {
+    /// The first line may be written.
+    fn default() -> Self {
         Self {
             base: Instant::now(),
             next: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
         }
     }
+}
 
+impl Sparing {
     /// How many lines were left out since the last one, if this one may be written.
-    pub(crate) fn line(&self) -> Option<u64> {
+    pub fn line(&self) -> Option<u64> {
         let now = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX);
         let next = self.next.load(Ordering::Relaxed);
         let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
@@ -55,7 +58,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_line_a_second_and_the_rest_is_counted() {
-        let sparing = Sparing::new();
+        let sparing = Sparing::default();
         assert_eq!(sparing.line(), Some(0));
         assert_eq!(sparing.line(), None);
         assert_eq!(sparing.line(), None);

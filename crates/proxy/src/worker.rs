@@ -75,7 +75,7 @@ impl Worker {
             lifecycle: Arc::default(),
             live: Arc::default(),
             alt_svc,
-            turned_away: Sparing::new(),
+            turned_away: Sparing::default(),
             connections,
             runtime: OnceLock::new(),
         })

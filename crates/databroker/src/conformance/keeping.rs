@@ -1,6 +1,7 @@
 //! Options, capacity, time to live, leases.
 
 use super::*;
+use crate::apply::MOST_EXPIRED;
 
 pub(crate) async fn one_holds_a_lease<S: Store>(subject: Subject<S>) {
     let first = lease(&subject, None).await.expect("nobody holds it");
@@ -121,6 +122,36 @@ pub(crate) async fn records_expire<S: Store>(subject: Subject<S>) {
     assert_eq!((change.id.as_str(), change.deleted_at.is_some()), ("b", true));
     assert!(subject.broker.get(CATS, "a").await.is_ok());
     assert!(subject.broker.get(DOGS, "rex").await.is_ok());
+}
+
+/// More than one write lets expire, of two types.
+pub(crate) async fn many_records_expire<S: Store>(subject: Subject<S>) {
+    let options = Options {
+        ttl: Some(prost_types::Duration {
+            seconds: 60,
+            nanos: 0,
+        }),
+        ..Options::default()
+    };
+    let most = usize::try_from(MOST_EXPIRED).unwrap();
+    for (record_type, count) in [(CATS, 7), (DOGS, most)] {
+        let options = subject
+            .broker
+            .set_options(record_type.into(), options.clone());
+        options.await.unwrap();
+        let records: Vec<_> = (0..count)
+            .map(|id| record(record_type, &id.to_string(), "x"))
+            .collect();
+        for batch in records.chunks(1000) {
+            subject.broker.put(batch.to_vec()).await.unwrap();
+        }
+    }
+    subject.clock.advance(Duration::from_secs(61));
+    subject.put(record(CATS, "new", "x")).await;
+    assert_eq!(subject.server.clean().await.unwrap(), most as u64 + 7);
+    assert_eq!(subject.broker.types().await.unwrap(), [CATS]);
+    assert!(subject.broker.get(CATS, "new").await.is_ok());
+    assert_eq!(subject.server.clean().await.unwrap(), 0);
 }
 
 pub(crate) async fn types_are_those_with_records<S: Store>(subject: Subject<S>) {

@@ -19,7 +19,7 @@
 //! | A12 | `reads_and_writes_run_side_by_side` |
 //! | A13 | `types_are_told_while_records_come` |
 //! | A15 | `options_are_kept_and_forgotten` |
-//! | A16 | `records_expire`, `capacity_and_time_go_together` |
+//! | A16 | `records_expire`, `many_records_expire`, `capacity_and_time_go_together` |
 //! | A17 | `closing_ends_the_streams`, `dropping_the_server_ends_the_streams` |
 //! | B1, B3, B4 | `declared_fields_can_be_filtered` |
 //! | B2, B5, B6 | `an_index_follows_its_records` |
@@ -209,6 +209,7 @@ macro_rules! conformance {
             options_are_kept_and_forgotten
             the_oldest_make_room
             records_expire
+            many_records_expire
             types_are_those_with_records
             filters_find_what_they_name
             declared_fields_can_be_filtered

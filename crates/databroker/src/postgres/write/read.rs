@@ -11,8 +11,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::turn::{BEGIN, prepared};
-use crate::apply::Lease;
-use crate::postgres::migrate::unsigned;
+use crate::apply::{Lease, MOST_EXPIRED};
+use crate::postgres::migrate::{signed, unsigned};
 use crate::postgres::overlay::{Ages, Overlay};
 use crate::postgres::read::{decode_options, services};
 use crate::postgres::unavailable;
@@ -22,9 +22,6 @@ use crate::store::{Copy, Key, Registered, Write, ttl};
 const LIVE: &str = "SELECT r.type, r.id, r.value FROM pomerium_rs.records r
      JOIN unnest($1::text[], $2::text[]) AS k(type, id) ON r.type = k.type AND r.id = k.id";
 const OPTIONS: &str = "SELECT type, value FROM pomerium_rs.options";
-
-/// How many records one clean-up lets expire; the next goes on.
-const MOST_EXPIRED: i64 = 10_000;
 
 /// Begins the transaction, and reads the row that `counters` asks for and what the write may touch.
 pub(super) async fn run(
@@ -246,7 +243,7 @@ async fn read_expired(
         let row = client
             .query_one(
                 "SELECT count(*) FROM (SELECT 1 FROM pomerium_rs.records WHERE type = $1 AND modified_at < $2 LIMIT $3) old",
-                &[&record_type, &before, &MOST_EXPIRED],
+                &[&record_type, &before, &signed(MOST_EXPIRED)],
             )
             .await
             .map_err(|error| unavailable(&error))?;
