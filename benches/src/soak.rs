@@ -19,8 +19,9 @@ const SOCKETS: usize = 200;
 const REQUESTS: u32 = 4_000;
 /// A body now and then.
 const BODY: u64 = 64 << 20;
-/// Rounds of one session, which ends with a sign-out: who signs in more often is slowed down.
-const SESSION: u32 = 10;
+/// How long a session is used at least before it ends with a sign-out: who signs in more often than once in 15 s is
+/// slowed down.
+const SESSION: Duration = Duration::from_secs(20);
 /// How much more memory the last quarter may use than the second: noise of the allocator.
 const GROWTH: f64 = 1.05;
 /// The same in bytes, for short runs with little memory.
@@ -35,9 +36,9 @@ pub async fn run(minutes: u64) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(minutes * 60);
     let mut memory = Vec::new();
     let mut rounds = 0_u32;
-    let mut cookie = cookie_of(&environment).await?;
+    let mut session = Session::begin(&environment).await?;
     while Instant::now() < end {
-        round(&mut environment, rounds, &mut cookie)
+        round(&mut environment, rounds, &mut session)
             .await
             .with_context(|| format!("round {rounds}"))?;
         sockets.check().await?;
@@ -77,12 +78,27 @@ async fn soaked(upstream: u16) -> Result<Environment> {
         .await
 }
 
+/// Somebody is signed in.
+struct Session {
+    cookie: String,
+    since: Instant,
+}
+
+impl Session {
+    async fn begin(environment: &Environment) -> Result<Self> {
+        Ok(Self {
+            cookie: cookie_of(environment).await?,
+            since: Instant::now(),
+        })
+    }
+}
+
 /// A bit of everything.
-async fn round(environment: &mut Environment, number: u32, cookie: &mut String) -> Result<()> {
+async fn round(environment: &mut Environment, number: u32, session: &mut Session) -> Result<()> {
     let target = |name: &str, path: &str| Target {
         url: environment.url(name, path),
         port: environment.port(),
-        cookie: cookie.clone(),
+        cookie: session.cookie.clone(),
     };
     for protocol in Protocol::ALL {
         load::run(&target("app", "/"), protocol, REQUESTS).await?;
@@ -90,9 +106,9 @@ async fn round(environment: &mut Environment, number: u32, cookie: &mut String) 
         bodies::download(&target("app", &format!("/bytes/{BODY}")), protocol, BODY).await?;
     }
     refused(environment).await?;
-    if number % SESSION == SESSION - 1 {
-        sign_out(environment, cookie).await?;
-        *cookie = cookie_of(environment).await?;
+    if session.since.elapsed() >= SESSION {
+        sign_out(environment, &session.cookie).await?;
+        *session = Session::begin(environment).await?;
     }
     environment.rewrite_config(|config| {
         config["routes"][1]["description"] = json!(format!("version {number}"));

@@ -33,14 +33,20 @@ pub(super) async fn run(
     let counters = prepared(client, counters).await?;
     let mut overlay = Overlay::default();
     let row = match write {
-        Write::Put(records) | Write::Patch { records, .. } => {
-            let row = begin_with_live(client, &counters, (sealer, records), &mut overlay).await?;
+        Write::Put(records) => {
+            // What a record was before counts only where it goes.
+            let gone = records.iter().filter(|record| record.deleted_at.is_some());
+            let row = begin_with_live(client, &counters, (sealer, keys(gone)), &mut overlay).await?;
+            read_ages(client, sealer, records, &mut overlay).await?;
+            row
+        }
+        Write::Patch { records, .. } => {
+            let row = begin_with_live(client, &counters, (sealer, keys(records)), &mut overlay).await?;
             read_ages(client, sealer, records, &mut overlay).await?;
             row
         }
         Write::Replace(record) => {
-            let records = std::slice::from_ref(record);
-            begin_with_live(client, &counters, (sealer, records), &mut overlay).await?
+            begin_with_live(client, &counters, (sealer, keys([record])), &mut overlay).await?
         }
         _ => {
             let (begun, row) = join!(client.batch_execute(BEGIN), client.query_one(&counters, &[]));
@@ -53,35 +59,61 @@ pub(super) async fn run(
     Ok((row, overlay))
 }
 
-/// Begins, and reads the records that are to be written, and the options. The server looks at nothing before it has the
-/// turn: it answers in the order it is asked.
+fn keys<'r>(records: impl IntoIterator<Item = &'r Record>) -> BTreeSet<Key> {
+    let records = records.into_iter();
+    records
+        .map(|record| (record.r#type.clone(), record.id.clone()))
+        .collect()
+}
+
+/// Begins, and reads the live records of these keys, and the options. The server looks at nothing before it has the turn:
+/// it answers in the order it is asked.
 async fn begin_with_live(
     client: &ClientWrapper,
     counters: &Statement,
-    (sealer, records): (&Sealer, &[Record]),
+    (sealer, keys): (&Sealer, BTreeSet<Key>),
     overlay: &mut Overlay,
 ) -> Result<Row, Error> {
-    let keys: BTreeSet<Key> = records
-        .iter()
-        .map(|record| (record.r#type.clone(), record.id.clone()))
-        .collect();
-    let (types, ids): (Vec<&str>, Vec<&str>) = keys
-        .iter()
-        .map(|(record_type, id)| (record_type.as_str(), id.as_str()))
-        .unzip();
     let live = prepared(client, LIVE).await?;
     let options = prepared(client, OPTIONS).await?;
-    let wanted: [&(dyn ToSql + Sync); 2] = [&types, &ids];
     let (begun, row, live, options) = join!(
         client.batch_execute(BEGIN),
         client.query_one(counters, &[]),
-        client.query(&live, &wanted),
+        read_live(client, &live, &keys),
         client.query(&options, &[]),
     );
     begun.map_err(|error| unavailable(&error))?;
     let row = row.map_err(|error| unavailable(&error))?;
-    overlay.live.extend(keys.iter().map(|key| (key.clone(), None)));
-    for row in live.map_err(|error| unavailable(&error))? {
+    note_live(keys, &live?, sealer, overlay)?;
+    note_options(&options.map_err(|error| unavailable(&error))?, overlay)?;
+    Ok(row)
+}
+
+async fn read_live(
+    client: &ClientWrapper,
+    live: &Statement,
+    keys: &BTreeSet<Key>,
+) -> Result<Vec<Row>, Error> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (types, ids): (Vec<&str>, Vec<&str>) = keys
+        .iter()
+        .map(|(record_type, id)| (record_type.as_str(), id.as_str()))
+        .unzip();
+    let wanted: [&(dyn ToSql + Sync); 2] = [&types, &ids];
+    let rows = client.query(live, &wanted).await;
+    rows.map_err(|error| unavailable(&error))
+}
+
+fn note_live(
+    keys: BTreeSet<Key>,
+    rows: &[Row],
+    sealer: &Sealer,
+    overlay: &mut Overlay,
+) -> Result<(), Error> {
+    overlay.live.extend(keys.into_iter().map(|key| (key, None)));
+    for row in rows {
         let (record_type, id): (String, String) = (row.get(0), row.get(1));
         let place = Place::Live {
             record_type: &record_type,
@@ -90,8 +122,7 @@ async fn begin_with_live(
         let record = sealer.open(row.get(2), &place)?;
         overlay.live.insert((record_type, id), Some(record));
     }
-    note_options(&options.map_err(|error| unavailable(&error))?, overlay)?;
-    Ok(row)
+    Ok(())
 }
 
 /// What the other writes may touch.
@@ -161,7 +192,7 @@ async fn read_between(
     Ok(())
 }
 
-/// For each type with a capacity, as many of the oldest as this write can drive out.
+/// For each type with a capacity, which of the records are there, and as many of the oldest as this write can drive out.
 async fn read_ages(
     client: &ClientWrapper,
     sealer: &Sealer,
@@ -175,6 +206,11 @@ async fn read_ages(
             .get(record_type)
             .and_then(|options| options.capacity);
         let Some(capacity) = capacity else { continue };
+        let mut unknown = keys(records.iter().filter(|record| record.r#type == record_type));
+        unknown.retain(|key| !overlay.live.contains_key(key));
+        let live = prepared(client, LIVE).await?;
+        let rows = read_live(client, &live, &unknown).await?;
+        note_live(unknown, &rows, sealer, overlay)?;
         let row = client
             .query_one(
                 "SELECT count(*) FROM pomerium_rs.records WHERE type = $1",
