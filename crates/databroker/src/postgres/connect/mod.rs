@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Metrics, Pool, RecyclingMethod, Runtime,
 };
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
@@ -23,6 +23,8 @@ const CONNECTIONS: usize = 8;
 const WAIT: Duration = Duration::from_secs(5);
 /// How long a connection in the pool may take to show that it still works.
 const STILL_THERE: Duration = Duration::from_secs(1);
+/// A connection that was unused for so long must show that. One that the server has closed is known without asking.
+const UNSURE_AFTER: Duration = Duration::from_secs(1);
 /// How long a server may be silent before a connection counts as lost.
 const SILENCE: Duration = Duration::from_secs(15);
 /// What every connection is told first. A statement of ours that takes longer waits for something that does not come;
@@ -122,18 +124,18 @@ impl Target {
 
     pub(super) fn pool(&self) -> Result<Pool, ConnectError> {
         let recycling = ManagerConfig {
-            recycling_method: RecyclingMethod::Verified,
+            recycling_method: RecyclingMethod::Fast,
         };
         let manager = Manager::from_config(self.config.clone(), self.tls.clone(), recycling);
         Pool::builder(manager)
             .max_size(self.connections)
             .wait_timeout(Some(WAIT))
             .create_timeout(Some(WAIT))
-            .recycle_timeout(Some(STILL_THERE))
             .runtime(Runtime::Tokio1)
             .post_create(Hook::async_fn(|client: &mut ClientWrapper, _| {
                 Box::pin(async move { client.batch_execute(MANNERS).await.map_err(HookError::Backend) })
             }))
+            .pre_recycle(Hook::async_fn(|client, metrics| Box::pin(still_there(client, metrics))))
             .build()
             .map_err(|error| ConnectError::Unreadable(error.to_string()))
     }
@@ -141,6 +143,21 @@ impl Target {
     /// A connection of its own, with what it is told from outside a question.
     pub(super) async fn connect(&self) -> Result<(Client, Connection<Socket, Tls>), tokio_postgres::Error> {
         self.config.connect(self.tls.clone()).await
+    }
+}
+
+/// Errors when the connection of the pool is of no use any more.
+async fn still_there(
+    client: &mut ClientWrapper,
+    metrics: &Metrics,
+) -> Result<(), HookError<tokio_postgres::Error>> {
+    if metrics.last_used() < UNSURE_AFTER {
+        return Ok(());
+    }
+    match tokio::time::timeout(STILL_THERE, client.simple_query("")).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(HookError::Backend(error)),
+        Err(_) => Err(HookError::message("the server does not answer")),
     }
 }
 
