@@ -150,7 +150,7 @@ impl Target {
 async fn still_there(
     client: &mut ClientWrapper,
     metrics: &Metrics,
-) -> Result<(), HookError<tokio_postgres::Error>> {
+) -> Result<(), HookError> {
     if metrics.last_used() < UNSURE_AFTER {
         return Ok(());
     }
