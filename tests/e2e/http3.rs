@@ -72,6 +72,66 @@ async fn codec_type_http3_is_told_over_tcp_and_goes_with_the_key() -> Result<()>
     Ok(())
 }
 
+/// Behind something that maps ports, people reach another one.
+#[tokio::test]
+async fn another_port_is_told_where_one_is_set() -> Result<()> {
+    let (mut env, _upstream) = stage().await?;
+    let (client, url) = (env.client()?, env.url("open", "/"));
+    for port in [443, 8443] {
+        let mark = env.log().mark();
+        env.rewrite_config(|config| config["http3_advertise_port"] = port.into())?;
+        env.log()
+            .wait_from(mark, "the reload", |line| line.contains("loaded configuration"))
+            .await?;
+        let told = format!("h3=\":{port}\"; ma=86400");
+        ensure!(client.get(&url).await?.header("alt-svc") == Some(told.as_str()));
+    }
+    Ok(())
+}
+
+/// One address that cannot be had, and nothing of the new configuration counts.
+#[tokio::test]
+async fn a_busy_udp_port_refuses_the_whole_reload() -> Result<()> {
+    let upstream = Upstream::start().await?;
+    let mut env = Environment::builder()?
+        .route(Route::new("open", &upstream.url()).public())
+        .start()
+        .await?;
+    let (client, url) = (env.client()?, env.url("open", "/"));
+    let redirect = pomerium_testing::lease()?;
+    let busy = std::net::UdpSocket::bind(env.address())?;
+    let mark = env.log().mark();
+    env.rewrite_config(|config| {
+        config["codec_type"] = "http3".into();
+        config["http_redirect_addr"] = format!("127.0.0.1:{}", redirect.number()).into();
+        config["set_response_headers"] = serde_json::json!({ "X-Version": "2" });
+    })?;
+    let refused = env
+        .log()
+        .wait_from(mark, "the refusal", |line| {
+            line.contains("the previous configuration stays in force")
+        })
+        .await?;
+    ensure!(refused.contains("for HTTP/3"), "{refused}");
+    let reply = client.get(&url).await?;
+    ensure!(reply.status == 200 && reply.header("alt-svc").is_none() && reply.header("x-version").is_none());
+    let nobody = std::net::TcpStream::connect(("127.0.0.1", redirect.number()));
+    ensure!(nobody.is_err(), "no part of it is in force");
+
+    drop(busy);
+    let mark = env.log().mark();
+    env.signal("HUP").await?;
+    env.log()
+        .wait_from(mark, "the reload", |line| line.contains("loaded configuration"))
+        .await?;
+    let reply = client.get(&url).await?;
+    ensure!(reply.header("alt-svc").is_some() && reply.header("x-version") == Some("2"));
+    std::net::TcpStream::connect(("127.0.0.1", redirect.number()))?;
+    let http3 = Http3Client::connect(env.address(), env.authority(), "open.example.com").await?;
+    ensure!(http3.get(&url).await?.status == 200);
+    Ok(())
+}
+
 #[tokio::test]
 async fn large_bodies_pass_whole() -> Result<()> {
     let (env, upstream) = stage().await?;

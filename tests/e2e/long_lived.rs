@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
-use pomerium_testing::{Environment, RawClient, Route, Upstream, within};
+use pomerium_testing::{Client, Environment, RawClient, Route, Upstream, within};
 use pomerium_tests::scripted;
 use serde_json::{Value, json};
 
@@ -121,17 +121,24 @@ async fn a_streaming_answer_ends_with_its_route() -> Result<()> {
     Ok(())
 }
 
-/// A thousand reloads with a socket open and requests all along.
+/// A thousand reloads with a socket open and requests all along: with each something else is changed, of the route that is
+/// asked, of another, of all, and now and then the certificate.
 #[tokio::test]
 async fn a_thousand_reloads_cost_no_request_and_no_socket() -> Result<()> {
     const RELOADS: usize = 1000;
-    let stage = scripted().await?;
+    let mut stage = scripted().await?;
     let client = stage.signed_in().await?;
     let mut socket = open_with(&stage.env, &client).await?;
     let done = AtomicBool::new(false);
+    let clients = [stage.env.client()?, stage.env.http1_client()?];
+    let url = stage.env.url("open", "/");
     let reloads = async {
         for number in 0..RELOADS {
             let mark = stage.env.log().mark();
+            if number % 100 == 0 {
+                new_certificate(&stage.env)?;
+            }
+            stage.env.rewrite_config(|config| change(config, number))?;
             stage.env.signal("HUP").await?;
             let loaded = |line: &str| line.contains("config: loaded configuration");
             stage.env.log().wait_from(mark, "a reload", loaded).await?;
@@ -142,16 +149,38 @@ async fn a_thousand_reloads_cost_no_request_and_no_socket() -> Result<()> {
         done.store(true, Ordering::Relaxed);
         anyhow::Ok(())
     };
-    let load = async || {
-        let client = stage.env.client()?;
-        let url = stage.env.url("open", "/");
+    let load = async |client: &Client| {
         while !done.load(Ordering::Relaxed) {
             anyhow::ensure!(client.get(&url).await?.status == 200);
         }
         Ok(())
     };
-    tokio::try_join!(reloads, load(), load())?;
-    echoes(&mut socket, "after all").await
+    tokio::try_join!(reloads, load(&clients[0]), load(&clients[1]))?;
+    echoes(&mut socket, "after all").await?;
+    // The last of them counts.
+    let reply = clients[0].get(&url).await?;
+    assert_eq!(reply.header("x-reload"), Some((RELOADS - 1).to_string().as_str()));
+    Ok(())
+}
+
+fn change(config: &mut Value, number: usize) {
+    for name in ["open", "ws", "admin"] {
+        if let Some(route) = route(config, name) {
+            route["description"] = format!("version {number}").into();
+        }
+    }
+    if let Some(route) = route(config, "open") {
+        route["timeout"] = format!("{}s", 30 + number % 7).into();
+        route["set_response_headers"] = json!({ "X-Reload": number.to_string() });
+    }
+    config["timeout_idle"] = format!("{}s", 300 + number % 5).into();
+}
+
+fn new_certificate(env: &Environment) -> Result<()> {
+    let leaf = env.authority().issue(&["*.example.com"])?;
+    std::fs::write(env.folder().join("server.key"), leaf.key_pem)?;
+    std::fs::write(env.folder().join("server.pem"), leaf.certificate_pem)?;
+    Ok(())
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use pomerium_testing::{Environment, Program, tools, within};
+use pomerium_testing::{Environment, Http3Client, Program, tools, within};
 use pomerium_tests::{Stage, scripted, scripted_with};
 
 use crate::websocket::{echoes, open_with};
@@ -192,6 +192,60 @@ async fn sockets_of_the_service_manager_are_served() -> Result<()> {
     // It starts with the first connection, which waits in the socket meanwhile.
     let reply = stage.env.client()?.get(&stage.env.url("open", "/")).await?;
     assert_eq!(reply.status, 200, "{}", program.output().tail(20));
+    Ok(())
+}
+
+/// HTTP/3 too, on the UDP socket that came along.
+#[tokio::test]
+async fn a_udp_socket_of_the_service_manager_is_served() -> Result<()> {
+    let mut stage: Stage<_> = scripted_with(|builder| builder.set("codec_type", "http3")).await?;
+    stage.env.kill().await?;
+    let inner = stage.env.command()?;
+    let inner = inner.as_std();
+    let mut command = tools::python("activate.py")?;
+    command
+        .arg(stage.env.port().to_string())
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .env_clear();
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let program = Program::start(command)?;
+    program
+        .output()
+        .wait("the start", |line| line.contains("server started"))
+        .await?;
+    let reply = stage.env.client()?.get(&stage.env.url("open", "/")).await?;
+    let told = format!("h3=\":{}\"; ma=86400", stage.env.port());
+    assert_eq!(
+        reply.header("alt-svc"),
+        Some(told.as_str()),
+        "{}",
+        program.output().tail(20)
+    );
+    let http3 = Http3Client::connect(stage.env.address(), stage.env.authority(), "open.example.com").await?;
+    assert_eq!(http3.get(&stage.env.url("open", "/")).await?.status, 200);
+    Ok(())
+}
+
+/// Connections over UDP stay with the process that has them; until it is done, people come over TCP.
+#[tokio::test]
+async fn http3_follows_when_the_old_process_is_done() -> Result<()> {
+    let stage: Stage<_> = scripted_with(|builder| builder.set("codec_type", "http3")).await?;
+    let (env, url) = (&stage.env, stage.env.url("open", "/"));
+    let connect = || Http3Client::connect(env.address(), env.authority(), "open.example.com");
+    let before = connect().await?;
+    assert_eq!(before.get(&url).await?.status, 200);
+    let mark = env.log().mark();
+    let _orphan = upgrade(env).await?;
+    let reply = env.client()?.get(&url).await?;
+    assert_eq!(reply.status, 200);
+    drop(before);
+    let settled = |line: &str| line.contains("HTTP/3 has its socket");
+    env.log().wait_from(mark, "the UDP socket", settled).await?;
+    assert!(env.client()?.get(&url).await?.header("alt-svc").is_some());
+    assert_eq!(connect().await?.get(&url).await?.status, 200);
     Ok(())
 }
 

@@ -55,17 +55,6 @@ pub(crate) enum RouteAction {
     Respond(Box<(http::StatusCode, bytes::Bytes)>),
 }
 
-/// Headers that a template may not set: they address and frame the message (policy.md 12).
-const UNSETTABLE: [&str; 7] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "upgrade",
-    "te",
-    "keep-alive",
-];
-
 impl HeaderPlan {
     /// The plan of a route and of all others with its options.
     pub(crate) fn build(settings: &RouteSettings, claim_headers: &ClaimHeaders) -> Result<Self, BuildError> {
@@ -90,7 +79,6 @@ pub(crate) fn templates(settings: &RouteSettings) -> Vec<(HeaderName, Template)>
     settings
         .set_request_headers
         .iter()
-        .filter(|(name, _)| !UNSETTABLE.contains(&name.as_str()))
         .map(|(name, value)| (name.clone(), Template::parse(value)))
         .collect()
 }

@@ -111,6 +111,8 @@ pub struct Snapshot {
     pub(crate) insecure: bool,
     /// HTTP/3 is served beside TCP.
     pub(crate) http3: bool,
+    /// The port that clients are told for HTTP/3, where it is another one than the socket's.
+    pub(crate) http3_port: Option<u16>,
     /// Connections begin with a PROXY protocol header.
     pub(crate) proxy_protocol: bool,
     pub(crate) rules: Rules,
@@ -224,6 +226,7 @@ impl Snapshot {
             timeouts: settings.timeouts.clone(),
             insecure: settings.listener.insecure,
             http3: serves_http3(settings),
+            http3_port: settings.listener.http3_port,
             proxy_protocol: settings.listener.proxy_protocol,
             rules,
             decision,

@@ -1,46 +1,59 @@
 //! Sockets from the service manager: systemd's `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`.
 //!
 //! A socket says by its name (`FileDescriptorName=`) what it is for: `main`, `redirect`, `decision`, `health`,
-//! `metrics`. One without such a name is matched by its port with the settings; a single one that matches nothing is the main
-//! one.
+//! `metrics`, `grpc`. One without such a name is matched by its port with the settings; a single one that matches nothing is the
+//! main one. A UDP socket is for HTTP/3.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 
 use anyhow::{Context, bail};
 use listenfd::ListenFd;
-use pomerium_config::settings::Settings;
+use pomerium_config::settings::{Codec, Settings};
 
 use super::{Sockets, Use};
 
 /// The sockets with their names, if the service manager passed any. To be asked once, before there are other
 /// threads: the variables are taken out of the environment.
 #[derive(Debug, Default)]
-pub struct Activated(Vec<(String, TcpListener)>);
+pub struct Activated {
+    tcp: Vec<(String, TcpListener)>,
+    udp: Vec<UdpSocket>,
+}
 
 impl Activated {
-    /// Takes them over. Errors when one is no TCP socket.
+    /// Takes them over. Errors when one is neither a TCP nor a UDP socket.
     pub fn from_environment() -> anyhow::Result<Self> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
         let mut passed = ListenFd::from_env();
-        let mut sockets = Vec::new();
+        let mut all = Self::default();
         for number in 0..passed.len() {
             let name = names.next().unwrap_or_default().to_owned();
+            if let Ok(socket) = passed.take_udp_socket(number) {
+                all.udp.extend(socket);
+                continue;
+            }
             let taken = passed.take_tcp_listener(number);
             let socket = taken.with_context(|| {
-                format!("LISTEN_FDS: socket {number} ({name:?}) is no TCP socket; pass sockets of ListenStream= only")
+                format!(
+                    "LISTEN_FDS: socket {number} ({name:?}) is neither TCP nor UDP; pass addresses of \
+                     ListenStream= and ListenDatagram= only"
+                )
             })?;
-            sockets.extend(socket.map(|socket| (name, socket)));
+            all.tcp.extend(socket.map(|socket| (name, socket)));
         }
-        Ok(Self(sockets))
+        Ok(all)
     }
 
     /// Finds out what each is for. Errors when that cannot be told, or when the settings have no use for one:
     /// people would connect to it and wait for ever.
     pub fn assign(self, settings: &Settings) -> anyhow::Result<Sockets> {
-        let mut sockets = Sockets::default();
-        let alone = self.0.len() == 1;
-        for (name, socket) in self.0 {
+        let mut sockets = Sockets {
+            udp: for_http3(self.udp, settings)?,
+            ..Sockets::default()
+        };
+        let alone = self.tcp.len() == 1;
+        for (name, socket) in self.tcp {
             let address = socket
                 .local_addr()
                 .context("LISTEN_FDS: a socket without an address")?;
@@ -48,7 +61,7 @@ impl Activated {
             let Some(what) = what.or_else(|| alone.then_some(Use::Main)) else {
                 bail!(
                     "LISTEN_FDS: the socket {name:?} on {address} is for no listener; name it by \
-                     FileDescriptorName=main, redirect, decision, health or metrics"
+                     FileDescriptorName=main, redirect, decision, health, metrics or grpc"
                 );
             };
             if setting(what, settings).is_none() {
@@ -58,6 +71,21 @@ impl Activated {
         }
         Ok(sockets)
     }
+}
+
+/// The one that HTTP/3 is served on. Errors when nobody would read a socket.
+fn for_http3(mut sockets: Vec<UdpSocket>, settings: &Settings) -> anyhow::Result<Option<UdpSocket>> {
+    let listener = &settings.listener;
+    let udp = sockets.pop();
+    if udp.is_some() && (listener.codec != Codec::Http3 || listener.insecure) {
+        bail!(
+            "LISTEN_FDS: a UDP socket is for HTTP/3, which is not served; set codec_type to http3, with TLS"
+        );
+    }
+    if !sockets.is_empty() {
+        bail!("LISTEN_FDS: HTTP/3 is served on one UDP socket; pass one address of ListenDatagram=");
+    }
+    Ok(udp)
 }
 
 fn by_name(name: &str) -> Option<Use> {

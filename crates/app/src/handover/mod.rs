@@ -17,13 +17,15 @@ pub mod predecessor;
 pub mod relay;
 pub mod successor;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 
 /// Listening sockets that were opened before this process, by what they are for.
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// `address`.
     pub main: Vec<TcpListener>,
+    /// `address`, for HTTP/3.
+    pub udp: Option<UdpSocket>,
     /// `http_redirect_addr`.
     pub redirect: Vec<TcpListener>,
     /// `decision_listener`.

@@ -178,6 +178,7 @@ impl Server {
             main: std::mem::take(&mut sockets.main),
             redirect: std::mem::take(&mut sockets.redirect),
             decision: std::mem::take(&mut sockets.decision),
+            udp: sockets.udp.take(),
         };
         let dataplane = Dataplane::start_with(
             &dataplane_options(&settings, options.workers),
@@ -359,7 +360,7 @@ fn dataplane_options(settings: &Settings, workers: Option<usize>) -> pomerium_pr
 /// Names the key, where the error does not do it itself.
 fn cannot_listen(error: StartError, settings: &Settings) -> anyhow::Error {
     match error {
-        StartError::Decision { .. } => error.into(),
+        StartError::Decision { .. } | StartError::Tls(_) => error.into(),
         error => anyhow::Error::from(error)
             .context(format!("address: cannot listen on {}", settings.listener.address)),
     }

@@ -64,18 +64,17 @@ impl Server {
         })?;
         let listeners = self
             .dataplane
-            .bind(&dataplane_options(&next.settings, self.workers))
+            .bind(&dataplane_options(&next.settings, self.workers), &next.snapshot)
             .map_err(|error| cannot_listen(error, &next.settings))?;
         let audit = self.audit.prepare(&next.settings.audit)?;
         let guard = next.settings.metrics.as_ref().map(Guard::build).transpose()?;
         self.core.tokens.extend(&next.settings)?;
         let parts = next.snapshot.session_parts();
         sessions::prepare_blocking(&self.core.records, parts);
-        // Nothing below can fail half-way: the TLS settings of the new snapshot are made before it is stored.
-        self.dataplane.reload(next.snapshot)?;
-        if let Err(error) = self.dataplane.listen(listeners) {
-            tracing::error!(%error, "address: the listeners stay as they were");
-        }
+        // The last that can fail, and then it has changed nothing.
+        self.dataplane
+            .reload_with(next.snapshot, listeners)
+            .map_err(|error| cannot_listen(error, &next.settings))?;
         self.audit.swap(audit);
         self.core.tokens.retain(&next.settings);
         self.core.records.keep(parts);

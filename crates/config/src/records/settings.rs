@@ -306,7 +306,6 @@ mod tests {
             "directory_provider_options",
             "directory_provider_refresh_interval",
             "directory_provider_refresh_timeout",
-            "http3_advertise_port",
             "jwt_groups_filter_infer_from_ppl",
             "ssh_host_key_pair_ids",
             "ssh_user_ca_key_pair_id",

@@ -192,7 +192,7 @@ mod tests {
             ("signing_key", json!("x")),
             ("otel_traces_exporter", json!("otlp")),
             ("log_level", json!("loud")),
-            ("http3_advertise_port", json!(443)),
+            ("http3_advertise_port", json!(70_000)),
             ("runtime_flags", json!({"config_hot_reload": false})),
             ("authenticate_service_url", json!("nonsense")),
             ("bearer_token_format", json!("BEARER_TOKEN_FORMAT_JWT")),

@@ -125,6 +125,8 @@ pub struct ListenerSettings {
     pub proxy_protocol: bool,
     /// The plain listener that redirects to https.
     pub redirect_address: Option<String>,
+    /// The port that clients are told for HTTP/3; `None` is the one listened on (`http3_advertise_port`).
+    pub http3_port: Option<u16>,
 }
 
 /// HTTP versions of the main listener.

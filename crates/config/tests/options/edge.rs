@@ -148,3 +148,75 @@ fn the_local_end_of_upstream_connections() {
         &["envoy_bind_config_freebind"],
     );
 }
+
+/// What frames a message is the proxy's own to write, wherever somebody wants to set it.
+#[test]
+fn headers_that_frame_messages_are_left_out() {
+    for (option, name) in [
+        (
+            "set_response_headers: {Content-Length: '5', X-Own: a}",
+            "content-length",
+        ),
+        (
+            "set_response_headers: {Transfer-Encoding: chunked, X-Own: a}",
+            "transfer-encoding",
+        ),
+        ("set_request_headers: {Connection: close, X-Own: a}", "connection"),
+        ("set_request_headers: {Host: a.example.com, X-Own: a}", "host"),
+        (
+            "rewrite_response_headers: [{header: Content-Length, prefix: '', value: '1'}]",
+            "content-length",
+        ),
+    ] {
+        let found = load(&routed(option));
+        assert!(
+            found.warned(&format!("header {name} cannot be set")),
+            "{option}: {:?}",
+            found.warnings
+        );
+        let route = found.route();
+        let response = route.set_response_headers.iter().map(|(name, _)| name);
+        let request = route.set_request_headers.iter().map(|(name, _)| name);
+        let rewritten = route
+            .rewrite_response_headers
+            .iter()
+            .map(|rewrite| &rewrite.header);
+        let mut all = response.chain(request).chain(rewritten);
+        assert!(all.all(|header| header.as_str() != name), "{option}");
+    }
+    for option in [
+        "set_response_headers: {Transfer-Encoding: chunked, X-Own: a}\n",
+        "jwt_claims_headers: {Content-Length: email, X-Own: sub}\n",
+    ] {
+        let found = load(&format!("{option}{}", routed("")));
+        assert!(found.warned("cannot be set"), "{option}");
+        let settings = found.settings();
+        let claims = settings
+            .identity_headers
+            .claims
+            .iter()
+            .map(|(name, _)| name.as_str());
+        let response = found
+            .route()
+            .set_response_headers
+            .iter()
+            .map(|(name, _)| name.as_str());
+        let names: Vec<&str> = claims.chain(response).collect();
+        assert!(names.contains(&"x-own"), "{option}: {names:?}");
+        let framing = |name: &&str| name.ends_with("encoding") || name.ends_with("length");
+        assert!(!names.iter().any(framing), "{names:?}");
+    }
+}
+
+#[test]
+fn ports_that_are_none_are_errors() {
+    let redirect = "routes:\n- from: https://app.example.com\n  redirect: {port_redirect: 70000}\n  \
+                    allow_public_unauthenticated_access: true\n";
+    assert_problem(redirect, &["port_redirect", "70000"]);
+    assert_problem(
+        &format!("http3_advertise_port: 0\n{}", routed("")),
+        &["http3_advertise_port"],
+    );
+    let found = load(&format!("http3_advertise_port: 8443\n{}", routed("")));
+    assert_eq!(found.settings().listener.http3_port, Some(8443));
+}

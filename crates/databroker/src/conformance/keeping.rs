@@ -135,9 +135,7 @@ pub(crate) async fn many_records_expire<S: Store>(subject: Subject<S>) {
     };
     let most = usize::try_from(MOST_EXPIRED).unwrap();
     for (record_type, count) in [(CATS, 7), (DOGS, most)] {
-        let options = subject
-            .broker
-            .set_options(record_type.into(), options.clone());
+        let options = subject.broker.set_options(record_type.into(), options.clone());
         options.await.unwrap();
         let records: Vec<_> = (0..count)
             .map(|id| record(record_type, &id.to_string(), "x"))

@@ -118,9 +118,7 @@ impl<'i> Staged<'i> {
 
     /// Notes what became of a live record.
     fn touch(&mut self, record_type: &str, id: &str, written: Option<Written>) {
-        let was_there = self
-            .base(record_type)
-            .is_some_and(|base| base.rows.contains(id));
+        let was_there = self.base(record_type).is_some_and(|base| base.rows.contains(id));
         if !self.touched.contains_key(record_type) {
             self.touched.insert(record_type.to_owned(), Touched::default());
         }

@@ -1,12 +1,14 @@
 //! The listeners of a data plane: bound at the start, exchanged by a reload, handed to the next process.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 
 use super::{Dataplane, Options, StartError};
 use crate::listener::Handed;
 use crate::listener::group::{Bound, Group};
-use crate::worker::Serving;
+use crate::snapshot::Snapshot;
+use crate::worker::{Serving, Worker};
 
 /// The listeners that are open; none once the data plane drains.
 #[derive(Default)]
@@ -16,19 +18,74 @@ pub(super) struct Listening {
     pub(super) decision: Option<Group>,
 }
 
-/// Listeners for changed addresses, bound and waiting for [`Dataplane::listen`]. Dropping it closes them.
+/// Listeners for changed addresses, bound and waiting for [`Dataplane::reload_with`]. Dropping it closes them.
+#[derive(Default)]
 pub struct Relisten {
     main: Option<Bound>,
     redirect: Option<Option<Bound>>,
     decision: Option<Option<Bound>>,
+    udp: Option<UdpSocket>,
+}
+
+/// The same at work beside those they are to replace.
+pub(super) struct Opened {
+    main: Option<Group>,
+    redirect: Option<Option<Group>>,
+    decision: Option<Option<Group>>,
+    pub(super) udp: Option<UdpSocket>,
+}
+
+impl Relisten {
+    /// Accepts on all of them, or on none.
+    ///
+    /// Errors when a socket cannot be watched.
+    pub(super) fn open(self, workers: &[Arc<Worker>]) -> io::Result<Opened> {
+        let beside = |bound: Option<Option<Bound>>, serving| {
+            bound
+                .map(|bound| bound.map(|bound| bound.open(workers, serving)).transpose())
+                .transpose()
+        };
+        Ok(Opened {
+            main: self
+                .main
+                .map(|main| main.open(workers, Serving::Main))
+                .transpose()?,
+            redirect: beside(self.redirect, Serving::Redirect)?,
+            decision: beside(self.decision, Serving::Decision)?,
+            udp: self.udp,
+        })
+    }
+}
+
+impl Opened {
+    /// Where the main listener will be: elsewhere, if there is one here.
+    pub(super) fn main(&self) -> Option<&[SocketAddr]> {
+        self.main.as_ref().map(Group::addresses)
+    }
+}
+
+impl Listening {
+    /// Stops to accept on what `opened` replaces. Connections live on.
+    pub(super) fn replace(&mut self, opened: Opened) {
+        if opened.main.is_some() {
+            self.main = opened.main;
+        }
+        if let Some(redirect) = opened.redirect {
+            self.redirect = redirect;
+        }
+        if let Some(decision) = opened.decision {
+            self.decision = decision;
+        }
+    }
 }
 
 impl Dataplane {
-    /// Binds those addresses of `options` that are not the ones listened on. Nothing changes before
-    /// [`Self::listen`]. A redirect address that cannot be bound is logged, and the old one stays.
+    /// Binds those addresses of `options` that are not the ones listened on, and the one of HTTP/3 if `next` begins to
+    /// serve that. Nothing changes before [`Self::reload_with`]. A redirect address that cannot be bound is logged, and the old
+    /// one stays.
     ///
-    /// Errors when the main address cannot be bound.
-    pub fn bind(&self, options: &Options) -> Result<Relisten, StartError> {
+    /// Errors when another address cannot be bound.
+    pub fn bind(&self, options: &Options, next: &Snapshot) -> Result<Relisten, StartError> {
         let listening = self.listening.lock();
         let changed = |group: &Option<Group>, setting: &str| {
             group.as_ref().is_none_or(|group| group.setting() != setting)
@@ -64,37 +121,19 @@ impl Dataplane {
             }
             Some(_) => None,
         };
+        let current = || listening.main.as_ref().map_or(&[][..], Group::addresses);
+        let udp = match &main {
+            _ if !next.http3 => None,
+            Some(main) => self.http3.bind(main.addresses())?,
+            None if !self.snapshot().http3 => self.http3.bind(current())?,
+            None => None,
+        };
         Ok(Relisten {
             main,
             redirect,
             decision,
+            udp,
         })
-    }
-
-    /// Accepts on the sockets of `next`, then stops to accept on those they replace. Connections live on.
-    ///
-    /// Errors when a socket cannot be watched; the old ones stay then.
-    pub fn listen(&self, next: Relisten) -> Result<(), StartError> {
-        let mut listening = self.listening.lock();
-        if let Some(main) = next.main {
-            let main = main.open(&self.workers, Serving::Main)?;
-            let settled = self
-                .http3
-                .settle(&self.snapshot(), main.addresses(), &self.workers);
-            listening.main = Some(main);
-            settled?;
-        }
-        if let Some(redirect) = next.redirect {
-            listening.redirect = redirect
-                .map(|redirect| redirect.open(&self.workers, Serving::Redirect))
-                .transpose()?;
-        }
-        if let Some(decision) = next.decision {
-            listening.decision = decision
-                .map(|decision| decision.open(&self.workers, Serving::Decision))
-                .transpose()?;
-        }
-        Ok(())
     }
 
     /// Handles on all listening sockets, to be handed to the process that takes over.
@@ -107,6 +146,8 @@ impl Dataplane {
             main: share(&listening.main)?,
             redirect: share(&listening.redirect)?,
             decision: share(&listening.decision)?,
+            // The connections of this process live on it.
+            udp: None,
         })
     }
 

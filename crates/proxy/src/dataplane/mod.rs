@@ -3,7 +3,7 @@
 mod listeners;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
@@ -15,11 +15,11 @@ use pomerium_authorize::Principal;
 use pomerium_certs::{Alpn, CertStore};
 use pomerium_config::settings::Codec;
 
-use self::listeners::{Listening, decision_error};
+use self::listeners::{Listening, Opened, decision_error};
 use crate::client_tls::TlsConfigs;
 use crate::decision::Authorizer;
 use crate::listener::Handed;
-use crate::listener::group::Bound;
+use crate::listener::group::{Bound, Group};
 use crate::listener::http3::{AltSvc, Http3};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -183,8 +183,9 @@ impl Dataplane {
             .transpose()?;
         let (http3, snapshot) = (&dataplane.http3, dataplane.snapshot());
         if let Some(main) = &main {
-            if handed.main.is_empty() {
-                http3.settle(&snapshot, main.addresses(), &dataplane.workers)?;
+            let udp = handed.udp.as_ref().map(UdpSocket::try_clone).transpose()?;
+            if handed.main.is_empty() || udp.is_some() {
+                http3.settle(&snapshot, main.addresses(), udp, &dataplane.workers)?;
             } else {
                 http3.settle_after(&snapshot, main.addresses(), &dataplane.workers)?;
             }
@@ -237,28 +238,31 @@ impl Dataplane {
     /// certificates, count from the next handshake; a request over an older connection is told to come again where
     /// that connection was not asked for what its host now demands.
     ///
-    /// Errors when TLS cannot be set up; the old snapshot stays then.
+    /// Errors when TLS or HTTP/3 cannot be set up; the old snapshot stays then.
     pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), StartError> {
+        self.reload_with(snapshot, Relisten::default())
+    }
+
+    /// As [`Self::reload`]; from then on the listeners of `next` accept, and those they replace do not.
+    ///
+    /// Errors as there, and when a socket cannot be watched; then everything stays as it was.
+    pub fn reload_with(&self, snapshot: Arc<Snapshot>, next: Relisten) -> Result<(), StartError> {
         let previous = self.tls.load_full();
         let tls = tls_configs(&self.certificates, &snapshot, Some(&previous))?;
+        let mut listening = self.listening.lock();
+        let mut opened = next.open(&self.workers)?;
+        self.settle_http3(&snapshot, &listening, &mut opened)?;
+        listening.replace(opened);
+        drop(listening);
         self.tls.store(Arc::new(tls));
         self.upstreams.adopt(&snapshot.upstreams, snapshot.clusters());
         self.shared.sessions.set_groups_claim(&snapshot.groups_claim);
         self.shared.sessions.set_any_provider(snapshot.any_provider);
-        let old = self.current.swap(snapshot);
-        let snapshot = self.snapshot();
+        let old = self.current.swap(Arc::clone(&snapshot));
         self.shared.metrics.reloads.inc();
         let now = self.shared.clock.now();
         for worker in &self.workers {
             worker.live.changed(&snapshot, &self.shared.sessions, now);
-        }
-        let addresses = self.local_addrs();
-        let concerned = self.http3.is_open() || snapshot.http3 != old.http3;
-        if concerned
-            && !addresses.is_empty()
-            && let Err(error) = self.http3.settle(&snapshot, &addresses, &self.workers)
-        {
-            tracing::error!(%error, "codec_type: HTTP/3 stays as it was");
         }
         // Idle connections to upstreams that no route has any more end now.
         drop(old);
@@ -266,6 +270,28 @@ impl Dataplane {
             worker.pools.sweep();
         }
         Ok(())
+    }
+
+    /// HTTP/3 as `snapshot` says, beside the main listener as it will be. What should be served already and is not, because
+    /// another process has the socket or it may not be bound, is no reason to refuse everything else.
+    fn settle_http3(
+        &self,
+        snapshot: &Snapshot,
+        listening: &Listening,
+        opened: &mut Opened,
+    ) -> Result<(), StartError> {
+        let udp = opened.udp.take();
+        let current = || listening.main.as_ref().map_or(&[][..], Group::addresses);
+        let addresses = opened.main().unwrap_or_else(current);
+        let settled = self.http3.settle(snapshot, addresses, udp, &self.workers);
+        let wanted_before = opened.main().is_none() && self.snapshot().http3;
+        match settled {
+            Err(error) if wanted_before => {
+                tracing::error!(%error, "codec_type: HTTP/3 stays as it was");
+                Ok(())
+            }
+            settled => settled,
+        }
     }
 
     /// Judges tunnels and streams again by the records as they are now, and ends those that would not begin any more.

@@ -67,6 +67,11 @@ impl Bound {
         })
     }
 
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
     /// Lets the workers accept.
     ///
     /// Errors when a socket cannot be watched; then nobody accepts.

@@ -1,7 +1,7 @@
 //! Whether HTTP/3 is served, on which socket, and what responses over TCP say about it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use pomerium_certs::{Alpn, CertStore};
 
-use super::quic::QuicListener;
+use super::quic::{self, QuicListener};
 use crate::client_tls::{ClientTrusts, TlsConfigs};
 use crate::dataplane::StartError;
 use crate::snapshot::Snapshot;
@@ -46,14 +46,26 @@ impl Http3 {
         })
     }
 
+    /// The socket that [`Self::settle`] is going to need beside `main`; none when it has that already.
+    ///
+    /// Errors when it cannot be bound.
+    pub(crate) fn bind(&self, main: &[SocketAddr]) -> io::Result<Option<UdpSocket>> {
+        let open = self.open.lock();
+        if main.is_empty() || open.as_ref().is_some_and(|open| open.listener.serves(main)) {
+            return Ok(None);
+        }
+        quic::bind(main).map(Some)
+    }
+
     /// Serves HTTP/3 beside `main` if `snapshot` says so, and stops to take connections otherwise or when
-    /// `main` is empty.
+    /// `main` is empty. Without `socket` it binds one when it needs one.
     ///
     /// Errors when the socket cannot be bound or TLS cannot be set up; what was served before is served on then.
     pub(crate) fn settle(
         &self,
         snapshot: &Snapshot,
         main: &[SocketAddr],
+        socket: Option<UdpSocket>,
         workers: &[Arc<Worker>],
     ) -> Result<(), StartError> {
         let mut open = self.open.lock();
@@ -71,28 +83,41 @@ impl Http3 {
             Some(open) if open.listener.serves(main) => {
                 open.listener.configure(choice, idle)?;
                 open.tls = tls;
+                self.announce(snapshot, &open.listener);
             }
             _ => {
-                let listener = QuicListener::start(main, choice, idle, workers)?;
-                let value = format!("h3=\":{}\"; ma={REMEMBER}", listener.local_addr().port());
+                let socket = socket.map_or_else(|| quic::bind(main), Ok)?;
+                let listener = QuicListener::start(socket, main, choice, idle, workers)?;
+                self.announce(snapshot, &listener);
                 *open = Some(Open { listener, tls });
-                self.alt_svc
-                    .store(HeaderValue::try_from(value).ok().map(Arc::new));
             }
         }
         Ok(())
     }
 
-    /// As [`Self::settle`], beside a process that is going and still holds the UDP socket: its connections live on
-    /// it. Until it is free, people are served over TCP.
+    /// From now on responses over TCP say where HTTP/3 is.
+    fn announce(&self, snapshot: &Snapshot, listener: &QuicListener) {
+        let port = snapshot.http3_port.unwrap_or(listener.local_addr().port());
+        let value = format!("h3=\":{port}\"; ma={REMEMBER}");
+        self.alt_svc
+            .store(HeaderValue::try_from(value).ok().map(Arc::new));
+    }
+
+    /// As [`Self::settle`], with TCP sockets that were opened by somebody else. A process that is going may still hold the
+    /// UDP socket, because its connections live on it: until it is free, people are served over TCP. Without the right to
+    /// bind the port they are too; TCP needed none.
     pub(crate) fn settle_after(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
         main: &[SocketAddr],
         workers: &[Arc<Worker>],
     ) -> Result<(), StartError> {
-        match self.settle(snapshot, main, workers) {
+        match self.settle(snapshot, main, None, workers) {
             Err(StartError::Io(error)) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(StartError::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::error!(%error, "HTTP/3 is not served: let the service manager pass its socket too (ListenDatagram=)");
+                return Ok(());
+            }
             settled => return settled,
         }
         let Some((runtime, first)) = workers
@@ -109,7 +134,7 @@ impl Http3 {
                 if this.is_open() {
                     return;
                 }
-                match this.settle(&worker.snapshot(), &main, &workers) {
+                match this.settle(&worker.snapshot(), &main, None, &workers) {
                     Err(StartError::Io(error)) if error.kind() == io::ErrorKind::AddrInUse => {}
                     Err(error) => return tracing::error!(%error, "HTTP/3 is not served"),
                     Ok(()) => return tracing::info!("HTTP/3 has its socket"),

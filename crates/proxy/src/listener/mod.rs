@@ -9,7 +9,7 @@ pub(crate) mod proxy_protocol;
 pub(crate) mod quic;
 pub(crate) mod redirect;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 
 /// Listening sockets that somebody else has opened: the service manager, or the process before this one.
 /// Where there are any, the address of the settings is not bound.
@@ -21,4 +21,6 @@ pub struct Handed {
     pub redirect: Vec<TcpListener>,
     /// For the listener for other proxies.
     pub decision: Vec<TcpListener>,
+    /// For HTTP/3, beside the main listener.
+    pub udp: Option<UdpSocket>,
 }

@@ -95,11 +95,12 @@ impl Offer {
 }
 
 impl QuicListener {
-    /// Binds the address of the TCP listener, `bound`, and serves on it.
+    /// Serves on `socket`, beside the TCP listener of `beside`.
     ///
-    /// Errors when it cannot be bound, or TLS cannot be set up.
+    /// Errors when it cannot be used, or TLS cannot be set up.
     pub(crate) fn start(
-        bound: &[SocketAddr],
+        socket: UdpSocket,
+        beside: &[SocketAddr],
         choice: Choice,
         idle: Option<Duration>,
         workers: &[Arc<Worker>],
@@ -109,7 +110,7 @@ impl QuicListener {
             .filter_map(|worker| Some((worker.runtime()?.clone(), worker.clone())))
             .collect();
         let (first, _) = homes.first().ok_or(io::ErrorKind::NotConnected)?;
-        let socket = bind(bound)?;
+        socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         let offer = Offer::new(choice, idle)?;
         let entered = first.enter();
@@ -132,7 +133,7 @@ impl QuicListener {
         Ok(Self {
             endpoint,
             address,
-            beside: bound.to_vec(),
+            beside: beside.to_vec(),
             offer,
             closing,
         })
@@ -168,7 +169,7 @@ impl Drop for QuicListener {
 }
 
 /// One socket for the addresses of the TCP listener. Both families share one where the machine has both.
-fn bind(bound: &[SocketAddr]) -> io::Result<UdpSocket> {
+pub(crate) fn bind(bound: &[SocketAddr]) -> io::Result<UdpSocket> {
     let address = bound
         .iter()
         .find(|address| address.is_ipv6())
@@ -200,7 +201,6 @@ fn socket(address: SocketAddr, both: bool) -> io::Result<UdpSocket> {
     // Less than wished for is no reason to fail.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

@@ -1,11 +1,24 @@
 //! Header maps: response headers with their defaults, claim headers (spec config.md 13).
 
+use http::header::HOST;
 use http::{HeaderName, HeaderValue};
 
 use super::Cx;
 use crate::diagnostic::Place;
 use crate::settings::IdentityHeaderSettings;
 use crate::spec::values::Values;
+
+/// They frame a message and manage its connection; a value of one's own would make two readers see two messages.
+const OF_THE_MESSAGE: [&str; 8] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 const HSTS: &str = "max-age=31536000; includeSubDomains; preload";
 
@@ -41,7 +54,9 @@ pub(super) fn global(values: &Values, cx: &mut Cx<'_>) -> Vec<(String, String)> 
             return Vec::new();
         }
         check(given, values.place(name), name, cx);
-        given.to_vec()
+        let settable =
+            |(name, _): &&(String, String)| header_name(name).is_ok_and(|name| !is_of_the_message(&name));
+        given.iter().filter(settable).cloned().collect()
     } else {
         defaults(values)
     };
@@ -68,12 +83,22 @@ pub(super) fn of_route(
     }
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
     for (name, value) in global {
-        if let Ok(pair) = parse(name, value) {
+        if let Ok(pair) = parse(name, value)
+            && !is_of_the_message(&pair.0)
+        {
             headers.push(pair);
         }
     }
     for (name, value) in own {
         match parse(name, value) {
+            Ok((name, _)) if is_of_the_message(&name) => {
+                warn_of_the_message(
+                    &name,
+                    route.place("set_response_headers"),
+                    &route.key("set_response_headers"),
+                    cx,
+                );
+            }
             Ok((name, value)) => {
                 headers.retain(|(have, _)| have != name);
                 headers.push((name, value));
@@ -100,23 +125,46 @@ pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {
 
 fn check(headers: &[(String, String)], place: Place, key: &str, cx: &mut Cx<'_>) {
     for (name, value) in headers {
-        if let Err(message) = parse(name, value) {
-            cx.sink.error(
+        match parse(name, value) {
+            Ok((name, _)) if is_of_the_message(&name) => warn_of_the_message(&name, place, key, cx),
+            Ok(_) => {}
+            Err(message) => cx.sink.error(
                 place,
                 key,
                 format!("config: failed to parse headers: {message}"),
                 "",
-            );
+            ),
         }
     }
 }
 
+/// Whether this header is the proxy's own to write.
+pub(super) fn is_of_the_message(name: &HeaderName) -> bool {
+    OF_THE_MESSAGE.contains(&name.as_str())
+}
+
+/// Says that the header is left out.
+pub(super) fn warn_of_the_message(name: &HeaderName, place: Place, key: &str, cx: &mut Cx<'_>) {
+    cx.sink.warn(
+        place,
+        key,
+        format!("header {name} cannot be set, it is left out: the proxy frames every message itself"),
+        "remove it",
+    );
+}
+
 /// Claims that go to headers of their own.
-pub(super) fn claims(values: &Values) -> IdentityHeaderSettings {
-    let claims = values
-        .pairs("jwt_claims_headers")
-        .iter()
-        .filter_map(|(header, claim)| Some((header_name(header).ok()?, claim.clone())))
-        .collect();
+pub(super) fn claims(values: &Values, cx: &mut Cx<'_>) -> IdentityHeaderSettings {
+    let option = "jwt_claims_headers";
+    let mut claims = Vec::new();
+    for (header, claim) in values.pairs(option) {
+        match header_name(header) {
+            Ok(name) if name == HOST || is_of_the_message(&name) => {
+                warn_of_the_message(&name, values.place(option), option, cx);
+            }
+            Ok(name) => claims.push((name, claim.clone())),
+            Err(_) => {}
+        }
+    }
     IdentityHeaderSettings { claims }
 }

@@ -29,6 +29,9 @@ pub(super) fn listener(values: &Values, cx: &mut Cx<'_>) -> ListenerSettings {
         codec: codec(values),
         proxy_protocol: values.on("use_proxy_protocol"),
         redirect_address: Some(redirect).filter(|address| !address.is_empty()),
+        http3_port: values
+            .int("http3_advertise_port")
+            .and_then(|port| u16::try_from(port).ok()),
     }
 }
 

@@ -157,7 +157,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         secrets,
         authenticate,
         cookie,
-        identity_headers: headers::claims(values),
+        identity_headers: headers::claims(values, cx),
         geoip_database,
         groups_claim: values.text("groups_claim").trim().to_owned(),
         google_account: google::account(values, cx),

@@ -271,6 +271,11 @@ pub(super) const GLOBAL: &[Key] = &[
     )
     .or("5m"),
     Key::new(
+        "http3_advertise_port",
+        Kind::Int(1, u16::MAX as i64),
+        "Port of HTTP/3 as clients reach it, where that is not the port listened on.",
+    ),
+    Key::new(
         "grpc_mutual_tls",
         Kind::Bool,
         "Services show each other certificates on the gRPC listener.",

@@ -3,6 +3,7 @@
 use super::{AUTH_STYLE, BEARER_TOKEN_FORMAT, ISSUER_FORMAT, Key, Kind, LOAD_BALANCING, RATE_KEY};
 
 const UINT: Kind = Kind::Int(0, u32::MAX as i64);
+const PORT: Kind = Kind::Int(0, u16::MAX as i64);
 
 /// `redirect`.
 pub const REDIRECT: &[Key] = &[
@@ -14,7 +15,7 @@ pub const REDIRECT: &[Key] = &[
     .nullable(),
     Key::new("scheme_redirect", Kind::Text, "Scheme of the new location.").nullable(),
     Key::new("host_redirect", Kind::Text, "Host of the new location.").nullable(),
-    Key::new("port_redirect", UINT, "Port of the new location.").nullable(),
+    Key::new("port_redirect", PORT, "Port of the new location.").nullable(),
     Key::new("path_redirect", Kind::Text, "Whole path of the new location.").nullable(),
     Key::new(
         "prefix_rewrite",

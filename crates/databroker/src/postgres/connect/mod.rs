@@ -135,7 +135,9 @@ impl Target {
             .post_create(Hook::async_fn(|client: &mut ClientWrapper, _| {
                 Box::pin(async move { client.batch_execute(MANNERS).await.map_err(HookError::Backend) })
             }))
-            .pre_recycle(Hook::async_fn(|client, metrics| Box::pin(still_there(client, metrics))))
+            .pre_recycle(Hook::async_fn(|client, metrics| {
+                Box::pin(still_there(client, metrics))
+            }))
             .build()
             .map_err(|error| ConnectError::Unreadable(error.to_string()))
     }
@@ -147,10 +149,7 @@ impl Target {
 }
 
 /// Errors when the connection of the pool is of no use any more.
-async fn still_there(
-    client: &mut ClientWrapper,
-    metrics: &Metrics,
-) -> Result<(), HookError> {
+async fn still_there(client: &mut ClientWrapper, metrics: &Metrics) -> Result<(), HookError> {
     if metrics.last_used() < UNSURE_AFTER {
         return Ok(());
     }

@@ -106,12 +106,7 @@ async fn read_live(
     rows.map_err(|error| unavailable(&error))
 }
 
-fn note_live(
-    keys: BTreeSet<Key>,
-    rows: &[Row],
-    sealer: &Sealer,
-    overlay: &mut Overlay,
-) -> Result<(), Error> {
+fn note_live(keys: BTreeSet<Key>, rows: &[Row], sealer: &Sealer, overlay: &mut Overlay) -> Result<(), Error> {
     overlay.live.extend(keys.into_iter().map(|key| (key, None)));
     for row in rows {
         let (record_type, id): (String, String) = (row.get(0), row.get(1));

@@ -1,9 +1,10 @@
 //! Path matcher, path and host rewriting, request headers (proxy.md 4.4 to 4.8).
 
 use http::HeaderName;
+use http::header::HOST;
 
 use super::super::Cx;
-use super::super::headers::header_name;
+use super::super::headers::{header_name, is_of_the_message, warn_of_the_message};
 use crate::diagnostic::Stage;
 use crate::settings::{Action, HostRewrite, PathMatch, PathRewrite, RewriteResponseHeader, UpstreamScheme};
 use crate::spec::re2;
@@ -126,6 +127,15 @@ pub(super) fn set_request_headers(route: &Values, cx: &mut Cx<'_>) -> Vec<(Heade
     let mut headers = Vec::new();
     for (name, value) in route.pairs(option) {
         match header_name(name) {
+            Ok(name) if is_of_the_message(&name) => {
+                warn_of_the_message(&name, route.place(option), &route.key(option), cx);
+            }
+            Ok(name) if name == HOST => cx.sink.warn(
+                route.place(option),
+                route.key(option),
+                "header host cannot be set, it is left out",
+                "use host_rewrite or preserve_host_header",
+            ),
             Ok(name) => headers.push((name, value.clone())),
             Err(message) => cx.sink.error(route.place(option), route.key(option), message, ""),
         }
@@ -149,6 +159,9 @@ pub(super) fn response_prefixes(route: &Values, cx: &mut Cx<'_>) -> Vec<RewriteR
     let mut rewrites = Vec::new();
     for item in route.objects("rewrite_response_headers") {
         match header_name(item.text("header")) {
+            Ok(header) if is_of_the_message(&header) => {
+                warn_of_the_message(&header, item.place("header"), &item.key("header"), cx);
+            }
             Ok(header) => rewrites.push(RewriteResponseHeader {
                 header,
                 prefix: item.text("prefix").to_owned(),
