@@ -34,6 +34,7 @@ mod long_lived;
 mod management;
 mod metrics_tls;
 mod mutual_tls;
+mod object_storage;
 mod outliers;
 mod policy_tools;
 mod record_layers;

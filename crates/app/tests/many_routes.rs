@@ -33,7 +33,9 @@ fn configuration(prefix_of_the_last: &str) -> String {
 fn anew<T>(before: &[Arc<T>], after: &[Arc<T>]) -> usize {
     assert_eq!(before.len(), after.len());
     let pairs = before.iter().zip(after);
-    pairs.filter(|(before, after)| !Arc::ptr_eq(before, after)).count()
+    pairs
+        .filter(|(before, after)| !Arc::ptr_eq(before, after))
+        .count()
 }
 
 #[test]
