@@ -30,7 +30,9 @@ async fn one_proxy_orders_through_the_databroker_and_all_serve_what_it_got() -> 
             .route(route("app"))
     };
     let mut first = proxy(front).start().await?;
-    obtained(&first, "app.example.com").await?;
+    for name in ["app.example.com", "auth.example.com"] {
+        obtained(&first, name).await?;
+    }
     let shown = look(&first, &pebble, "app.example.com").await?;
     assert!(shown.trusted);
     let orders = pebble.orders();
