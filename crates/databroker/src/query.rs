@@ -1,60 +1,57 @@
-//! Answering queries by looking at every record of the type (spec databroker.md 3.2, 6), for stores that cannot do it
-//! themselves. A question for one id is answered by that record.
+//! Answering queries by looking at records (spec databroker.md 3.2, 6): at every one of the type, or at those that
+//! [`Lookup`](crate::lookup::Lookup) names.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use futures_util::StreamExt;
 use ipnet::IpNet;
-use pomerium_api::databroker::{Error, Filter, Page, Query, Record};
+use pomerium_api::databroker::{Error, Filter, Page, Query, Record, Versions};
 use pomerium_api::described;
-use prost_reflect::DynamicMessage;
 use prost_types::value::Kind;
 use prost_types::{Any, Struct, Value};
 
-use crate::store::Store;
+use crate::store::{Key, Store};
 
 /// Fields that need no declaration.
 const ALWAYS: [&str; 3] = ["id", "type", INDEX];
 /// The pseudo field of the networks a record stands for.
-const INDEX: &str = "$index";
+pub(crate) const INDEX: &str = "$index";
 
-/// The matching records of `store`.
+/// The matching records of `store`, after a look at every one of the type.
 pub(crate) async fn scan(store: &impl Store, query: &Query) -> Result<Page, Error> {
     let (versions, mut records) = store.latest(&query.record_type).await?;
-    let mut found = Vec::new();
     let judge = Judge::new(store, query).await?;
-    if let Some(id) = only_id(query) {
-        found.extend(store.get(&query.record_type, id).await?);
-    } else {
-        while let Some(record) = records.next().await {
-            found.push(record?);
-        }
+    let mut found = Vec::new();
+    while let Some(record) = records.next().await {
+        found.extend(Some(record?).filter(|record| judge.matches(record)));
     }
-    found.retain(|record| judge.matches(record));
-    judge.keep_most_specific(&mut found);
-    let total = found.len() as u64;
-    let [offset, limit] =
-        [query.offset, query.limit].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
-    Ok(Page {
-        records: found.into_iter().skip(offset).take(limit).collect(),
-        total,
-        versions,
-    })
+    Ok(judge.page(found, versions))
 }
 
-/// The only id that can match.
-fn only_id(query: &Query) -> Option<&str> {
-    if query.record_type.is_empty() {
-        return None;
+/// The matching records among these.
+pub(crate) async fn among(
+    store: &impl Store,
+    query: &Query,
+    candidates: BTreeSet<Key>,
+) -> Result<Page, Error> {
+    let versions = store.counters().await?.versions();
+    let judge = Judge::new(store, query).await?;
+    let mut found = Vec::new();
+    for (record_type, id) in candidates {
+        let record = store.get(&record_type, &id).await?;
+        found.extend(record.filter(|record| judge.matches(record)));
     }
-    let id = |filter: &Filter| matches!(filter, Filter::Equals { field, .. } if field == "id");
-    let filter = match &query.filter {
-        Filter::And(all) => all.iter().find(|filter| id(filter))?,
-        filter => filter,
-    };
+    Ok(judge.page(found, versions))
+}
+
+/// Whether the filter names something that few records have.
+pub(crate) fn is_narrowed(filter: &Filter) -> bool {
     match filter {
-        Filter::Equals { field, value } if field == "id" => Some(value),
-        _ => None,
+        Filter::And(all) => all.iter().any(is_narrowed),
+        Filter::Or(any) => any.iter().all(is_narrowed),
+        Filter::Not(_) => false,
+        Filter::Equals { field, .. } => field != "type",
     }
 }
 
@@ -108,22 +105,23 @@ impl<'q> Judge<'q> {
             INDEX => network(record)
                 .is_some_and(|network| wanted(value).is_some_and(|wanted| network.contains(&wanted))),
             _ if !self.declared.iter().any(|declared| declared == field) => false,
-            _ => self
-                .declared_texts(record)
-                .is_some_and(|message| described::text_field(&message, field).as_deref() == Some(value)),
+            _ => declared_fields(record, &self.declared)
+                .iter()
+                .any(|(name, said)| name == field && said == value),
         }
     }
 
-    /// The message, if every declared field of it is a text: one that is not takes the record out of the index.
-    fn declared_texts(&self, record: &Record) -> Option<DynamicMessage> {
-        let message = described::decode(record.data.as_ref()?)?;
-        let all = self
-            .declared
-            .iter()
-            .filter(|field| !ALWAYS.contains(&field.as_str()));
-        all.into_iter()
-            .all(|field| described::text_field(&message, field).is_some())
-            .then_some(message)
+    /// The page that was asked for of those that match.
+    fn page(&self, mut found: Vec<Record>, versions: Versions) -> Page {
+        self.keep_most_specific(&mut found);
+        let total = found.len() as u64;
+        let [offset, limit] =
+            [self.query.offset, self.query.limit].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+        Page {
+            records: found.into_iter().skip(offset).take(limit).collect(),
+            total,
+            versions,
+        }
     }
 
     /// Of records that match by their network alone, those with the longest prefix stay.
@@ -166,6 +164,24 @@ fn mentions_index(filter: &Filter) -> bool {
         Filter::Not(inner) => mentions_index(inner),
         Filter::Equals { field, .. } => field == INDEX,
     }
+}
+
+/// What a record says in the declared fields, if all of them are texts: one that is not takes the record out of the index.
+pub(crate) fn declared_fields(record: &Record, declared: &[String]) -> Vec<(String, String)> {
+    let mut declared = declared
+        .iter()
+        .filter(|field| !ALWAYS.contains(&field.as_str()))
+        .peekable();
+    if declared.peek().is_none() {
+        return Vec::new();
+    }
+    let Some(message) = record.data.as_ref().and_then(described::decode) else {
+        return Vec::new();
+    };
+    let all: Option<_> = declared
+        .map(|field| Some((field.clone(), described::text_field(&message, field)?)))
+        .collect();
+    all.unwrap_or_default()
 }
 
 /// The network asked for: an address, or a prefix.

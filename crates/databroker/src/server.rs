@@ -14,8 +14,9 @@ use prost::Message;
 use tokio::sync::watch;
 
 use crate::apply::MOST_EXPIRED;
+use crate::lookup::Lookup;
 use crate::store::{Store, Write, Written};
-use crate::{registry, stream};
+use crate::{query, registry, stream};
 
 /// How long the change log reaches back. A client away for longer reads everything anew.
 pub const RETENTION: Duration = Duration::from_secs(60 * 60);
@@ -29,6 +30,7 @@ pub struct Server<S> {
     store: Arc<S>,
     clock: Arc<dyn Clock>,
     closed: watch::Sender<bool>,
+    lookup: Lookup,
 }
 
 impl<S: Store> Server<S> {
@@ -38,6 +40,7 @@ impl<S: Store> Server<S> {
             store: Arc::new(store),
             clock,
             closed: watch::Sender::new(false),
+            lookup: Lookup::default(),
         }
     }
 
@@ -86,6 +89,11 @@ impl<S: Store> Server<S> {
         Ok(expired + self.trim().await?)
     }
 
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &S {
+        &self.store
+    }
+
     fn open(&self) -> Result<&S, Error> {
         if *self.closed.borrow() {
             return Err(Error::Unavailable("the databroker is closed".into()));
@@ -120,7 +128,14 @@ impl<S: Store> Databroker for Server<S> {
     }
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
-        async move { self.open()?.select(&query).await }.boxed()
+        async move {
+            let store = self.open()?;
+            match self.lookup.candidates(store, &query).await? {
+                Some(candidates) => query::among(store, &query, candidates).await,
+                None => store.select(&query).await,
+            }
+        }
+        .boxed()
     }
 
     fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {

@@ -39,7 +39,7 @@
 
 mod following;
 mod keeping;
-mod queries;
+pub(crate) mod queries;
 mod records;
 mod registry;
 mod walk;

@@ -24,7 +24,7 @@ pub(crate) async fn list_pages_literally<S: Store>(subject: Subject<S>) {
 }
 
 /// A record that stands for a network.
-pub(super) fn network(record_type: &str, id: &str, cidr: &str) -> Record {
+pub(crate) fn network(record_type: &str, id: &str, cidr: &str) -> Record {
     let text = |text: &str| prost_types::Value {
         kind: Some(Kind::StringValue(text.into())),
     };
