@@ -54,6 +54,7 @@ mod state;
 mod step_up;
 mod tokens;
 mod trusted_peers;
+mod unread_answers;
 mod upstream_identity;
 mod user_agent;
 mod xss;

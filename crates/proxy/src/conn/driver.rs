@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::state::{ConnLimits, ConnState, Verdict};
+use super::streams::reader_of_begun;
+use crate::body::Reader;
 use crate::lifecycle::Phase;
 use crate::worker::Worker;
 
@@ -32,6 +34,10 @@ pub(super) struct Driver<C> {
     worker: Arc<Worker>,
     limits: ConnLimits,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whether the client reads the answer under way, where one connection has one request at a time.
+    reader: Option<Reader>,
+    /// Since when writes waited at the last look.
+    blocked_since: u64,
     finishing: bool,
     /// Until when a connection that has not spoken yet may begin, once the process drains.
     last_call: Option<Pin<Box<Sleep>>>,
@@ -45,6 +51,8 @@ impl<C: Graceful + Unpin> Driver<C> {
             worker,
             limits,
             timer: None,
+            reader: None,
+            blocked_since: 0,
             finishing: false,
             last_call: None,
         };
@@ -66,6 +74,21 @@ impl<C: Graceful + Unpin> Driver<C> {
     fn poll_last_call(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let last_call = self.last_call.get_or_insert_with(|| Box::pin(sleep(LAST_CALL)));
         last_call.as_mut().poll(cx)
+    }
+
+    /// Ready when the answer under way is to be cut because its client does not take it.
+    fn poll_reader(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.state.is_quiet() {
+            self.reader = None;
+        }
+        let Some(reader) = &mut self.reader else {
+            return Poll::Pending;
+        };
+        let blocked_since = self.state.blocked_since();
+        if std::mem::replace(&mut self.blocked_since, blocked_since) != blocked_since {
+            reader.took();
+        }
+        reader.poll_unread(cx)
     }
 
     /// Ready when the connection is to be cut.
@@ -103,7 +126,11 @@ impl<C: Graceful + Unpin> Driver<C> {
         let Some(connection) = &mut self.connection else {
             return Poll::Ready(Ended::Closed);
         };
-        if let Poll::Ready(result) = Pin::new(&mut **connection).poll(cx) {
+        let polled = Pin::new(&mut **connection).poll(cx);
+        if let Some(reader) = reader_of_begun() {
+            self.reader = Some(reader);
+        }
+        if let Poll::Ready(result) = polled {
             if let Err(error) = result {
                 tracing::debug!(%error, "downstream connection ended");
             }
@@ -142,7 +169,10 @@ impl<C: Graceful + Unpin> Future for Driver<C> {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Poll::Pending => this.poll_clock(cx).map(|()| Ended::Closed),
+            Poll::Pending => match this.poll_reader(cx) {
+                Poll::Ready(()) => Poll::Ready(Ended::Closed),
+                Poll::Pending => this.poll_clock(cx).map(|()| Ended::Closed),
+            },
         }
     }
 }

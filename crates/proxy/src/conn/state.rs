@@ -148,7 +148,18 @@ impl ConnState {
 
     /// Whether everything that was written has left, as far as is known.
     pub(super) fn is_flushed(&self) -> bool {
-        self.blocked_since.load(Ordering::Relaxed) == 0
+        self.blocked_since() == 0
+    }
+
+    /// Since when the client takes nothing: another value after each byte that it has taken. 0: it does not keep us
+    /// waiting.
+    pub(super) fn blocked_since(&self) -> u64 {
+        self.blocked_since.load(Ordering::Relaxed)
+    }
+
+    /// Whether no request runs.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.running.load(Ordering::Relaxed) == 0
     }
 
     /// The parser in use takes heads of every allowed size.

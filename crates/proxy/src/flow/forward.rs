@@ -177,8 +177,8 @@ pub(super) struct Sending<'a> {
     pub(super) key: u64,
 }
 
-/// Sends the request and waits for the response head, within the limits. Another host is tried only when
-/// the one before has certainly not looked at the request.
+/// Sends the request and waits for the response head, within the limits and for as long as the client may ask for it.
+/// Another host is tried only when the one before has certainly not looked at the request.
 pub(super) async fn send(
     sending: Sending<'_>,
     mut request: Box<Request<RequestBody>>,
@@ -213,7 +213,11 @@ pub(super) async fn send(
         let mut trying = pin!(pool.send(to, running, request));
         let sent = std::future::poll_fn(|cx| match trying.as_mut().poll(cx) {
             Poll::Ready(sent) => Poll::Ready(Ok(sent)),
-            Poll::Pending => watchdog.poll_expired(cx).map(Err),
+            Poll::Pending if exchange.poll_ended(cx).is_ready() => Poll::Ready(Err(Problem::Ended)),
+            Poll::Pending => {
+                let expired = watchdog.poll_expired(cx);
+                expired.map(|expired| Err(too_late(expired, &host, watchdog)))
+            }
         });
         let failed = match sent.await {
             Ok(Ok((response, lease))) => {
@@ -221,7 +225,7 @@ pub(super) async fn send(
                 return Ok((response, lease));
             }
             Ok(Err(failed)) => failed,
-            Err(expired) => return Err(too_late(expired, &host, watchdog)),
+            Err(problem) => return Err(problem),
         };
         if let Some(outcome) = failed.error.outcome() {
             host.report(outcome);
