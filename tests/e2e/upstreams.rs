@@ -323,7 +323,7 @@ async fn an_upstream_certificate_must_be_trusted() -> Result<()> {
     let other = Authority::new()?;
     let env = start(route().set("tls_custom_ca", base64(other.pem()))).await?;
     assert_eq!(ask(&env, "/").await?.status, 503, "another authority");
-    let env = start(route().set("tls_skip_verify", true)).await?;
+    let mut env = start(route().set("tls_skip_verify", true)).await?;
     assert_eq!(ask(&env, "/").await?.status, 200);
     let loud = |line: &Value| {
         line["level"]
@@ -334,6 +334,10 @@ async fn an_upstream_certificate_must_be_trusted() -> Result<()> {
                 .is_some_and(|text| text.contains("tls_skip_verify"))
     };
     env.log().wait_json(0, "a warning", loud).await?;
+    // At each load, also where the route stays as it is.
+    let mark = env.log().mark();
+    env.rewrite_config(|config| config["timeout_idle"] = "4m".into())?;
+    env.log().wait_json(mark, "another warning", loud).await?;
     Ok(())
 }
 
