@@ -25,6 +25,8 @@ pub(super) enum Ended<C> {
     Closed,
     /// A request head needs a parser with more room; nothing else is under way.
     NeedsWide(Box<C>),
+    /// A request head did not come in time; nothing is on its way to the client.
+    SlowHead(Box<C>),
 }
 
 /// The future of one connection.
@@ -91,8 +93,14 @@ impl<C: Graceful + Unpin> Driver<C> {
         reader.poll_unread(cx)
     }
 
+    fn slow_head(&mut self) -> Ended<C> {
+        self.worker.shared.metrics.slow_heads.inc();
+        let connection = self.connection.take().filter(|_| self.state.is_flushed());
+        connection.map_or(Ended::Closed, Ended::SlowHead)
+    }
+
     /// Ready when the connection is to be cut.
-    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<Ended<C>> {
         loop {
             let Some(timer) = &mut self.timer else {
                 return Poll::Pending;
@@ -101,10 +109,11 @@ impl<C: Graceful + Unpin> Driver<C> {
                 return Poll::Pending;
             }
             match self.state.verdict(&self.limits) {
-                Verdict::Cut => return Poll::Ready(()),
+                Verdict::Cut => return Poll::Ready(Ended::Closed),
+                Verdict::SlowHead => return Poll::Ready(self.slow_head()),
                 Verdict::Wait(at) => timer.as_mut().reset(at.max(Instant::now() + MINIMUM)),
                 Verdict::Unlimited => self.timer = None,
-                Verdict::Idle if self.finishing => return Poll::Ready(()),
+                Verdict::Idle if self.finishing => return Poll::Ready(Ended::Closed),
                 Verdict::Idle => {
                     // The peer gets one more head timeout to acknowledge; then the connection is cut.
                     timer.as_mut().reset(Instant::now() + CLOSE_WAIT);
@@ -171,7 +180,7 @@ impl<C: Graceful + Unpin> Future for Driver<C> {
             }
             Poll::Pending => match this.poll_reader(cx) {
                 Poll::Ready(()) => Poll::Ready(Ended::Closed),
-                Poll::Pending => this.poll_clock(cx).map(|()| Ended::Closed),
+                Poll::Pending => this.poll_clock(cx),
             },
         }
     }
