@@ -427,6 +427,29 @@ async fn h2c_and_alpn_decide_which_http_is_spoken() -> Result<()> {
     )
     .await?;
     assert_eq!(ask(&env, "/").await?.status, 200);
-    assert_eq!(both.take_requests()[0].version, "HTTP/1.1", "upgrades need it");
+    assert_eq!(both.take_requests()[0].version, "HTTP/1.1", "WebSockets need it");
+    for (to, from) in [(plain.h2c_url(), &plain), (both.url(), &both)] {
+        let route = Route::new("open", &to)
+            .set("tls_custom_ca", base64(authority.pem()))
+            .set("allow_upgrades", vec!["spdy/3.1"]);
+        let env = start(route).await?;
+        let mut client = env.raw("open").await?;
+        let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\n", env.authority_of("open"));
+        // The application declines the upgrade; its connection serves nobody else.
+        for (more, version) in [
+            ("", "HTTP/2.0"),
+            ("Connection: Upgrade\r\nUpgrade: spdy/3.1\r\n", "HTTP/1.1"),
+            ("", "HTTP/2.0"),
+        ] {
+            client.send(format!("{ask}{more}\r\n")).await?;
+            assert_eq!(client.reply(false).await?.status, 200, "{to}: {more}");
+            let seen = from.take_requests();
+            assert_eq!(
+                seen.first().context("no request")?.version,
+                version,
+                "{to}: {more}"
+            );
+        }
+    }
     Ok(())
 }

@@ -55,6 +55,7 @@ pub(super) async fn forward(mut flow: Box<Flow>, route: Arc<Route>, allowed: All
         route: &route,
         host: route.headers.host.value(&request, &parts.headers),
         key: balance_key(&route, &request, &parts.headers),
+        switches: false,
     };
     let outgoing = Box::new(Request::from_parts(parts, RequestBody::new(body, activity)));
     match send(sending, outgoing, &mut exchange, &mut watchdog).await {
@@ -175,6 +176,8 @@ pub(super) struct Sending<'a> {
     pub(super) host: Option<HeaderValue>,
     /// What the hashing policies of balancing look at.
     pub(super) key: u64,
+    /// The request asks for an upgrade.
+    pub(super) switches: bool,
 }
 
 /// Sends the request and waits for the response head, within the limits and for as long as the client may ask for it.
@@ -209,7 +212,11 @@ pub(super) async fn send(
         address(&mut request, sending.host.as_ref(), &host.endpoint);
         exchange.forwarded(request.headers().get(HOST).cloned(), request.uri().path());
         let pool = worker.pools.of(&host);
-        let to = To { cluster, host: &host };
+        let to = To {
+            cluster,
+            host: &host,
+            switches: sending.switches,
+        };
         let mut trying = pin!(pool.send(to, running, request));
         let sent = std::future::poll_fn(|cx| match trying.as_mut().poll(cx) {
             Poll::Ready(sent) => Poll::Ready(Ok(sent)),

@@ -405,10 +405,11 @@ fn addresses_of(endpoint: &Endpoint, name: Option<&Arc<Name>>) -> Vec<Addresses>
     }
 }
 
-/// All TLS: by ALPN. All h2c: HTTP/2. Otherwise, and where upgrades are let through: HTTP/1.1
-/// (proxy.md 4.9, 6.1).
+/// All TLS: by ALPN. All h2c: HTTP/2. Otherwise, and where WebSockets are let through: HTTP/1.1
+/// (proxy.md 4.9, 6.1). Other upgrades get connections of their own.
 fn protocol_of(route: &RouteSettings, destinations: &[Destination]) -> Protocol {
-    if !route.upgrades.is_empty() || destinations.is_empty() {
+    let websockets = route.upgrades.iter().any(|token| token == "websocket");
+    if websockets || destinations.is_empty() {
         Protocol::Http1
     } else if destinations.iter().all(|to| is_tls(to.scheme)) {
         Protocol::Negotiated
