@@ -12,6 +12,7 @@ mod cross_use;
 mod devices;
 mod differential;
 mod disguises;
+mod early_data;
 mod exposure;
 mod ext_authz;
 mod fail_closed;

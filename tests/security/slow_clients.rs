@@ -209,6 +209,57 @@ async fn a_head_in_frames_that_does_not_end_is_cut() -> Result<()> {
     Ok(())
 }
 
+/// `timeout_idle`: GOAWAY tells a client that what it sends now is not looked at.
+#[tokio::test]
+async fn an_idle_connection_in_frames_is_told_before_it_is_closed() -> Result<()> {
+    const PING: u8 = 6;
+    let upstream = Upstream::start().await?;
+    let env = Environment::builder()?
+        .set("timeout_idle", "1s")
+        .route(Route::new("open", &upstream.url()).public())
+        .start()
+        .await?;
+    let mut stream = connect(&env).await?;
+    stream.write_all(PREFACE).await?;
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
+    stream
+        .write_all(&frame(HEADERS, 5, 1, &get(&env.authority_of("open"))))
+        .await?;
+    let mut seen = Vec::new();
+    within("the end of the connection", async {
+        loop {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).await.is_err() {
+                return Ok(());
+            }
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let mut payload = vec![0; length];
+            stream.read_exact(&mut payload).await?;
+            if head[3] == PING && head[4] == 0 {
+                stream.write_all(&frame(PING, 1, 0, &payload)).await?;
+            }
+            if matches!(head[3], HEADERS | GOAWAY) {
+                // Of GOAWAY the code: no error.
+                seen.push((head[3], payload.get(4..8).map(<[u8]>::to_vec)));
+            }
+        }
+        #[allow(unreachable_code)]
+        anyhow::Ok(())
+    })
+    .await??;
+    let goodbye = (GOAWAY, Some(vec![0; 4]));
+    assert_eq!(
+        seen.first().map(|(kind, _)| *kind),
+        Some(HEADERS),
+        "it was served"
+    );
+    assert!(
+        seen.len() > 1 && seen[1..].iter().all(|frame| *frame == goodbye),
+        "{seen:?}"
+    );
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_head_over_quic_that_does_not_end_costs_its_stream() -> Result<()> {
     // H3_REQUEST_INCOMPLETE
