@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
 use pomerium_testing::{Client, Environment, RawClient, Route, Upstream, within};
-use pomerium_tests::scripted;
+use pomerium_tests::{scripted, scripted_with};
 use serde_json::{Value, json};
 
 use crate::websocket::{Socket, echoes, open_with};
@@ -119,6 +119,50 @@ async fn a_streaming_answer_ends_with_its_route() -> Result<()> {
     let rest = client.read_to_close().await?;
     assert!(!rest.ends_with(b"0\r\n\r\n"), "cut, not ended");
     Ok(())
+}
+
+/// A request of which more is to come, and which the upstream is being asked already.
+async fn begin_upload(env: &Environment, name: &str, more: &str) -> Result<RawClient> {
+    let mut client = env.raw(name).await?;
+    let head = format!(
+        "POST /upload HTTP/1.1\r\nHost: {}\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n{more}\r\n",
+        env.authority_of(name)
+    );
+    client.send(head).await?;
+    client.wait_for_bytes(b"100 Continue").await?;
+    client.send("5\r\nfirst\r\n").await?;
+    Ok(client)
+}
+
+/// It gets the answer of a request that may not pass, though it is not through.
+async fn is_refused(env: &Environment, mut client: RawClient) -> Result<()> {
+    let reply = client.reply(false).await?;
+    assert_eq!((reply.status, reply.header("connection")), (403, Some("close")));
+    let ended = |line: &Value| line["path"] == "/upload" && line["response-code-details"] == "access_ended";
+    env.log().wait_json(0, "the end of the upload", ended).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_upload_ends_with_its_session() -> Result<()> {
+    let stage = scripted_with(|builder| builder.set("timeout_read", "0s")).await?;
+    let client = stage.signed_in().await?;
+    let handle = client.cookie(&stage.env.url("app", "/"), "_pomerium");
+    let cookie = format!("Cookie: _pomerium={}\r\n", handle.context("a session")?);
+    let upload = begin_upload(&stage.env, "app", &cookie).await?;
+    client
+        .follow(&stage.env.url("app", "/.pomerium/sign_out"))
+        .await?;
+    is_refused(&stage.env, upload).await
+}
+
+#[tokio::test]
+async fn an_upload_ends_with_its_route() -> Result<()> {
+    let mut stage = scripted_with(|builder| builder.set("timeout_read", "0s")).await?;
+    let upload = begin_upload(&stage.env, "open", "").await?;
+    reload(&mut stage.env, |config| remove(config, "admin")).await?;
+    reload(&mut stage.env, |config| remove(config, "open")).await?;
+    is_refused(&stage.env, upload).await
 }
 
 /// A thousand reloads with a socket open and requests all along: with each something else is changed, of the route that is

@@ -258,10 +258,21 @@ async fn goodbyes_and_silence_are_told_apart() -> Result<()> {
         &[CLOSED],
     )
     .await?;
+    // CVE-2021-39162: no streams any more, with requests in flight. What was taken may still be answered.
+    let none = frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 0]);
+    let going = |last: u32, then: &[u8]| frames([&goodbye(last, 0)[..], &none, then].concat());
+    let answer = frame(HEADERS, END_HEADERS | END_STREAM, 1, OK);
+    answered("GOAWAY, then no streams", going(1, &[]), &[SLOW]).await?;
+    answered("GOAWAY, no streams, an answer", going(1, &answer), &[(200, "")]).await?;
+    answered(
+        "GOAWAY before the request, then no streams",
+        going(0, &[]),
+        &[CLOSED, RESET, SLOW],
+    )
+    .await?;
     answered("closed", vec![Step::Close], &[CLOSED]).await?;
     answered("silence", vec![Step::Hold], &[SLOW]).await?;
     // MAX_CONCURRENT_STREAMS 0: the request waits for its turn, which never comes.
-    let none = frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 0]);
     let stage = stage(vec![Step::Write(none), Step::Hold]).await?;
     let reply = stage.ask("open").await?;
     ensure!(reply.status == 504 || reply.status == 503, "{}", reply.text());

@@ -323,7 +323,7 @@ async fn an_upstream_certificate_must_be_trusted() -> Result<()> {
     let other = Authority::new()?;
     let env = start(route().set("tls_custom_ca", base64(other.pem()))).await?;
     assert_eq!(ask(&env, "/").await?.status, 503, "another authority");
-    let env = start(route().set("tls_skip_verify", true)).await?;
+    let mut env = start(route().set("tls_skip_verify", true)).await?;
     assert_eq!(ask(&env, "/").await?.status, 200);
     let loud = |line: &Value| {
         line["level"]
@@ -334,6 +334,10 @@ async fn an_upstream_certificate_must_be_trusted() -> Result<()> {
                 .is_some_and(|text| text.contains("tls_skip_verify"))
     };
     env.log().wait_json(0, "a warning", loud).await?;
+    // At each load, also where the route stays as it is.
+    let mark = env.log().mark();
+    env.rewrite_config(|config| config["timeout_idle"] = "4m".into())?;
+    env.log().wait_json(mark, "another warning", loud).await?;
     Ok(())
 }
 
@@ -423,6 +427,29 @@ async fn h2c_and_alpn_decide_which_http_is_spoken() -> Result<()> {
     )
     .await?;
     assert_eq!(ask(&env, "/").await?.status, 200);
-    assert_eq!(both.take_requests()[0].version, "HTTP/1.1", "upgrades need it");
+    assert_eq!(both.take_requests()[0].version, "HTTP/1.1", "WebSockets need it");
+    for (to, from) in [(plain.h2c_url(), &plain), (both.url(), &both)] {
+        let route = Route::new("open", &to)
+            .set("tls_custom_ca", base64(authority.pem()))
+            .set("allow_upgrades", vec!["spdy/3.1"]);
+        let env = start(route).await?;
+        let mut client = env.raw("open").await?;
+        let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\n", env.authority_of("open"));
+        // The application declines the upgrade; its connection serves nobody else.
+        for (more, version) in [
+            ("", "HTTP/2.0"),
+            ("Connection: Upgrade\r\nUpgrade: spdy/3.1\r\n", "HTTP/1.1"),
+            ("", "HTTP/2.0"),
+        ] {
+            client.send(format!("{ask}{more}\r\n")).await?;
+            assert_eq!(client.reply(false).await?.status, 200, "{to}: {more}");
+            let seen = from.take_requests();
+            assert_eq!(
+                seen.first().context("no request")?.version,
+                version,
+                "{to}: {more}"
+            );
+        }
+    }
     Ok(())
 }

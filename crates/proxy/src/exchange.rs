@@ -1,18 +1,20 @@
 //! The record of one request: what the access log and the counters say about it when it has ended.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{HeaderMap, REFERER, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Version};
+use parking_lot::Mutex;
 use pomerium_authorize::Principal;
 use pomerium_web::canonical::CanonicalRequest;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::access_log::line::{self, Facts};
-use crate::body::Activity;
+use crate::body::{Activity, MOMENT, Tail};
 use crate::client_tls::Shown;
 use crate::conn::{Conn, Guard};
 use crate::flow::client_certificate;
@@ -46,6 +48,8 @@ pub struct Exchange {
     size: u64,
     details: Cow<'static, str>,
     completed: bool,
+    /// Taken when it lasts longer than a moment.
+    held: Option<Box<Hold>>,
     pub(crate) span: Option<Box<dyn RequestSpan>>,
     version: Version,
     shown: Shown,
@@ -77,6 +81,7 @@ impl Exchange {
             size: 0,
             details: Cow::Borrowed(""),
             completed: false,
+            held: None,
             span: None,
             version,
             shown: Shown {
@@ -123,6 +128,18 @@ impl Exchange {
         }
     }
 
+    /// Where the progress of its bodies is kept.
+    pub(crate) fn activity(&self) -> Option<Arc<Activity>> {
+        self.activity.clone()
+    }
+
+    /// Notes the answer, for whoever ends it from outside.
+    pub(crate) fn answered_by(&self, answer: &Weak<Mutex<Tail>>) {
+        if let Some(activity) = &self.activity {
+            activity.answered_by(answer.clone());
+        }
+    }
+
     /// Notes who asked.
     pub(crate) fn asked_by(&mut self, principal: Option<Arc<Principal>>) {
         self.principal = principal;
@@ -154,9 +171,22 @@ impl Exchange {
         Some(hold)
     }
 
-    /// How long it has been going on.
-    pub(crate) fn age(&self) -> Duration {
-        self.start.elapsed()
+    /// Whether it may not go on: its route is gone, or those it belongs to have lost it. Looked at from a moment after
+    /// its beginning.
+    pub(crate) fn is_ended(&mut self) -> bool {
+        self.held().is_some_and(Hold::is_ended)
+    }
+
+    /// Ready when it may not go on.
+    pub(crate) fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.held().map_or(Poll::Pending, |hold| hold.poll_ended(cx))
+    }
+
+    fn held(&mut self) -> Option<&Hold> {
+        if self.held.is_none() && self.start.elapsed() >= MOMENT {
+            self.held = self.hold().map(Box::new);
+        }
+        self.held.as_deref()
     }
 
     /// Notes where the request goes and with which path.
@@ -285,9 +315,6 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let took = self.start.elapsed();
-        if let Some(expired) = self.activity.as_ref().and_then(|activity| activity.was_cut()) {
-            self.broke_off(expired.details());
-        }
         let metrics = &self.worker.shared.metrics;
         metrics.active_requests.dec();
         metrics.request(self.status, took);

@@ -1,4 +1,4 @@
-//! What goes on for long: tunnels, and answers that stream for more than a moment. A request is judged once;
+//! What goes on for long: tunnels, and requests and answers that take more than a moment. A request is judged once;
 //! these are judged again when routes change, when the records change that they were judged by, and when a moment
 //! passes that counts; they end when they would not begin any more.
 //!
@@ -223,10 +223,15 @@ impl Hold {
         }
     }
 
+    /// Whether it has to end.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.held.ended.load(Ordering::Acquire)
+    }
+
     /// Ready when it has to end.
     pub(crate) fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
         self.held.waker.register(cx.waker());
-        if self.held.ended.load(Ordering::Acquire) {
+        if self.is_ended() {
             Poll::Ready(())
         } else {
             Poll::Pending

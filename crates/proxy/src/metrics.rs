@@ -52,6 +52,8 @@ pub struct Metrics {
     pub handshake_failures: IntCounter,
     /// Requests refused before routing.
     pub refused_requests: IntCounter,
+    /// Request heads that did not arrive in time.
+    pub slow_heads: IntCounter,
     /// Requests over a rate limit.
     pub rate_limited: IntCounter,
     /// Running requests.
@@ -146,6 +148,10 @@ impl Metrics {
             refused_requests: counter(
                 "pomerium_http_requests_refused_total",
                 "Requests refused before routing.",
+            )?,
+            slow_heads: counter(
+                "pomerium_http_slow_heads_total",
+                "Connections and streams ended because a request head did not arrive in time.",
             )?,
             rate_limited: counter("pomerium_rate_limited_total", "Requests over a rate limit.")?,
             active_requests: gauge("pomerium_http_requests_active", "Running requests.")?,

@@ -193,6 +193,7 @@ impl Snapshot {
         let alike = previous.filter(|previous| {
             previous.claim_headers == claim_headers && previous.rate_limit == settings.rate_limit
         });
+        warn_of_unverified(&settings.routes);
         let kept = Kept::new(alike.map_or(&[], |alike| &alike.routes));
         let mut headers = HeaderPlans::default();
         let mut clusters = None;
@@ -325,6 +326,18 @@ impl HeaderPlans {
     }
 }
 
+/// Says so at each load, also of routes that have not changed.
+fn warn_of_unverified(routes: &[Arc<RouteSettings>]) {
+    for route in routes {
+        if route.upstream_tls.skip_verify && matches!(route.action, Action::Forward(_)) {
+            tracing::warn!(
+                route = route.from,
+                "tls_skip_verify: the upstream of this route is not verified; anyone between here and there can read and change its traffic"
+            );
+        }
+    }
+}
+
 fn cluster(route: &RouteSettings, clusters: &mut Clusters<'_>) -> Result<Option<Arc<Cluster>>, BuildError> {
     let Action::Forward(destinations) = &route.action else {
         return Ok(None);
@@ -333,12 +346,6 @@ fn cluster(route: &RouteSettings, clusters: &mut Clusters<'_>) -> Result<Option<
         return Err(BuildError::Action {
             route: route.from.to_string(),
         });
-    }
-    if route.upstream_tls.skip_verify {
-        tracing::warn!(
-            route = route.from,
-            "tls_skip_verify: the upstream of this route is not verified; anyone between here and there can read and change its traffic"
-        );
     }
     clusters
         .intern(route, destinations)

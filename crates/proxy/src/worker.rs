@@ -166,6 +166,7 @@ impl Drop for Admitted {
 
 async fn accept(worker: Arc<Worker>, listener: TcpListener, serving: Serving, closing: CancellationToken) {
     let draining = worker.lifecycle.draining.clone();
+    let failed = Sparing::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -175,7 +176,9 @@ async fn accept(worker: Arc<Worker>, listener: TcpListener, serving: Serving, cl
         match accepted {
             Ok((socket, peer)) => worker.admit(socket, peer, serving),
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(left_out) = failed.line() {
+                    tracing::warn!(%error, left_out, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::{Buf, Bytes};
-use h3::client::SendRequest;
+use h3::client::{RequestStream, SendRequest};
 use http::{HeaderMap, Request, StatusCode};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::task::JoinHandle;
@@ -19,6 +19,32 @@ pub struct Http3Client {
     quic: quinn::Connection,
     requests: SendRequest<h3_quinn::OpenStreams, Bytes>,
     driver: JoinHandle<()>,
+}
+
+/// An answer that comes at the pace at which it is read.
+pub struct Http3Answer {
+    /// Status.
+    pub status: StatusCode,
+    stream: RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>,
+}
+
+impl Http3Answer {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// The answer or the connection breaks off.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>> {
+        let piece = self.stream.recv_data().await?;
+        Ok(piece.map(|mut piece| piece.copy_to_bytes(piece.remaining())))
+    }
+}
+
+impl std::fmt::Debug for Http3Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http3Answer")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A whole answer.
@@ -97,6 +123,17 @@ impl Http3Client {
             headers: parts.headers,
             body,
         })
+    }
+
+    /// One request without a body; its answer is not read yet.
+    ///
+    /// # Errors
+    /// The request or the connection breaks off.
+    pub async fn begin(&self, request: Request<()>) -> Result<Http3Answer> {
+        let mut stream = self.requests.clone().send_request(request).await?;
+        stream.finish().await?;
+        let status = stream.recv_response().await?.status();
+        Ok(Http3Answer { status, stream })
     }
 
     /// A GET.

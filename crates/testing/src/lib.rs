@@ -45,7 +45,7 @@ pub use client_certs::{Answer, ClientAuthority, ClientCertificate, ClientIdentit
 pub use collector::{Collector, Mood};
 pub use dns::{Asked, NameServer, Says};
 pub use environment::{Environment, EnvironmentBuilder, Route, SignIn};
-pub use http3::{Http3Client, Http3Reply};
+pub use http3::{Http3Answer, Http3Client, Http3Reply};
 pub use idp::{Account, OidcProvider, Script, ScriptedIdp};
 pub use lines::Lines;
 pub use pebble::{Pebble, PebbleOptions};

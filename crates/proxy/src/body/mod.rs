@@ -3,13 +3,15 @@
 //! for when the other side has room for it.
 
 mod client;
+mod reader;
 mod request;
 mod response;
 mod timing;
 mod unary;
 
 pub use client::ClientBody;
+pub use reader::Reader;
 pub use request::RequestBody;
 pub use response::{ResponseBody, Tail};
-pub use timing::{Activity, Expired, Limits, STALLED, Watchdog};
+pub use timing::{Activity, Expired, Limits, MOMENT, STALLED, Watchdog};
 pub use unary::Unary;

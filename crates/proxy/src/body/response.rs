@@ -1,17 +1,21 @@
 //! The response body on its way to the client.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use pomerium_web::body::BoxError;
+use tokio::time::Instant;
 
-use super::timing::{MOMENT, Watchdog};
+use super::reader::Reader;
+use super::timing::{Activity, Expired, Watchdog};
 use super::unary::Unary;
 use crate::exchange::Exchange;
-use crate::live::{ENDED, Hold};
+use crate::live::ENDED;
 use crate::upstream::Lease;
 
 /// What is done when a response body ends or breaks off.
@@ -24,13 +28,72 @@ pub struct Tail {
     pub watchdog: Option<Watchdog>,
 }
 
+impl Tail {
+    /// A clean end: the connection may serve again, if the request is through as well.
+    fn ended(&mut self) {
+        let through = self
+            .watchdog
+            .as_ref()
+            .is_none_or(|watchdog| watchdog.activity().is_request_received());
+        match self.lease.take() {
+            Some(lease) if through => lease.finish(),
+            _ => {}
+        }
+        self.exchange.completed();
+    }
+
+    /// A piece is about to go out. Errors when the answer may not go on: however fast it comes, nobody else looks.
+    fn pass(&mut self, frame: &Frame<Bytes>) -> Result<(), &'static str> {
+        if let Some(data) = frame.data_ref() {
+            self.exchange.add_bytes(data.remaining());
+        }
+        let Some(watchdog) = &self.watchdog else {
+            return Ok(());
+        };
+        let age = watchdog.activity().touch();
+        if !watchdog.is_time(age) {
+            return Ok(());
+        }
+        if let Some(expired) = watchdog.overdue(age) {
+            return Err(expired.details());
+        }
+        if self.lease.is_some() && self.exchange.is_ended() {
+            return Err(ENDED);
+        }
+        Ok(())
+    }
+
+    /// Ready when the answer may not go on although nothing comes.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
+        if self.poll_ended(cx).is_ready() {
+            return Poll::Ready(ENDED);
+        }
+        match &mut self.watchdog {
+            Some(watchdog) => watchdog.poll_expired(cx).map(Expired::details),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Ready when the upstream's answer may not go on: its route is gone, or those who get it lost it.
+    pub(super) fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<()> {
+        match self.lease {
+            Some(_) => self.exchange.poll_ended(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The answer goes no further.
+    pub(super) fn break_off(&mut self, details: &'static str) {
+        self.exchange.broke_off(details);
+        self.lease = None;
+    }
+}
+
 /// A response body: an answer of ours, the control plane's, or the upstream's as it comes.
 pub struct ResponseBody {
     source: Source,
-    /// In a box: the library moves a response several times before it sends it.
-    tail: Option<Box<Tail>>,
-    /// Taken when the answer lasts longer than a moment.
-    hold: Option<Box<Hold>>,
+    /// Shared with those who watch whether the client reads.
+    tail: Option<Arc<Mutex<Tail>>>,
 }
 
 enum Source {
@@ -52,7 +115,6 @@ impl ResponseBody {
         Self {
             source: Source::Full(None),
             tail: None,
-            hold: None,
         }
     }
 
@@ -61,7 +123,6 @@ impl ResponseBody {
         Self {
             source: Source::Boxed(body),
             tail: None,
-            hold: None,
         }
     }
 
@@ -77,7 +138,6 @@ impl ResponseBody {
             None => Self {
                 source: Source::Unary(body),
                 tail: None,
-                hold: None,
             },
         }
     }
@@ -87,81 +147,47 @@ impl ResponseBody {
         Self::begin(Source::Upstream(body), tail)
     }
 
-    fn begin(source: Source, tail: Tail) -> Self {
-        let mut this = Self {
-            source,
-            tail: Some(Box::new(tail)),
-            hold: None,
-        };
-        if this.is_end_stream() {
-            this.ended();
+    fn begin(source: Source, mut tail: Tail) -> Self {
+        if source.is_end_stream() {
+            tail.ended();
         } else {
-            this.unread(true);
+            tail.exchange.unread(true);
         }
-        this
-    }
-
-    /// Notes whether the client's side has yet to ask for more.
-    fn unread(&self, unread: bool) {
-        if let Some(tail) = &self.tail {
-            tail.exchange.unread(unread);
-        }
-    }
-
-    /// A clean end: the connection may serve again, if the request is through as well.
-    fn ended(&mut self) {
-        let Some(tail) = &mut self.tail else { return };
-        let through = tail
-            .watchdog
-            .as_ref()
-            .is_none_or(|watchdog| watchdog.activity().is_request_received());
-        match tail.lease.take() {
-            Some(lease) if through => lease.finish(),
-            _ => {}
-        }
-        tail.exchange.completed();
-    }
-
-    fn note(&mut self, frame: &Frame<Bytes>) {
-        let Some(tail) = &mut self.tail else { return };
-        if let Some(data) = frame.data_ref() {
-            tail.exchange.add_bytes(data.remaining());
-        }
-        if let Some(watchdog) = &tail.watchdog {
-            watchdog.activity().touch();
+        let tail = Arc::new_cyclic(|this| {
+            tail.exchange.answered_by(this);
+            Mutex::new(tail)
+        });
+        Self {
+            source,
+            tail: Some(tail),
         }
     }
 
-    fn waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.poll_ended(cx).is_ready() {
-            return Poll::Ready(Some(Err(self.break_off(ENDED))));
+    /// Watches a client that does not take the answer.
+    pub fn reader(&self) -> Reader {
+        let tail = self.tail.as_ref().map(|tail| tail.lock());
+        let activity = tail.and_then(|tail| tail.exchange.activity());
+        Reader::new(activity.unwrap_or_else(|| Activity::start(Instant::now(), true)))
+    }
+}
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self {
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Boxed(body) => Pin::new(body).poll_frame(cx),
+            Self::Unary(body) => Pin::new(body).poll_frame(cx),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
         }
-        let Some(watchdog) = self.tail.as_mut().and_then(|tail| tail.watchdog.as_mut()) else {
-            return Poll::Pending;
-        };
-        let expired = std::task::ready!(watchdog.poll_expired(cx));
-        Poll::Ready(Some(Err(self.break_off(expired.details()))))
     }
 
-    fn break_off(&mut self, details: &'static str) -> BoxError {
-        if let Some(tail) = &mut self.tail {
-            tail.exchange.broke_off(details);
-            tail.lease = None;
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Boxed(body) => body.is_end_stream(),
+            Self::Unary(body) => body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
         }
-        details.into()
-    }
-
-    /// Ready when the upstream's answer may not go on: its route is gone, or those who get it lost it.
-    fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let (Source::Upstream(_), Some(tail)) = (&self.source, &self.tail) else {
-            return Poll::Pending;
-        };
-        if self.hold.is_none() && tail.exchange.age() >= MOMENT {
-            self.hold = tail.exchange.hold().map(Box::new);
-        }
-        self.hold
-            .as_ref()
-            .map_or(Poll::Pending, |hold| hold.poll_ended(cx))
     }
 }
 
@@ -174,44 +200,38 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        this.unread(false);
-        let polled = match &mut this.source {
-            Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Boxed(body) => Pin::new(body).poll_frame(cx),
-            Source::Unary(body) => Pin::new(body).poll_frame(cx),
-            Source::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+        let Some(tail) = &this.tail else {
+            return this.source.poll_frame(cx);
         };
-        match polled {
-            Poll::Pending => this.waiting(cx),
+        let mut tail = tail.lock();
+        tail.exchange.unread(false);
+        let why = match this.source.poll_frame(cx) {
+            Poll::Pending => std::task::ready!(tail.poll_over(cx)),
             Poll::Ready(None) => {
-                this.ended();
-                Poll::Ready(None)
+                tail.ended();
+                return Poll::Ready(None);
             }
-            Poll::Ready(Some(Ok(frame))) => {
-                this.note(&frame);
-                this.unread(true);
-                if this.is_end_stream() {
-                    this.ended();
+            Poll::Ready(Some(Ok(frame))) => match tail.pass(&frame) {
+                Ok(()) => {
+                    tail.exchange.unread(true);
+                    if this.source.is_end_stream() {
+                        tail.ended();
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
                 }
-                Poll::Ready(Some(Ok(frame)))
-            }
+                Err(why) => why,
+            },
             Poll::Ready(Some(Err(error))) => {
-                if let Some(tail) = &mut this.tail {
-                    tail.exchange.broke_off("upstream_reset_after_response_started");
-                    tail.lease = None;
-                }
-                Poll::Ready(Some(Err(error)))
+                tail.break_off("upstream_reset_after_response_started");
+                return Poll::Ready(Some(Err(error)));
             }
-        }
+        };
+        tail.break_off(why);
+        Poll::Ready(Some(Err(why.into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Full(bytes) => bytes.is_none(),
-            Source::Boxed(body) => body.is_end_stream(),
-            Source::Unary(body) => body.is_end_stream(),
-            Source::Upstream(body) => body.is_end_stream(),
-        }
+        self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

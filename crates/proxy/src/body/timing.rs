@@ -6,11 +6,14 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::response::Tail;
 
 /// A client that does not read for this long is cut, whatever the route says.
 pub const STALLED: Duration = Duration::from_secs(300);
@@ -66,7 +69,7 @@ pub struct Activity {
     /// A piece of the answer was handed out, and the next one was not asked for.
     unread: AtomicBool,
     limits: OnceLock<Limits>,
-    cut: OnceLock<Expired>,
+    answer: OnceLock<Weak<Mutex<Tail>>>,
 }
 
 impl Activity {
@@ -78,7 +81,7 @@ impl Activity {
             received: AtomicU64::new(u64::from(received)),
             unread: AtomicBool::new(false),
             limits: OnceLock::new(),
-            cut: OnceLock::new(),
+            answer: OnceLock::new(),
         })
     }
 
@@ -102,19 +105,20 @@ impl Activity {
                 idle: Some(idle),
                 ..limits
             },
+            first_look: 0,
             responding: true,
             timer: None,
         }
     }
 
-    /// The request is ended from outside its bodies.
-    pub fn cut(&self, expired: Expired) {
-        let _ = self.cut.set(expired);
+    /// Notes the answer, for whoever ends it from outside.
+    pub fn answered_by(&self, answer: Weak<Mutex<Tail>>) {
+        let _ = self.answer.set(answer);
     }
 
-    /// Why it was ended from outside, if it was.
-    pub fn was_cut(&self) -> Option<Expired> {
-        self.cut.get().copied()
+    /// The answer, while it is under way.
+    pub fn answer(&self) -> Option<Arc<Mutex<Tail>>> {
+        self.answer.get()?.upgrade()
     }
 
     /// When the request began.
@@ -122,9 +126,11 @@ impl Activity {
         self.start
     }
 
-    /// A byte moved.
-    pub fn touch(&self) {
-        self.moved.store(self.elapsed(), Ordering::Relaxed);
+    /// A byte moved. Returns the microseconds since the start.
+    pub fn touch(&self) -> u64 {
+        let now = self.elapsed();
+        self.moved.store(now, Ordering::Relaxed);
+        now
     }
 
     /// The request is there whole.
@@ -138,7 +144,7 @@ impl Activity {
     }
 
     fn elapsed(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX - 1)
+        micros(self.start.elapsed())
     }
 
     fn received_at(&self) -> Option<Instant> {
@@ -156,6 +162,8 @@ impl Activity {
 pub struct Watchdog {
     activity: Arc<Activity>,
     limits: Limits,
+    /// Microseconds after the start before which nothing can be over that keeps moving.
+    first_look: u64,
     responding: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -164,9 +172,11 @@ impl Watchdog {
     /// Watches `limits` over `activity`.
     pub fn new(activity: Arc<Activity>, limits: Limits) -> Self {
         let _ = activity.limits.set(limits);
+        let first = [limits.total, limits.response].into_iter().flatten();
         Self {
             activity,
             limits,
+            first_look: micros(first.fold(MOMENT, Duration::min)),
             responding: false,
             timer: None,
         }
@@ -180,6 +190,21 @@ impl Watchdog {
     /// The response has begun: the request may take its time from here.
     pub fn response_began(&mut self) {
         self.responding = true;
+    }
+
+    /// Whether it is time to look whether an answer that keeps moving may go on. `age` is in microseconds.
+    pub fn is_time(&self, age: u64) -> bool {
+        age >= self.first_look
+    }
+
+    /// The limit that has run out at this age, of those that run although everything moves.
+    pub fn overdue(&self, age: u64) -> Option<Expired> {
+        let over = |age: u64, limit: Option<Duration>| limit.is_some_and(|limit| age >= micros(limit));
+        if over(age, self.limits.total) {
+            return Some(Expired::Total);
+        }
+        let received = self.activity.received.load(Ordering::Relaxed).checked_sub(1)?;
+        over(age.saturating_sub(received), self.limits.response).then_some(Expired::Response)
     }
 
     /// Ready when a limit has run out. To be asked when there is nothing else to do.
@@ -215,7 +240,7 @@ impl Watchdog {
         };
         let start = self.activity.start;
         let received = self.activity.received_at();
-        if self.activity.elapsed() < MOMENT.as_micros().try_into().unwrap_or(u64::MAX) {
+        if self.activity.elapsed() < micros(MOMENT) {
             consider(start + MOMENT, None);
         }
         if let Some(limit) = self.limits.total {
@@ -235,6 +260,10 @@ impl Watchdog {
         }
         first
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX - 1)
 }
 
 #[cfg(test)]

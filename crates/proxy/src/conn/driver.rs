@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::state::{ConnLimits, ConnState, Verdict};
+use super::streams::reader_of_begun;
+use crate::body::Reader;
 use crate::lifecycle::Phase;
 use crate::worker::Worker;
 
@@ -23,6 +25,8 @@ pub(super) enum Ended<C> {
     Closed,
     /// A request head needs a parser with more room; nothing else is under way.
     NeedsWide(Box<C>),
+    /// A request head did not come in time; nothing is on its way to the client.
+    SlowHead(Box<C>),
 }
 
 /// The future of one connection.
@@ -32,6 +36,10 @@ pub(super) struct Driver<C> {
     worker: Arc<Worker>,
     limits: ConnLimits,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whether the client reads the answer under way, where one connection has one request at a time.
+    reader: Option<Reader>,
+    /// Since when writes waited at the last look.
+    blocked_since: u64,
     finishing: bool,
     /// Until when a connection that has not spoken yet may begin, once the process drains.
     last_call: Option<Pin<Box<Sleep>>>,
@@ -45,6 +53,8 @@ impl<C: Graceful + Unpin> Driver<C> {
             worker,
             limits,
             timer: None,
+            reader: None,
+            blocked_since: 0,
             finishing: false,
             last_call: None,
         };
@@ -68,8 +78,29 @@ impl<C: Graceful + Unpin> Driver<C> {
         last_call.as_mut().poll(cx)
     }
 
+    /// Ready when the answer under way is to be cut because its client does not take it.
+    fn poll_reader(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.state.is_quiet() {
+            self.reader = None;
+        }
+        let Some(reader) = &mut self.reader else {
+            return Poll::Pending;
+        };
+        let blocked_since = self.state.blocked_since();
+        if std::mem::replace(&mut self.blocked_since, blocked_since) != blocked_since {
+            reader.took();
+        }
+        reader.poll_unread(cx)
+    }
+
+    fn slow_head(&mut self) -> Ended<C> {
+        self.worker.shared.metrics.slow_heads.inc();
+        let connection = self.connection.take().filter(|_| self.state.is_flushed());
+        connection.map_or(Ended::Closed, Ended::SlowHead)
+    }
+
     /// Ready when the connection is to be cut.
-    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<Ended<C>> {
         loop {
             let Some(timer) = &mut self.timer else {
                 return Poll::Pending;
@@ -78,10 +109,11 @@ impl<C: Graceful + Unpin> Driver<C> {
                 return Poll::Pending;
             }
             match self.state.verdict(&self.limits) {
-                Verdict::Cut => return Poll::Ready(()),
+                Verdict::Cut => return Poll::Ready(Ended::Closed),
+                Verdict::SlowHead => return Poll::Ready(self.slow_head()),
                 Verdict::Wait(at) => timer.as_mut().reset(at.max(Instant::now() + MINIMUM)),
                 Verdict::Unlimited => self.timer = None,
-                Verdict::Idle if self.finishing => return Poll::Ready(()),
+                Verdict::Idle if self.finishing => return Poll::Ready(Ended::Closed),
                 Verdict::Idle => {
                     // The peer gets one more head timeout to acknowledge; then the connection is cut.
                     timer.as_mut().reset(Instant::now() + CLOSE_WAIT);
@@ -103,7 +135,11 @@ impl<C: Graceful + Unpin> Driver<C> {
         let Some(connection) = &mut self.connection else {
             return Poll::Ready(Ended::Closed);
         };
-        if let Poll::Ready(result) = Pin::new(&mut **connection).poll(cx) {
+        let polled = Pin::new(&mut **connection).poll(cx);
+        if let Some(reader) = reader_of_begun() {
+            self.reader = Some(reader);
+        }
+        if let Poll::Ready(result) = polled {
             if let Err(error) = result {
                 tracing::debug!(%error, "downstream connection ended");
             }
@@ -142,7 +178,10 @@ impl<C: Graceful + Unpin> Future for Driver<C> {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Poll::Pending => this.poll_clock(cx).map(|()| Ended::Closed),
+            Poll::Pending => match this.poll_reader(cx) {
+                Poll::Ready(()) => Poll::Ready(Ended::Closed),
+                Poll::Pending => this.poll_clock(cx),
+            },
         }
     }
 }

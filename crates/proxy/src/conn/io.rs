@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::frames::Frames;
 use super::state::ConnState;
 
 /// Plain or TLS.
@@ -28,6 +29,8 @@ pub struct ServerStream {
     /// Read before, and not yet handed out.
     held: Bytes,
     gathers: bool,
+    /// Of HTTP/2.
+    frames: Option<Frames>,
 }
 
 impl ServerStream {
@@ -37,6 +40,15 @@ impl ServerStream {
             state,
             held: Bytes::new(),
             gathers: true,
+            frames: None,
+        }
+    }
+
+    /// HTTP/2 is spoken on it.
+    pub(super) fn in_frames(self) -> Self {
+        Self {
+            frames: Some(Frames::new()),
+            ..self
         }
     }
 
@@ -80,7 +92,13 @@ impl AsyncRead for ServerStream {
             Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         if buf.filled().len() > before {
-            self.state.received();
+            match &mut self.frames {
+                Some(frames) => {
+                    let heads = frames.follow(&buf.filled()[before..]);
+                    self.state.followed(heads);
+                }
+                None => self.state.received(),
+            }
             if self.state.is_too_wide(&buf.filled()[before..]) {
                 self.held = Bytes::copy_from_slice(&buf.filled()[before..]);
                 buf.set_filled(before);

@@ -5,6 +5,7 @@
 
 mod decision;
 mod driver;
+mod frames;
 mod handshake;
 pub(crate) mod http3;
 mod io;

@@ -8,6 +8,8 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pomerium_config::settings::Codec;
 use pomerium_web::canonical::Connection;
+use pomerium_web::cookies::http_date;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::Conn;
@@ -42,6 +44,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const PENDING_RESETS: usize = 20;
 /// Streams we had to reset because of the client's errors.
 const ERROR_RESETS: usize = 100;
+/// How long a last word may take.
+const PARTING: Duration = Duration::from_secs(5);
+const SLOW_HEAD: &str = "Request Timeout: the head of the request did not arrive in time\n";
 /// What may wait to be sent on one stream.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -202,6 +207,7 @@ pub(super) async fn serve(
     let stream = ServerStream::new(transport, state.clone());
     if h2 {
         state.is_multiplexed();
+        let stream = stream.in_frames();
         let stream = match serving {
             Serving::Decision => stream.for_short_answers(),
             Serving::Main | Serving::Redirect => stream,
@@ -222,8 +228,10 @@ async fn serve_http1(stream: ServerStream, (conn, serving): (Conn, Serving), lim
     let narrow = http1_builder()
         .serve_connection(TokioIo::new(stream), requests(conn.clone()))
         .with_upgrades();
-    let Ended::NeedsWide(narrow) = Driver::new(narrow, state.clone(), worker.clone(), limits).await else {
-        return;
+    let narrow = match Driver::new(narrow, state.clone(), worker.clone(), limits).await {
+        Ended::Closed => return,
+        Ended::SlowHead(connection) => return answer_slow_head(connection, &worker).await,
+        Ended::NeedsWide(narrow) => narrow,
     };
     let Some(parts) = narrow.into_parts() else { return };
     let mut stream = parts.io.into_inner();
@@ -233,7 +241,29 @@ async fn serve_http1(stream: ServerStream, (conn, serving): (Conn, Serving), lim
         .max_headers(MAX_FIELDS + OVER_FIELDS)
         .serve_connection(TokioIo::new(stream), requests(conn))
         .with_upgrades();
-    Driver::new(wide, state, worker, limits).await;
+    if let Ended::SlowHead(connection) = Driver::new(wide, state, worker.clone(), limits).await {
+        answer_slow_head(connection, &worker).await;
+    }
+}
+
+/// Says 408 before the connection closes (spec proxy.md 5). There is no request yet that the flow could answer.
+async fn answer_slow_head(connection: Box<Http1>, worker: &Worker) {
+    let Some(parts) = connection.into_parts() else {
+        return;
+    };
+    let mut stream = parts.io.into_inner();
+    let answer = format!(
+        "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: text/plain; charset=UTF-8\r\n\
+         Content-Length: {}\r\nDate: {}\r\n\r\n{SLOW_HEAD}",
+        SLOW_HEAD.len(),
+        http_date(worker.shared.clock.now()),
+    );
+    let saying = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await
+    };
+    // Whoever does not read it either is not waited for.
+    let _ = tokio::time::timeout(PARTING, saying).await;
 }
 
 fn http1_builder() -> http1::Builder {

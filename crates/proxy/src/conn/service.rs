@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use http::header::ALT_SVC;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -35,9 +35,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
         let worker = self.conn.worker.clone();
         match flow::begin(&self.conn, request) {
             Ok(flow) => {
-                if flow.is_multiplexed() {
-                    begun(flow.activity.clone());
-                }
+                begun(flow.activity.clone());
                 let welcome = flow.is_welcome_over_quic();
                 Box::pin(async move {
                     let reply = flow.dispatch().await;
@@ -56,9 +54,7 @@ impl Requests {
         request: Request<Incoming>,
     ) -> <Self as hyper::service::Service<Request<Incoming>>>::Future {
         let activity = Activity::start(Instant::now(), request.body().is_end_stream());
-        if request.version() >= Version::HTTP_2 {
-            begun(activity.clone());
-        }
+        begun(activity.clone());
         let answer = decision::answer(self.conn.clone(), request, activity);
         Box::pin(async move { Ok(answer.await) })
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
+use super::frames::Heads;
+
 /// Shared by the stream, the driver and the requests of a connection.
 #[derive(Debug)]
 pub(crate) struct ConnState {
@@ -58,7 +60,9 @@ pub(super) enum Verdict {
     Unlimited,
     /// Unused for too long: close in order.
     Idle,
-    /// A head that does not end, or a client that does not read: cut.
+    /// A head that does not end: cut.
+    SlowHead,
+    /// A client that does not read: cut.
     Cut,
 }
 
@@ -85,13 +89,25 @@ impl ConnState {
         u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
-    /// Bytes came in: with no request running, they begin a head. An HTTP/2 connection talks about
-    /// itself between requests, so there it means nothing.
+    /// Bytes of HTTP/1.1 came in: with no request running, they begin a head.
     pub(super) fn received(&self) {
-        let begins = self.running.load(Ordering::Relaxed) == 0
-            && self.head_since.load(Ordering::Relaxed) == 0
-            && !self.multiplexed.load(Ordering::Relaxed);
-        if begins {
+        if self.is_quiet() {
+            self.head_begins();
+        }
+    }
+
+    /// Bytes of HTTP/2 came in, with these heads.
+    pub(super) fn followed(&self, heads: Heads) {
+        if heads.ended {
+            self.head_since.store(0, Ordering::Relaxed);
+        }
+        if heads.inside {
+            self.head_begins();
+        }
+    }
+
+    fn head_begins(&self) {
+        if self.head_since.load(Ordering::Relaxed) == 0 {
             self.head_since.store(self.now(), Ordering::Relaxed);
         }
     }
@@ -112,7 +128,10 @@ impl ConnState {
     pub(crate) fn request(self: &Arc<Self>) -> Guard {
         self.running.fetch_add(1, Ordering::Relaxed);
         self.served.store(true, Ordering::Relaxed);
-        self.head_since.store(0, Ordering::Relaxed);
+        // Of HTTP/2 it may be another head that is under way.
+        if !self.multiplexed.load(Ordering::Relaxed) {
+            self.head_since.store(0, Ordering::Relaxed);
+        }
         self.width.lines.store(0, Ordering::Relaxed);
         Guard(self.clone())
     }
@@ -148,7 +167,18 @@ impl ConnState {
 
     /// Whether everything that was written has left, as far as is known.
     pub(super) fn is_flushed(&self) -> bool {
-        self.blocked_since.load(Ordering::Relaxed) == 0
+        self.blocked_since() == 0
+    }
+
+    /// Since when the client takes nothing: another value after each byte that it has taken. 0: it does not keep us
+    /// waiting.
+    pub(super) fn blocked_since(&self) -> u64 {
+        self.blocked_since.load(Ordering::Relaxed)
+    }
+
+    /// Whether no request runs.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.running.load(Ordering::Relaxed) == 0
     }
 
     /// The parser in use takes heads of every allowed size.
@@ -166,10 +196,8 @@ impl ConnState {
             let since = since.checked_sub(1)?;
             Some(self.base + Duration::from_millis(since) + limit?)
         };
-        let cut = [
-            deadline(self.head_since.load(Ordering::Relaxed), limits.head),
-            deadline(self.blocked_since.load(Ordering::Relaxed), limits.stalled),
-        ];
+        let head = deadline(self.head_since.load(Ordering::Relaxed), limits.head);
+        let stalled = deadline(self.blocked_since(), limits.stalled);
         let idle_since = if self.running.load(Ordering::Relaxed) == 0 {
             self.idle_since.load(Ordering::Relaxed)
         } else {
@@ -177,11 +205,14 @@ impl ConnState {
         };
         let idle = deadline(idle_since, limits.idle);
         let now = Instant::now();
-        if cut.iter().flatten().any(|at| *at <= now) {
-            return Verdict::Cut;
-        }
-        if idle.is_some_and(|at| at <= now) {
-            return Verdict::Idle;
+        for (limit, verdict) in [
+            (stalled, Verdict::Cut),
+            (head, Verdict::SlowHead),
+            (idle, Verdict::Idle),
+        ] {
+            if limit.is_some_and(|at| at <= now) {
+                return verdict;
+            }
         }
         // A limit that is not running yet may begin right after this look: look again no later than that.
         let shortest = [limits.head, limits.idle, limits.stalled]
@@ -189,10 +220,9 @@ impl ConnState {
             .flatten()
             .min()
             .map(|limit| now + limit);
-        cut.into_iter()
+        [head, stalled, idle, shortest]
+            .into_iter()
             .flatten()
-            .chain(idle)
-            .chain(shortest)
             .min()
             .map_or(Verdict::Unlimited, Verdict::Wait)
     }
@@ -242,12 +272,37 @@ mod tests {
         let state = ConnState::new();
         state.received();
         after(31).await;
-        assert_eq!(state.verdict(&LIMITS), Verdict::Cut);
+        assert_eq!(state.verdict(&LIMITS), Verdict::SlowHead);
         let state = ConnState::new();
         state.received();
         let _running = state.request();
         after(31).await;
         assert!(matches!(state.verdict(&LIMITS), Verdict::Wait(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_of_http2_is_cut_beside_others_and_a_busy_connection_is_not() {
+        let (begins, next) = (
+            Heads {
+                ended: false,
+                inside: true,
+            },
+            Heads {
+                ended: true,
+                inside: true,
+            },
+        );
+        let state = ConnState::new();
+        state.is_multiplexed();
+        state.followed(begins);
+        for _ in 0..10 {
+            after(20).await;
+            state.followed(next);
+            assert!(matches!(state.verdict(&LIMITS), Verdict::Wait(_)));
+        }
+        let _running = state.request();
+        after(31).await;
+        assert_eq!(state.verdict(&LIMITS), Verdict::SlowHead);
     }
 
     #[tokio::test(start_paused = true)]

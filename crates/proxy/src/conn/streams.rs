@@ -1,6 +1,7 @@
 //! The streams of an HTTP/2 connection as tasks. The library asks an answer for its next piece only when the
 //! client has made room for it; a client that makes none would hold the stream, and what lies behind it, for
-//! ever. So a stream whose answer is not asked for is watched from outside, and reset when its time is over.
+//! ever. So a stream whose answer is not asked for is watched from outside, and reset when its time is over
+//! ([`Reader`]). The driver of an HTTP/1.1 connection does the same for the one request it has.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -11,16 +12,21 @@ use std::task::{Context, Poll};
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 
-use crate::body::{Activity, Watchdog};
+use crate::body::{Activity, Reader};
 
 thread_local! {
-    /// The request that has begun on this thread and has no task yet.
+    /// The request that has begun on this thread, until whoever drives it has noticed.
     static BEGUN: Cell<Option<Arc<Activity>>> = const { Cell::new(None) };
 }
 
-/// Notes the request whose task the library starts next: it does so before it does anything else.
+/// Notes the request that the library goes on with. On HTTP/2 it starts its task before it does anything else.
 pub(super) fn begun(activity: Arc<Activity>) {
     BEGUN.set(Some(activity));
+}
+
+/// The client of the request that was begun on this thread since the last time.
+pub(super) fn reader_of_begun() -> Option<Reader> {
+    BEGUN.take().map(Reader::new)
 }
 
 /// Starts the tasks of a connection.
@@ -29,24 +35,19 @@ pub(super) struct Streams;
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        match BEGUN.take() {
-            Some(activity) => tokio::spawn(Watched {
-                stream,
-                activity,
-                watchdog: None,
-            }),
+        match reader_of_begun() {
+            Some(reader) => tokio::spawn(Watched { stream, reader }),
             None => tokio::spawn(stream),
         };
     }
 }
 
 pin_project! {
-    /// A stream and the clock that runs while its answer is not asked for.
+    /// A stream, and whether its client reads.
     struct Watched<F> {
         #[pin]
         stream: F,
-        activity: Arc<Activity>,
-        watchdog: Option<Watchdog>,
+        reader: Reader,
     }
 }
 
@@ -58,13 +59,7 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
         if this.stream.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        if !this.activity.is_unread() {
-            return Poll::Pending;
-        }
-        let watchdog = this.watchdog.get_or_insert_with(|| this.activity.watch_reader());
         // Dropping the stream resets it.
-        watchdog
-            .poll_expired(cx)
-            .map(|expired| this.activity.cut(expired))
+        this.reader.poll_unread(cx)
     }
 }

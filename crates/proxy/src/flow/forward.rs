@@ -55,6 +55,7 @@ pub(super) async fn forward(mut flow: Box<Flow>, route: Arc<Route>, allowed: All
         route: &route,
         host: route.headers.host.value(&request, &parts.headers),
         key: balance_key(&route, &request, &parts.headers),
+        switches: false,
     };
     let outgoing = Box::new(Request::from_parts(parts, RequestBody::new(body, activity)));
     match send(sending, outgoing, &mut exchange, &mut watchdog).await {
@@ -175,10 +176,12 @@ pub(super) struct Sending<'a> {
     pub(super) host: Option<HeaderValue>,
     /// What the hashing policies of balancing look at.
     pub(super) key: u64,
+    /// The request asks for an upgrade.
+    pub(super) switches: bool,
 }
 
-/// Sends the request and waits for the response head, within the limits. Another host is tried only when
-/// the one before has certainly not looked at the request.
+/// Sends the request and waits for the response head, within the limits and for as long as the client may ask for it.
+/// Another host is tried only when the one before has certainly not looked at the request.
 pub(super) async fn send(
     sending: Sending<'_>,
     mut request: Box<Request<RequestBody>>,
@@ -209,11 +212,19 @@ pub(super) async fn send(
         address(&mut request, sending.host.as_ref(), &host.endpoint);
         exchange.forwarded(request.headers().get(HOST).cloned(), request.uri().path());
         let pool = worker.pools.of(&host);
-        let to = To { cluster, host: &host };
+        let to = To {
+            cluster,
+            host: &host,
+            switches: sending.switches,
+        };
         let mut trying = pin!(pool.send(to, running, request));
         let sent = std::future::poll_fn(|cx| match trying.as_mut().poll(cx) {
             Poll::Ready(sent) => Poll::Ready(Ok(sent)),
-            Poll::Pending => watchdog.poll_expired(cx).map(Err),
+            Poll::Pending if exchange.poll_ended(cx).is_ready() => Poll::Ready(Err(Problem::Ended)),
+            Poll::Pending => {
+                let expired = watchdog.poll_expired(cx);
+                expired.map(|expired| Err(too_late(expired, &host, watchdog)))
+            }
         });
         let failed = match sent.await {
             Ok(Ok((response, lease))) => {
@@ -221,7 +232,7 @@ pub(super) async fn send(
                 return Ok((response, lease));
             }
             Ok(Err(failed)) => failed,
-            Err(expired) => return Err(too_late(expired, &host, watchdog)),
+            Err(problem) => return Err(problem),
         };
         if let Some(outcome) = failed.error.outcome() {
             host.report(outcome);

@@ -155,11 +155,6 @@ pub(crate) fn refuse(conn: &Conn, version: Version, refusal: &Refusal) -> Reply 
 }
 
 impl Flow {
-    /// Whether other requests share the connection.
-    pub(crate) fn is_multiplexed(&self) -> bool {
-        self.exchange.is_multiplexed()
-    }
-
     /// Answers the request.
     pub(crate) async fn dispatch(mut self: Box<Self>) -> Reply {
         if self.is_misdirected() {

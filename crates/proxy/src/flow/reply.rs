@@ -19,6 +19,7 @@ use crate::body::{Expired, ResponseBody, Tail};
 use crate::exchange::Exchange;
 use crate::headers::response::set_request_id;
 use crate::headers::upstream_identity::Missing;
+use crate::live::ENDED;
 use crate::route::Route;
 use crate::upstream::UpstreamError;
 
@@ -49,6 +50,8 @@ pub(crate) enum Problem {
     UnaskedSwitch,
     /// Access cannot be decided.
     Unjudged,
+    /// The route is gone, or the client has lost it, before there was an answer.
+    Ended,
     /// The control plane broke.
     ControlFailed,
     /// A limit ran out while we waited for the client.
@@ -133,6 +136,7 @@ impl Problem {
             Self::NobodyToActAs => Words::nobody_to_act_as(),
             Self::NoUpstreamToken => Words::no_upstream_token(),
             Self::Unjudged => Words::undecided(),
+            Self::Ended => Words::not_allowed(None, None),
             Self::ControlFailed => Words::internal().local("", "control_plane_failed"),
             Self::ClientSlow(details) => Words::request_timeout().local("DT", details),
             Self::UpstreamSlow(details) => Words::upstream_timeout(details, flag(details)),
@@ -158,6 +162,7 @@ impl Problem {
             Self::NobodyToActAs => "nobody_to_act_as",
             Self::NoUpstreamToken => "no_upstream_token",
             Self::Unjudged => "ext_authz_error",
+            Self::Ended => ENDED,
             Self::ControlFailed => "control_plane_failed",
             Self::ClientSlow(details) | Self::UpstreamSlow(details) | Self::Down(details, _) => details,
             Self::RequestBody => "downstream_remote_disconnect",
@@ -170,7 +175,12 @@ impl Problem {
     fn closes(self) -> bool {
         matches!(
             self,
-            Self::Misdirected | Self::Upgrade | Self::UpgradeBody | Self::ClientSlow(_) | Self::RequestBody
+            Self::Misdirected
+                | Self::Upgrade
+                | Self::UpgradeBody
+                | Self::ClientSlow(_)
+                | Self::RequestBody
+                | Self::Ended
         )
     }
 }

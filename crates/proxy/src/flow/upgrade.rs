@@ -66,6 +66,7 @@ pub(super) async fn upgrade(
         route: &route,
         host: route.headers.host.value(&request, &parts.headers),
         key: balance_key(&route, &request, &parts.headers),
+        switches: true,
     };
     let mut watchdog = Watchdog::new(activity.clone(), route.limits(snapshot.limits()));
     let outgoing = Box::new(Request::from_parts(parts, RequestBody::empty(activity)));

@@ -276,10 +276,23 @@ async fn a_request_that_does_not_arrive_is_408() {
         .await;
     let reply = client.rest().await;
     assert!(reply.contains(" 408 "), "{reply}");
-    // A head that does not end gets no answer.
+    // A head that does not end gets the same.
     let mut client = proxy.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: app").await;
-    assert_eq!(client.rest().await, "");
+    let reply = client.rest().await;
+    assert!(
+        reply.starts_with("HTTP/1.1 408 ") && reply.contains("Connection: close"),
+        "{reply}"
+    );
+    // A client that has sent nothing is asked nothing, and one that was served before is told as well.
+    let mut client = proxy.connect().await;
+    client
+        .send("GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
+        .await;
+    assert_eq!(client.answer().await.status, 200);
+    client.send("GET /").await;
+    assert!(client.rest().await.starts_with("HTTP/1.1 408 "));
+    assert_eq!(proxy.shared.metrics.slow_heads.get(), 2);
 }
 
 #[tokio::test]

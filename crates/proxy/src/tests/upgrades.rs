@@ -48,6 +48,26 @@ async fn a_websocket_passes_and_survives_a_reload() {
     assert_eq!((&line["response-code"], &line["size"]), (&101.into(), &6.into()));
 }
 
+/// HTTP/2 has no word for it: the upgrade has a connection of its own.
+#[tokio::test]
+async fn an_upgrade_passes_where_http2_is_usual() {
+    let upstream = upstream(|mut client, _| async move {
+        let head = client.until("\r\n\r\n").await;
+        assert!(head.starts_with(b"GET /ws HTTP/1.1\r\n"), "{head:?}");
+        client.send(&AGREED.replace("websocket", "spdy/3.1")).await;
+        client.until("one").await;
+        client.send("two").await;
+    })
+    .await;
+    let routes = public(upstream, "    allow_upgrades: [spdy/3.1]\n").replace("to: http:", "to: h2c:");
+    let proxy = Proxy::start(&settings("", &routes)).await;
+    let mut client = proxy.connect().await;
+    client.send(&UPGRADE.replace("websocket", "SPDY/3.1")).await;
+    assert_eq!(client.head().await.0, 101);
+    client.send("one").await;
+    client.until("two").await;
+}
+
 #[tokio::test]
 async fn an_upgrade_that_is_not_allowed_is_403_and_the_connection_ends() {
     let proxy = Proxy::start(&settings("", &public(nobody().await, ""))).await;

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use super::support::*;
 use crate::Snapshot;
+use crate::upstream::Upstreams;
 
 /// A route to several destinations.
 fn to(destinations: &[String], more: &str) -> String {
@@ -101,6 +102,30 @@ async fn a_session_stays_with_its_host_and_the_host_is_told_the_key() {
     let key = "x-pomerium-routing-key: e8bc163c82eee18733288c7d4ac636db3a6deb013ef2d37b68322be20edc45cc";
     assert_eq!(seen.matches("x-pomerium-routing-key: ").count(), 1, "{seen}");
     assert!(!seen.contains("spoof") && seen.contains(key), "{seen}");
+}
+
+/// Also when it was another route's a moment ago.
+#[tokio::test]
+async fn services_at_google_are_looked_up_by_ipv4_whatever_the_others_are() {
+    let family = "dns_lookup_family: V6_ONLY";
+    let route = |more: &str| to(&["http://localhost:1".into()], more);
+    let plain = settings(family, &route(""));
+    let google = settings(
+        family,
+        &route("    enable_google_cloud_serverless_authentication: true\n"),
+    );
+    let proxy = Proxy::start(&plain).await;
+    let mut snapshot = proxy.plane.snapshot();
+    for (config, address) in [(&plain, "::1"), (&google, "127.0.0.1"), (&plain, "::1")] {
+        snapshot = Arc::new(Snapshot::build(config, Some(&snapshot)).unwrap());
+        let cluster = snapshot.clusters().next().unwrap();
+        let runtime = tokio::runtime::Handle::current();
+        let upstreams = Upstreams::new(runtime, proxy.shared.metrics.clone(), &snapshot.upstreams);
+        cluster.resolve(&upstreams).await.unwrap();
+        let hosts = cluster.hosts();
+        let found: Vec<_> = hosts.iter().flat_map(|host| host.addresses.to_vec()).collect();
+        assert_eq!(found, [address.parse::<std::net::IpAddr>().unwrap()]);
+    }
 }
 
 #[tokio::test]

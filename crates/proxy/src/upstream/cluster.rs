@@ -13,7 +13,9 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use pomerium_config::settings::{Balance, Destination, LoadBalancing, RouteSettings, UpstreamScheme};
+use pomerium_config::settings::{
+    Balance, Destination, DnsFamily, LoadBalancing, RouteSettings, UpstreamScheme,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,8 @@ pub struct Cluster {
     /// How a host is chosen, its health, and the limits that are counted in `counts`.
     pub balance: Arc<Balance>,
     destinations: Box<[Destined]>,
+    /// Of the addresses that names stand for, where the settings of all upstreams do not say it.
+    family: Option<DnsFamily>,
     /// Made when the first request comes: of many clusters few are in use.
     counts: OnceLock<Arc<Counts>>,
     view: ArcSwapOption<View>,
@@ -97,7 +101,10 @@ impl Cluster {
                 Ok((endpoint, to.weight.max(1)))
             })
             .collect::<Result<Box<[_]>, TlsError>>()?;
-        if let Some(before) = before.filter(|before| before.equals(&destinations, &route.balance)) {
+        let family = family_of(route);
+        let same =
+            |before: &&Arc<Self>| before.equals(&destinations, &route.balance) && before.family == family;
+        if let Some(before) = before.filter(same) {
             return Ok(before.clone());
         }
         let balance = &route.balance;
@@ -109,6 +116,7 @@ impl Cluster {
             name: name.into(),
             balance: balance.clone(),
             destinations,
+            family,
             counts: before.map_or_else(OnceLock::new, |before| before.counts().clone().into()),
             view: ArcSwapOption::empty(),
             building: Mutex::new((!known.is_empty()).then(|| Box::new(Building::with(known)))),
@@ -246,7 +254,7 @@ impl Cluster {
     pub async fn resolve(&self, upstreams: &Upstreams) -> Result<(), UpstreamError> {
         let mut names = Vec::with_capacity(self.destinations.len());
         for (endpoint, _) in &self.destinations {
-            names.push(needs_lookup(endpoint).map(|host| upstreams.names.get(host)));
+            names.push(needs_lookup(endpoint).map(|host| upstreams.names.get(host, self.family)));
         }
         self.building
             .lock()
@@ -405,10 +413,16 @@ fn addresses_of(endpoint: &Endpoint, name: Option<&Arc<Name>>) -> Vec<Addresses>
     }
 }
 
-/// All TLS: by ALPN. All h2c: HTTP/2. Otherwise, and where upgrades are let through: HTTP/1.1
-/// (proxy.md 4.9, 6.1).
+/// Google's serverless services are reached over IPv4 (proxy.md 6.3).
+fn family_of(route: &RouteSettings) -> Option<DnsFamily> {
+    route.google_audience.as_ref().map(|_| DnsFamily::V4Only)
+}
+
+/// All TLS: by ALPN. All h2c: HTTP/2. Otherwise, and where WebSockets are let through: HTTP/1.1
+/// (proxy.md 4.9, 6.1). Other upgrades get connections of their own.
 fn protocol_of(route: &RouteSettings, destinations: &[Destination]) -> Protocol {
-    if !route.upgrades.is_empty() || destinations.is_empty() {
+    let websockets = route.upgrades.iter().any(|token| token == "websocket");
+    if websockets || destinations.is_empty() {
         Protocol::Http1
     } else if destinations.iter().all(|to| is_tls(to.scheme)) {
         Protocol::Negotiated

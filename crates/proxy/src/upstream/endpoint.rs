@@ -55,6 +55,14 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// The same, for a connection over which HTTP/1.1 is spoken whatever is usual.
+    pub(super) fn in_http1(&self) -> Self {
+        Self {
+            protocol: Protocol::Http1,
+            ..self.with_alpn(&[b"http/1.1"])
+        }
+    }
+
     /// The same, for connections that offer these protocols in ALPN; for probes, which speak what their
     /// check says.
     pub(super) fn with_alpn(&self, protocols: &[&[u8]]) -> Self {

@@ -116,6 +116,8 @@ pub struct To<'a> {
     pub cluster: &'a Arc<Cluster>,
     /// One of its hosts: the one of this pool.
     pub host: &'a Arc<Host>,
+    /// The request asks to switch to another protocol, which HTTP/2 has no word for.
+    pub switches: bool,
 }
 
 impl Pools {
@@ -191,7 +193,12 @@ impl HostPool {
         let mut resends = 0;
         let mut _retrying;
         loop {
-            let (connection, reused) = match self.acquire(to).await {
+            let acquired = if to.switches && to.host.endpoint.protocol != Protocol::Http1 {
+                Box::pin(self.connect_to_switch(to)).await
+            } else {
+                self.acquire(to).await
+            };
+            let (connection, reused) = match acquired {
                 Ok(acquired) => acquired,
                 Err(error) => {
                     return Err(Failed {
@@ -444,8 +451,32 @@ impl HostPool {
         }
     }
 
+    /// A connection that nobody else gets, for a request that may become a tunnel where HTTP/2 is usual
+    /// (spec proxy.md 4.9).
+    async fn connect_to_switch(&self, to: To<'_>) -> Result<(Connection, bool), UpstreamError> {
+        let limit = to.cluster.balance.breakers.max_connections;
+        let Some(open) = to.cluster.counts().connection(limit, to.host) else {
+            self.upstreams.metrics.upstream_overflow();
+            return Err(UpstreamError::Overflow("max_connections"));
+        };
+        self.upstreams.metrics.upstream_connect();
+        let endpoint = to.host.endpoint.in_http1();
+        let connecting = async {
+            let (stream, _) = dial(&endpoint, &to.host.addresses, None, self.upstreams.bind()).await?;
+            start::http1(stream, open).await
+        };
+        let connected = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(UpstreamError::ConnectTimeout),
+        };
+        connected
+            .map(|connection| (Connection::Http1(connection), false))
+            .inspect_err(|_| self.upstreams.metrics.upstream_connect_error())
+    }
+
     pub(super) fn keep(&self, mut connection: H1Connection) {
-        if connection.sender.is_closed() {
+        // Where HTTP/2 is spoken it was for an upgrade that came to nothing.
+        if connection.sender.is_closed() || !self.speaks_http1() {
             return;
         }
         connection.idle_since = Instant::now();

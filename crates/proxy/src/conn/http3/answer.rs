@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -16,12 +16,11 @@ use pomerium_web::body::BoxError;
 use pomerium_web::cookies::http_date;
 use quinn::{SendStream, VarInt};
 
-use super::super::serve::STALLED;
 use super::code;
 use super::head::is_of_a_connection;
 use super::qpack::Encoder;
 use super::varint;
-use crate::body::ResponseBody;
+use crate::body::{Reader, ResponseBody};
 use crate::flow::Reply;
 
 const DATA: u8 = 0x0;
@@ -74,17 +73,31 @@ impl Sender {
         }
     }
 
-    /// Writes all of `pieces`, at the pace of the client. A client that takes nothing for too long is cut.
-    pub(super) async fn write(&mut self, mut pieces: &mut [Bytes]) -> Result<(), Unsent> {
+    /// Writes all of `pieces`, at the pace of the client: `reader`, who says when it has taken too long.
+    async fn write(&mut self, reader: &mut Reader, mut pieces: &mut [Bytes]) -> Result<(), Unsent> {
         while !pieces.is_empty() {
-            let writing = tokio::time::timeout(STALLED, self.stream.write_chunks(pieces));
-            let written = writing
-                .await
-                .map_err(|_| Unsent::Client)?
-                .map_err(|_| Unsent::Client)?;
-            pieces = &mut pieces[written.chunks..];
+            let chunks = self.write_some(reader, pieces).await?;
+            pieces = &mut pieces[chunks..];
         }
         Ok(())
+    }
+
+    /// Writes what there is room for; returns how many pieces went out whole.
+    async fn write_some(&mut self, reader: &mut Reader, pieces: &mut [Bytes]) -> Result<usize, Unsent> {
+        let mut writing = pin!(self.stream.write_chunks(pieces));
+        let mut waited = false;
+        let written = poll_fn(|cx| match writing.as_mut().poll(cx) {
+            Poll::Ready(written) => Poll::Ready(written.map_err(|_| Unsent::Client)),
+            Poll::Pending => {
+                waited = true;
+                reader.poll_waiting(cx).map(|()| Err(Unsent::Client))
+            }
+        });
+        let written = written.await?;
+        if waited {
+            reader.took();
+        }
+        Ok(written.chunks)
     }
 }
 
@@ -108,11 +121,12 @@ pub(super) async fn send(
         lines(encoder, &parts.headers);
     });
     drop(parts);
+    let mut reader = body.reader();
     if !body.is_end_stream() {
-        stream(sender, &mut body, &mut out, stopped).await?;
+        stream((sender, &mut reader), &mut body, &mut out, stopped).await?;
     }
     if !out.is_empty() {
-        sender.write(&mut [out.freeze()]).await?;
+        sender.write(&mut reader, &mut [out.freeze()]).await?;
     }
     sender.finish();
     Ok(())
@@ -120,7 +134,7 @@ pub(super) async fn send(
 
 /// Sends a body, with what waits in `out` before it.
 async fn stream(
-    sender: &mut Sender,
+    (sender, reader): (&mut Sender, &mut Reader),
     body: &mut ResponseBody,
     out: &mut BytesMut,
     mut stopped: Pin<&mut impl Future<Output = ()>>,
@@ -130,7 +144,7 @@ async fn stream(
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 if !out.is_empty() {
-                    sender.write(&mut [out.split().freeze()]).await?;
+                    sender.write(reader, &mut [out.split().freeze()]).await?;
                 }
                 tokio::select! {
                     biased;
@@ -142,7 +156,7 @@ async fn stream(
         let Some(frame) = frame else { return Ok(()) };
         let frame = frame.map_err(|_| Unsent::Body)?;
         match frame.into_data() {
-            Ok(data) => piece(sender, out, data).await?,
+            Ok(data) => piece((sender, reader), out, data).await?,
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
                     out.unsplit(section(HEAD, |encoder| lines(encoder, &trailers)));
@@ -158,7 +172,11 @@ async fn now(body: &mut ResponseBody) -> Poll<Option<Result<Frame<Bytes>, BoxErr
     poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await
 }
 
-async fn piece(sender: &mut Sender, out: &mut BytesMut, data: Bytes) -> Result<(), Unsent> {
+async fn piece(
+    (sender, reader): (&mut Sender, &mut Reader),
+    out: &mut BytesMut,
+    data: Bytes,
+) -> Result<(), Unsent> {
     if data.is_empty() {
         return Ok(());
     }
@@ -169,7 +187,7 @@ async fn piece(sender: &mut Sender, out: &mut BytesMut, data: Bytes) -> Result<(
         out.extend_from_slice(&data);
         return Ok(());
     }
-    sender.write(&mut [out.split().freeze(), data]).await
+    sender.write(reader, &mut [out.split().freeze(), data]).await
 }
 
 /// A header frame.

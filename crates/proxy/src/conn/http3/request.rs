@@ -40,7 +40,10 @@ pub(super) async fn serve(running: Running, send: SendStream, receive: RecvStrea
     let mut reader = Reader::new(receive, MAX_HEAD);
     let head = match timeout(link.patience, read(&mut reader)).await {
         Ok(head) => head,
-        Err(_) => Err(Fault::Stream(code::REQUEST_INCOMPLETE)),
+        Err(_) => {
+            link.conn.worker.shared.metrics.slow_heads.inc();
+            Err(Fault::Stream(code::REQUEST_INCOMPLETE))
+        }
     };
     let Some(conn) = here(link) else {
         link.leave();

@@ -202,7 +202,7 @@ impl Ending {
                     .as_mut()
                     .reset(at.max(Instant::now() + Duration::from_millis(10))),
                 Verdict::Unlimited => self.timer = None,
-                Verdict::Idle | Verdict::Cut => return Poll::Ready(End::Finish),
+                Verdict::Idle | Verdict::Cut | Verdict::SlowHead => return Poll::Ready(End::Finish),
             }
         }
         Poll::Pending

@@ -69,43 +69,21 @@ impl Lookup {
         &self.settings
     }
 
-    /// Asks for the addresses of `host`. Must be called on a tokio runtime.
-    pub(super) async fn ask(&self, host: &str) -> Answer {
+    /// Asks for the addresses of `host`, of `family`. Must be called on a tokio runtime.
+    pub(super) async fn ask(&self, host: &str, family: DnsFamily) -> Answer {
         let servers = self.servers();
         let Ok(mut name) = Name::from_utf8(host) else {
             return Answer::Failed(io::Error::other("the name cannot be asked for"));
         };
         let mut failed = None;
         for name in servers.candidates(&mut name) {
-            match self.ask_one(&servers, &name).await {
+            match ask_one(&servers, &name, family).await {
                 Answer::Empty => {}
                 Answer::Failed(error) => failed = failed.or(Some(error)),
                 found @ Answer::Found(..) => return found,
             }
         }
         failed.map_or(Answer::Empty, Answer::Failed)
-    }
-
-    async fn ask_one(&self, servers: &Servers, name: &Name) -> Answer {
-        use RecordType::{A, AAAA};
-        let (first, second, both) = match self.settings.family {
-            DnsFamily::V4Only => (A, None, false),
-            DnsFamily::V6Only => (AAAA, None, false),
-            DnsFamily::V4Preferred => (A, Some(AAAA), false),
-            DnsFamily::Auto => (AAAA, Some(A), false),
-            DnsFamily::All => (A, Some(AAAA), true),
-        };
-        let answer = servers.query(name, first).await;
-        let Some(second) = second else { return answer };
-        match answer {
-            Answer::Found(..) if !both => answer,
-            Answer::Found(..) => join(answer, servers.query(name, second).await),
-            Answer::Empty => servers.query(name, second).await,
-            Answer::Failed(error) => match servers.query(name, second).await {
-                found @ Answer::Found(..) => found,
-                _ => Answer::Failed(error),
-            },
-        }
     }
 
     /// The servers, read anew when the files of the system have changed.
@@ -120,6 +98,28 @@ impl Lookup {
                 servers
             }
         }
+    }
+}
+
+async fn ask_one(servers: &Servers, name: &Name, family: DnsFamily) -> Answer {
+    use RecordType::{A, AAAA};
+    let (first, second, both) = match family {
+        DnsFamily::V4Only => (A, None, false),
+        DnsFamily::V6Only => (AAAA, None, false),
+        DnsFamily::V4Preferred => (A, Some(AAAA), false),
+        DnsFamily::Auto => (AAAA, Some(A), false),
+        DnsFamily::All => (A, Some(AAAA), true),
+    };
+    let answer = servers.query(name, first).await;
+    let Some(second) = second else { return answer };
+    match answer {
+        Answer::Found(..) if !both => answer,
+        Answer::Found(..) => join(answer, servers.query(name, second).await),
+        Answer::Empty => servers.query(name, second).await,
+        Answer::Failed(error) => match servers.query(name, second).await {
+            found @ Answer::Found(..) => found,
+            _ => Answer::Failed(error),
+        },
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Names {
     runtime: Handle,
     metrics: Arc<Metrics>,
     lookup: Arc<ArcSwap<Lookup>>,
-    known: Mutex<HashMap<Box<str>, Weak<Name>>>,
+    known: Mutex<HashMap<(Box<str>, Option<DnsFamily>), Weak<Name>>>,
     /// Everything is to be asked anew: the settings have changed.
     changed: Arc<Notify>,
 }
@@ -43,6 +43,8 @@ pub struct Names {
 /// One name with what is known about it.
 pub struct Name {
     host: Box<str>,
+    /// The family that its clusters insist on, whatever the settings say.
+    family: Option<DnsFamily>,
     /// `None` while nobody keeps it up to date.
     known: watch::Sender<Option<Known>>,
     users: Mutex<Users>,
@@ -73,19 +75,21 @@ impl Names {
         }
     }
 
-    /// The name `host`. Nothing is asked yet.
-    pub(super) fn get(&self, host: &str) -> Arc<Name> {
+    /// The name `host` with its addresses of `family`; without one, as the settings say. Nothing is asked yet.
+    pub(super) fn get(&self, host: &str, family: Option<DnsFamily>) -> Arc<Name> {
+        let key = (host.into(), family);
         let mut known = self.known.lock();
-        if let Some(name) = known.get(host).and_then(Weak::upgrade) {
+        if let Some(name) = known.get(&key).and_then(Weak::upgrade) {
             return name;
         }
         let name = Arc::new(Name {
             host: host.into(),
+            family,
             known: watch::Sender::new(None),
             users: Mutex::default(),
         });
         known.retain(|_, name| name.strong_count() > 0);
-        known.insert(host.into(), Arc::downgrade(&name));
+        known.insert(key, Arc::downgrade(&name));
         name
     }
 
@@ -210,10 +214,11 @@ async fn refresh(name: Arc<Name>, lookup: Arc<ArcSwap<Lookup>>, metrics: Arc<Met
     loop {
         let settings_changed = changed.notified();
         let asking = lookup.load_full();
+        let family = name.family.unwrap_or(asking.settings().family);
         let answer = if is_localhost(&name.host) {
-            lookup::Answer::Found(localhost(asking.settings().family), None)
+            lookup::Answer::Found(localhost(family), None)
         } else {
-            asking.ask(&name.host).await
+            asking.ask(&name.host, family).await
         };
         if let lookup::Answer::Failed(error) = &answer {
             metrics.dns_failure();
