@@ -44,6 +44,13 @@ pub(super) async fn tell(connection: &str, statements: &str) {
     client(connection).await.batch_execute(statements).await.unwrap();
 }
 
+/// Ends every other connection to the database; they are gone when it returns.
+pub(super) async fn cut_off(connection: &str) {
+    let all = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    tell(connection, all).await;
+}
+
 /// A store in a database that nobody has used.
 pub(crate) async fn fresh_store() -> PostgresStore {
     open(&fresh().await).await
@@ -221,14 +228,7 @@ async fn lost_connections_are_replaced() {
     let connection = fresh().await;
     let store = Subject::new(open(&connection).await);
     store.broker.put(vec![record(CATS, "tom", "x")]).await.unwrap();
-    client(&connection)
-        .await
-        .batch_execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
-        .await
-        .unwrap();
+    cut_off(&connection).await;
     store.broker.put(vec![deletion(CATS, "tom")]).await.unwrap();
     assert!(store.broker.get(CATS, "tom").await.is_err());
 }
