@@ -181,6 +181,40 @@ async fn contents_are_sealed_and_keys_must_fit() {
     assert!(refused(vec![KEY]).await.contains("another shared secret"));
 }
 
+/// A new secret for several databrokers, one restarted after the other.
+#[tokio::test]
+async fn what_others_go_on_sealing_with_the_former_key_is_sealed_anew() {
+    const NEW: [u8; 32] = [8; 32];
+    let connection = fresh().await;
+    let start = async |keys: &[[u8; 32]]| Subject::new(PostgresStore::open(&connection, keys).await.unwrap());
+    let (one, two) = (start(&[KEY, NEW]).await, start(&[KEY, NEW]).await);
+    one.broker.put(vec![record(CATS, "before", "x")]).await.unwrap();
+    drop(one);
+    let one = start(&[NEW, KEY]).await;
+    one.broker.put(vec![record(CATS, "by one", "x")]).await.unwrap();
+    two.broker
+        .put(vec![record(CATS, "by two", "x"), deletion(CATS, "before")])
+        .await
+        .unwrap();
+    drop(two);
+    let two = start(&[NEW, KEY]).await;
+    two.broker.put(vec![record(CATS, "after", "x")]).await.unwrap();
+    drop((one, two));
+
+    let last = start(&[NEW]).await;
+    let (records, versions) = all_latest(&*last.broker, "").await;
+    let ids: Vec<_> = records.iter().map(|record| record.id.as_str()).collect();
+    assert_eq!(ids, ["after", "by one", "by two"]);
+    let all = Versions {
+        latest_record_version: 0,
+        ..versions
+    };
+    let changes = last.broker.sync_until_now("", all).await.unwrap();
+    let changes: Vec<_> = changes.map(|change| change.unwrap().id).collect().await;
+    assert_eq!(changes, ["before", "by one", "by two", "before", "after"]);
+}
+
+/// By the store itself as well: a copy of other records does not go through the server.
 #[tokio::test]
 async fn a_zero_in_a_name_is_refused() {
     let store = Subject::new(open(&fresh().await).await);
