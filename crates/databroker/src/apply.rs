@@ -6,8 +6,8 @@ use pomerium_api::databroker::{Cleared, Error, LeaseRequest, Options, PutReply, 
 use pomerium_api::described;
 use pomerium_api::records::{from_proto_time, to_proto_time};
 
-use crate::copy;
 use crate::store::{Counters, Key, Registered, Standing, Write, Written, says_nothing, ttl};
+use crate::{copy, limits};
 
 /// The tables of a store, inside one transaction.
 pub(crate) trait Tables {
@@ -236,10 +236,12 @@ fn patched(tables: &mut impl Tables, records: &[Record], mask: &[String]) -> Res
                 return Err(Error::Invalid(what));
             }
         };
-        done.push(Record {
+        let record = Record {
             data,
             ..record.clone()
-        });
+        };
+        limits::size(&record)?;
+        done.push(record);
     }
     Ok(done)
 }

@@ -16,6 +16,7 @@ mod conformance;
 mod copy;
 pub mod file;
 pub mod grpc;
+mod limits;
 mod memory;
 #[cfg(test)]
 mod model;

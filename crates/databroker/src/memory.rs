@@ -319,5 +319,4 @@ mod tests {
     use super::MemoryStore;
 
     crate::conformance::conformance!((MemoryStore::new(), ()));
-    crate::conformance::conformance! { (crate::conformance::Subject::new(MemoryStore::new()), ()) => a_zero_in_a_name_is_kept }
 }

@@ -184,7 +184,9 @@ macro_rules! conformance {
             unknown_record_is_not_found
             put_assigns_versions_and_times
             odd_records_are_kept
+            names_that_not_every_store_keeps_are_refused
             a_put_is_all_or_nothing
+            a_patch_makes_no_record_too_large
             a_deletion_leaves_a_tombstone
             deleting_what_is_not_there_changes_nothing
             latest_gives_each_record_once_in_order
