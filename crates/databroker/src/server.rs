@@ -69,7 +69,8 @@ impl<S: Store> Server<S> {
         }
     }
 
-    /// Deletes records whose time to live is over, and trims the change log; returns how many entries went.
+    /// Deletes records whose time to live is over or that their type has no room for, and trims the change log; returns how many
+    /// entries went.
     pub async fn clean(&self) -> Result<u64, Error> {
         let mut expired = 0;
         loop {

@@ -167,7 +167,8 @@ pub enum Write {
     Clear,
     /// The change log up to and without the first entry not older than this.
     Trim(Timestamp),
-    /// Records whose time, by the options of their type, is over: so many of them that one write may hold; the next goes on.
+    /// Records whose time, by the options of their type, is over, or that it has no room for: so many of them that one write
+    /// may hold; the next goes on.
     Expire,
     /// A step of copying another databroker.
     Copy(Copy),

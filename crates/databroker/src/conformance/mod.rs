@@ -8,7 +8,7 @@
 //! | A1 | `unknown_record_is_not_found` |
 //! | A2, A14 | `put_assigns_versions_and_times` |
 //! | A3 | `a_stream_that_ends_tells_everything_so_far`, `deleting_what_is_not_there_changes_nothing` |
-//! | A4 | `the_last_three_of_ten_are_kept`, `the_oldest_make_room` |
+//! | A4 | `the_last_three_of_ten_are_kept`, `the_oldest_make_room`, `a_capacity_set_late_is_reached_in_portions` |
 //! | A5 | `one_holds_a_lease` |
 //! | A6 | `latest_gives_each_record_once_in_order` |
 //! | A7 | `sync_goes_on_with_what_comes`, `slow_readers_miss_nothing`, `latest_and_sync_leave_no_gap` |
@@ -212,6 +212,7 @@ macro_rules! conformance {
             the_oldest_make_room
             records_expire
             many_records_expire
+            a_capacity_set_late_is_reached_in_portions
             types_are_those_with_records
             filters_find_what_they_name
             declared_fields_can_be_filtered
