@@ -130,7 +130,7 @@ pub(crate) fn deletion(record_type: &str, id: &str) -> Record {
 }
 
 /// A page of a type.
-fn of(record_type: &str, offset: u64, limit: u64) -> Query {
+pub(crate) fn of(record_type: &str, offset: u64, limit: u64) -> Query {
     Query {
         record_type: record_type.into(),
         offset,
