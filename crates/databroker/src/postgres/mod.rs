@@ -8,6 +8,8 @@
 //! Record contents are sealed as in the file store; types, ids, versions and times are not.
 
 mod connect;
+#[cfg(test)]
+mod encrypted;
 mod listen;
 mod migrate;
 mod overlay;
