@@ -70,7 +70,7 @@ pub fn router(services: Services) -> Router {
         log_fields,
     } = services;
     let manager = Manager::new(
-        served.itself(),
+        served.clone(),
         validate,
         Arc::clone(&clock),
         shared,
