@@ -27,6 +27,7 @@ mod seal;
 mod server;
 pub mod store;
 mod stream;
+mod told;
 
 pub use file::{FileStore, OpenError};
 pub use memory::MemoryStore;

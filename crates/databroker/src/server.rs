@@ -1,5 +1,6 @@
 //! The databroker itself: checks requests, gives times to the store, starts streams, trims the change log.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -140,6 +141,10 @@ impl<S: Store> Databroker for Server<S> {
             self.open()?.options(record_type).await
         }
         .boxed()
+    }
+
+    fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
+        async { self.open()?.all_options().await }.boxed()
     }
 
     fn set_options(&self, record_type: String, options: Options) -> BoxFuture<'_, Result<(), Error>> {

@@ -64,6 +64,14 @@ pub(crate) async fn options_are_kept_and_forgotten<S: Store>(subject: Subject<S>
         );
     }
     subject
+        .broker
+        .set_options(DOGS.into(), fields.clone())
+        .await
+        .unwrap();
+    let all = subject.broker.all_options().await.unwrap();
+    let wanted = BTreeMap::from([(CATS.to_owned(), capacity), (DOGS.to_owned(), fields)]);
+    assert_eq!(all, wanted, "also of types without records");
+    subject
         .server
         .set_options(CATS.into(), Options::default())
         .await

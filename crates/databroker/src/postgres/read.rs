@@ -1,6 +1,6 @@
 //! Reading: single records, pages of all records, the change log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -18,6 +18,9 @@ use crate::store::{Changes, Counters, Inventory, Key, Records, Registered};
 
 /// How many records are read in one go.
 const PAGE: i64 = 512;
+
+/// What was said of each type.
+pub(super) const OPTIONS: &str = "SELECT type, value FROM pomerium_rs.options";
 
 const COUNTERS: &str = "SELECT server_version, latest, trimmed, standing FROM pomerium_rs.about";
 
@@ -94,6 +97,23 @@ pub(super) async fn options(
     row.map(|row| decode_options(record_type, row.get(0))).transpose()
 }
 
+/// What was said of each type.
+pub(super) async fn all_options(client: &impl GenericClient) -> Result<BTreeMap<String, Options>, Error> {
+    let rows = client.query(OPTIONS, &[]).await;
+    options_of(&rows.map_err(|error| unavailable(&error))?)
+}
+
+/// The options in rows of [`OPTIONS`].
+pub(super) fn options_of(rows: &[Row]) -> Result<BTreeMap<String, Options>, Error> {
+    rows.iter()
+        .map(|row| {
+            let record_type: String = row.get(0);
+            let options = decode_options(&record_type, row.get(1))?;
+            Ok((record_type, options))
+        })
+        .collect()
+}
+
 /// Services that were reported and known at `after`, by kind and address.
 pub(super) async fn services(
     client: &impl GenericClient,
@@ -114,7 +134,7 @@ pub(super) async fn services(
     Ok(rows.iter().map(registered).collect())
 }
 
-pub(super) fn decode_options(record_type: &str, value: &[u8]) -> Result<Options, Error> {
+fn decode_options(record_type: &str, value: &[u8]) -> Result<Options, Error> {
     Options::decode(value).map_err(|error| {
         Error::Unavailable(format!(
             "PostgreSQL: the options of {record_type} are damaged: {error}"

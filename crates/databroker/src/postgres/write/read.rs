@@ -14,14 +14,13 @@ use super::turn::{BEGIN, prepared};
 use crate::apply::{Lease, MOST_EXPIRED};
 use crate::postgres::migrate::{signed, unsigned};
 use crate::postgres::overlay::{Ages, Overlay};
-use crate::postgres::read::{decode_options, services};
+use crate::postgres::read::{OPTIONS, options_of, services};
 use crate::postgres::unavailable;
 use crate::seal::{Place, Sealer};
 use crate::store::{Copy, Key, Registered, Write, ttl};
 
 const LIVE: &str = "SELECT r.type, r.id, r.value FROM pomerium_rs.records r
      JOIN unnest($1::text[], $2::text[]) AS k(type, id) ON r.type = k.type AND r.id = k.id";
-const OPTIONS: &str = "SELECT type, value FROM pomerium_rs.options";
 
 /// Begins the transaction, and reads the row that `counters` asks for and what the write may touch.
 pub(super) async fn run(
@@ -85,7 +84,7 @@ async fn begin_with_live(
     begun.map_err(|error| unavailable(&error))?;
     let row = row.map_err(|error| unavailable(&error))?;
     note_live(keys, &live?, sealer, overlay)?;
-    note_options(&options.map_err(|error| unavailable(&error))?, overlay)?;
+    overlay.options = options_of(&options.map_err(|error| unavailable(&error))?)?;
     Ok(row)
 }
 
@@ -154,15 +153,7 @@ async fn read_options(client: &ClientWrapper, overlay: &mut Overlay) -> Result<(
         .query(&options, &[])
         .await
         .map_err(|error| unavailable(&error))?;
-    note_options(&rows, overlay)
-}
-
-fn note_options(rows: &[Row], overlay: &mut Overlay) -> Result<(), Error> {
-    for row in rows {
-        let record_type: String = row.get(0);
-        let options = decode_options(&record_type, row.get(1))?;
-        overlay.options.insert(record_type, options);
-    }
+    overlay.options = options_of(&rows)?;
     Ok(())
 }
 
