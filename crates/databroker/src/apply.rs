@@ -6,8 +6,8 @@ use pomerium_api::databroker::{Cleared, Error, LeaseRequest, Options, PutReply, 
 use pomerium_api::described;
 use pomerium_api::records::{from_proto_time, to_proto_time};
 
-use crate::copy;
 use crate::store::{Counters, Key, Registered, Standing, Write, Written, says_nothing, ttl};
+use crate::{copy, limits};
 
 /// The tables of a store, inside one transaction.
 pub(crate) trait Tables {
@@ -41,7 +41,8 @@ pub(crate) trait Tables {
     fn between(&mut self, after: Option<&Key>, to: Option<&Key>) -> Result<Vec<Key>, Error>;
 }
 
-/// How many records one clean-up lets expire: others write in between, and what it writes has a bound. The next goes on.
+/// How many records one write lets go that it was not about: others write in between, and what it writes has a bound. The
+/// next clean-up goes on.
 pub(crate) const MOST_EXPIRED: u64 = 10_000;
 
 /// Who holds a lease, and until when.
@@ -147,11 +148,13 @@ fn reply(
     let mut types: Vec<&str> = records.iter().map(|record| record.r#type.as_str()).collect();
     types.sort_unstable();
     types.dedup();
+    // What there is too much of beside what was written, as after a capacity was set: the clean-up takes the rest.
+    let most = records.len() as u64 + MOST_EXPIRED;
     for record_type in types {
-        let capacity = tables.options(record_type)?.and_then(|options| options.capacity);
-        let Some(capacity) = capacity else { continue };
-        let surplus = tables.count(record_type)?.saturating_sub(capacity);
-        for _ in 0..surplus {
+        let Some(options) = tables.options(record_type)? else {
+            continue;
+        };
+        for _ in 0..surplus(tables, record_type, &options)?.min(most) {
             evict_oldest(tables, counters, record_type, now)?;
         }
     }
@@ -178,30 +181,49 @@ fn evict_oldest(
     delete(tables, counters, gone, now).map(drop)
 }
 
-/// Deletes records that were last written before their time to live began, at most [`MOST_EXPIRED`]; how many.
+/// How many records of a type there are beyond its capacity.
+fn surplus(tables: &mut impl Tables, record_type: &str, options: &Options) -> Result<u64, Error> {
+    match options.capacity {
+        Some(capacity) => Ok(tables.count(record_type)?.saturating_sub(capacity)),
+        None => Ok(0),
+    }
+}
+
+/// Deletes records that were last written before their time to live began, and those that their type has no room for, at
+/// most [`MOST_EXPIRED`]; how many.
 fn expire(tables: &mut impl Tables, counters: &mut Counters, now: Timestamp) -> Result<u64, Error> {
     forget_services(tables, now)?;
     let mut count = 0;
     for record_type in tables.types_with_options()? {
-        let Some(ttl) = tables.options(&record_type)?.as_ref().and_then(ttl) else {
+        let Some(options) = tables.options(&record_type)? else {
             continue;
         };
-        let Ok(before) = now.checked_sub(ttl) else {
-            continue;
-        };
+        let before = ttl(&options).and_then(|ttl| now.checked_sub(ttl).ok());
+        let mut surplus = surplus(tables, &record_type, &options)?;
         while count < MOST_EXPIRED
             && let Some(id) = tables.oldest(&record_type)?
         {
-            let record = tables.get(&record_type, &id)?;
-            let written = record.and_then(|record| record.modified_at.as_ref().and_then(from_proto_time));
-            if written.is_some_and(|written| written >= before) {
+            if surplus == 0 && !is_over(tables, (&record_type, &id), before)? {
                 break;
             }
             evict_oldest(tables, counters, &record_type, now)?;
+            surplus = surplus.saturating_sub(1);
             count += 1;
         }
     }
     Ok(count)
+}
+
+/// Whether a record was last written before that moment, or nobody knows when. Without a moment it stays.
+fn is_over(
+    tables: &mut impl Tables,
+    (record_type, id): (&str, &str),
+    before: Option<Timestamp>,
+) -> Result<bool, Error> {
+    let Some(before) = before else { return Ok(false) };
+    let record = tables.get(record_type, id)?;
+    let written = record.and_then(|record| record.modified_at.as_ref().and_then(from_proto_time));
+    Ok(written.is_none_or(|written| written < before))
 }
 
 /// Forgets services whose time is over; returns how many.
@@ -236,10 +258,12 @@ fn patched(tables: &mut impl Tables, records: &[Record], mask: &[String]) -> Res
                 return Err(Error::Invalid(what));
             }
         };
-        done.push(Record {
+        let record = Record {
             data,
             ..record.clone()
-        });
+        };
+        limits::size(&record)?;
+        done.push(record);
     }
     Ok(done)
 }

@@ -4,10 +4,11 @@
 //! [`Router`] is all of them as one service, for HTTP/2 and, as far as the management service goes, HTTP/1.1. Who may
 //! call what is decided in one place, `front`, before any service sees the request: whoever knows the shared secret
 //! ([`Authenticated`]) may call everything, anybody else what is listed there as open. What calls mean is in `records`,
-//! `writes`, `checkpoint`, `registry`, `health` and [`manage`]; how the management service speaks is in `dialect`.
+//! `writes`, `copying`, `checkpoint`, `registry`, `health` and [`manage`]; how the management service speaks is in `dialect`.
 
 mod alive;
 mod checkpoint;
+mod copying;
 mod dialect;
 mod front;
 mod health;
@@ -29,6 +30,7 @@ use pomerium_api::clock::Clock;
 use pomerium_api::pb::databroker::checkpoint_service_server::CheckpointServiceServer;
 use pomerium_api::pb::databroker::data_broker_service_server::DataBrokerServiceServer;
 use pomerium_api::pb::pomerium::internal::conditional_writes_server::ConditionalWritesServer;
+use pomerium_api::pb::pomerium::internal::copying_server::CopyingServer;
 use pomerium_api::pb::registry::registry_server::RegistryServer;
 
 pub use self::front::Router;
@@ -70,7 +72,7 @@ pub fn router(services: Services) -> Router {
         log_fields,
     } = services;
     let manager = Manager::new(
-        served.itself(),
+        served.clone(),
         validate,
         Arc::clone(&clock),
         shared,
@@ -79,11 +81,13 @@ pub fn router(services: Services) -> Router {
     let records = records::Records::new(served.clone());
     let writes = writes::Writes::new(served.clone());
     let registry = registry::Registry::new(served.clone());
+    let copying = copying::Copying::new(served.clone());
     let checkpoint = checkpoint::Checkpoints::new(served);
     Router::new(Authenticated::new(shared, clock), &version, health)
         .with(DataBrokerServiceServer::new(records).max_decoding_message_size(LARGEST))
         .with(CheckpointServiceServer::new(checkpoint))
         .with(RegistryServer::new(registry))
+        .with_hidden(CopyingServer::new(copying))
         .with_hidden(ConditionalWritesServer::new(writes).max_decoding_message_size(LARGEST))
         .manage(manager)
 }

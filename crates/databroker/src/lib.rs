@@ -16,6 +16,7 @@ mod conformance;
 mod copy;
 pub mod file;
 pub mod grpc;
+mod limits;
 mod lookup;
 mod memory;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod seal;
 mod server;
 pub mod store;
 mod stream;
+mod told;
 
 pub use file::{FileStore, OpenError};
 pub use memory::MemoryStore;

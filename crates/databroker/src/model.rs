@@ -103,14 +103,16 @@ impl Model {
     fn put(&mut self, changes: &[Change]) {
         changes.iter().for_each(|change| self.apply(change));
         let touched: BTreeSet<&str> = changes.iter().map(|change| kind(change.dog)).collect();
-        for name in touched {
-            let Some(most) = self.capacity.get(name).copied() else {
-                continue;
-            };
-            while self.of(name).count() > usize::from(most) {
-                let oldest = self.of(name).min().unwrap().2;
-                self.evict(&oldest);
-            }
+        touched.into_iter().for_each(|name| self.make_room(name));
+    }
+
+    fn make_room(&mut self, name: &str) {
+        let Some(most) = self.capacity.get(name).copied() else {
+            return;
+        };
+        while self.of(name).count() > usize::from(most) {
+            let oldest = self.of(name).min().unwrap().2;
+            self.evict(&oldest);
         }
     }
 
@@ -131,6 +133,7 @@ impl Model {
 
     fn clean(&mut self) {
         for name in [CATS, DOGS] {
+            self.make_room(name);
             let Some(ttl) = self.ttl.get(name).copied() else {
                 continue;
             };

@@ -11,6 +11,7 @@ use pomerium_api::described;
 use prost_types::value::Kind;
 use prost_types::{Any, Struct, Value};
 
+use crate::limits;
 use crate::store::{Key, Store};
 
 /// Fields that need no declaration.
@@ -38,7 +39,11 @@ pub(crate) async fn among(
     let versions = store.counters().await?.versions();
     let judge = Judge::new(store, query).await?;
     let mut found = Vec::new();
-    for (record_type, id) in candidates {
+    // Somebody may ask for an id that no record can have.
+    let possible = candidates
+        .into_iter()
+        .filter(|(record_type, id)| limits::key(record_type, id).is_ok());
+    for (record_type, id) in possible {
         let record = store.get(&record_type, &id).await?;
         found.extend(record.filter(|record| judge.matches(record)));
     }

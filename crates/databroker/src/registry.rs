@@ -9,6 +9,7 @@ use pomerium_api::clock::Clock;
 use pomerium_api::databroker::{Error, RecordStream, Service};
 use tokio::sync::watch;
 
+use crate::limits;
 use crate::store::{Registered, Store};
 
 /// How long a service is known after a report.
@@ -30,13 +31,9 @@ pub(crate) fn check(services: &[Service]) -> Result<(), Error> {
             "a report of {count} services; {MOST} are allowed"
         )));
     }
-    match services.iter().find(|service| service.endpoint.len() > LONGEST) {
-        None => Ok(()),
-        Some(service) => Err(Error::Invalid(format!(
-            "the address of a service has {} bytes; {LONGEST} are allowed",
-            service.endpoint.len()
-        ))),
-    }
+    services
+        .iter()
+        .try_for_each(|service| limits::within("address of a service", &service.endpoint, LONGEST))
 }
 
 /// Those of the kinds asked for; all, if there are none.

@@ -45,6 +45,11 @@ impl Sealer {
         }
     }
 
+    /// Whether there are keys that only open.
+    pub(crate) fn has_former(&self) -> bool {
+        self.0.len() > 1
+    }
+
     /// The value sealed with the key of today; `None` when it is already, or does not open.
     pub(crate) fn renewed(&self, value: &[u8], place: &Place<'_>) -> Option<Vec<u8>> {
         let (today, former) = self.0.split_first()?;

@@ -1,5 +1,6 @@
 //! The databroker itself: checks requests, gives times to the store, starts streams, trims the change log.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use pomerium_api::databroker::{
     Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
     ServerInfo, Service, Versions,
 };
-use prost::Message;
 use tokio::sync::watch;
 
 use crate::apply::MOST_EXPIRED;
+use crate::limits;
 use crate::lookup::Lookup;
 use crate::store::{Store, Write, Written};
 use crate::{query, registry, stream};
@@ -22,8 +23,6 @@ use crate::{query, registry, stream};
 pub const RETENTION: Duration = Duration::from_secs(60 * 60);
 /// How often old changes and records are looked for.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
-/// The largest record: what one gRPC message can carry.
-const MAX_RECORD: usize = 4 * 1024 * 1024;
 
 /// A databroker over a store.
 pub struct Server<S> {
@@ -74,7 +73,8 @@ impl<S: Store> Server<S> {
         }
     }
 
-    /// Deletes records whose time to live is over, and trims the change log; returns how many entries went.
+    /// Deletes records whose time to live is over or that their type has no room for, and trims the change log; returns how many
+    /// entries went.
     pub async fn clean(&self) -> Result<u64, Error> {
         let mut expired = 0;
         loop {
@@ -124,11 +124,16 @@ impl<S: Store> Databroker for Server<S> {
     }
 
     fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
-        async move { self.open()?.get(record_type, id).await?.ok_or(Error::NotFound) }.boxed()
+        async move {
+            limits::key(record_type, id)?;
+            self.open()?.get(record_type, id).await?.ok_or(Error::NotFound)
+        }
+        .boxed()
     }
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
         async move {
+            limits::kind(&query.record_type)?;
             let store = self.open()?;
             match self.lookup.candidates(store, &query).await? {
                 Some(candidates) => query::among(store, &query, candidates).await,
@@ -150,6 +155,10 @@ impl<S: Store> Databroker for Server<S> {
         .boxed()
     }
 
+    fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
+        async { self.open()?.all_options().await }.boxed()
+    }
+
     fn set_options(&self, record_type: String, options: Options) -> BoxFuture<'_, Result<(), Error>> {
         async move {
             named(&record_type)?;
@@ -163,6 +172,7 @@ impl<S: Store> Databroker for Server<S> {
 
     fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Option<String>, Error>> {
         async move {
+            lease_named(&request.name, request.id.as_deref())?;
             match self.write(Write::Lease(request)).await? {
                 Written::Leased(id) => Ok(id),
                 _ => Err(unexpected()),
@@ -173,6 +183,7 @@ impl<S: Store> Databroker for Server<S> {
 
     fn release_lease(&self, name: String, id: String) -> BoxFuture<'_, Result<(), Error>> {
         async move {
+            lease_named(&name, Some(&id))?;
             match self.write(Write::ReleaseLease { name, id }).await? {
                 Written::Done => Ok(()),
                 _ => Err(unexpected()),
@@ -217,7 +228,7 @@ impl<S: Store> Databroker for Server<S> {
 
     fn patch(&self, records: Vec<Record>, mask: Vec<String>) -> BoxFuture<'_, Result<PutReply, Error>> {
         async move {
-            records.iter().try_for_each(check)?;
+            records.iter().try_for_each(limits::record)?;
             self.write_records(Write::Patch { records, mask }).await
         }
         .boxed()
@@ -225,7 +236,7 @@ impl<S: Store> Databroker for Server<S> {
 
     fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
         async move {
-            records.iter().try_for_each(check)?;
+            records.iter().try_for_each(limits::record)?;
             self.write_records(Write::Put(records)).await
         }
         .boxed()
@@ -233,7 +244,7 @@ impl<S: Store> Databroker for Server<S> {
 
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, Error>> {
         async move {
-            check(&record)?;
+            limits::record(&record)?;
             match self.write(Write::Replace(record)).await? {
                 Written::Replaced(record) => Ok(record),
                 _ => Err(unexpected()),
@@ -244,6 +255,7 @@ impl<S: Store> Databroker for Server<S> {
 
     fn sync_latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {
         async move {
+            limits::kind(record_type)?;
             let (versions, records) = self.open()?.latest(record_type).await?;
             Ok(stream::latest(versions, records))
         }
@@ -256,6 +268,7 @@ impl<S: Store> Databroker for Server<S> {
         from: Versions,
     ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
         async move {
+            limits::kind(record_type)?;
             self.open()?;
             stream::changes(&self.store, self.closed.subscribe(), record_type, from, true).await
         }
@@ -268,6 +281,7 @@ impl<S: Store> Databroker for Server<S> {
         from: Versions,
     ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
         async move {
+            limits::kind(record_type)?;
             self.open()?;
             stream::changes(&self.store, self.closed.subscribe(), record_type, from, false).await
         }
@@ -311,19 +325,12 @@ fn named(record_type: &str) -> Result<(), Error> {
     if record_type.is_empty() {
         return Err(Error::Invalid("options need a record type".into()));
     }
-    Ok(())
+    limits::kind(record_type)
 }
 
-fn check(record: &Record) -> Result<(), Error> {
-    let size = record.encoded_len();
-    if size > MAX_RECORD {
-        let Record { r#type, id, .. } = record;
-        return Err(Error::Invalid(format!(
-            "{} {id} has {size} bytes; {MAX_RECORD} are allowed",
-            r#type
-        )));
-    }
-    Ok(())
+fn lease_named(name: &str, id: Option<&str>) -> Result<(), Error> {
+    limits::name("name of the lease", name)?;
+    id.map_or(Ok(()), |id| limits::name("id of the lease", id))
 }
 
 fn unexpected() -> Error {

@@ -167,7 +167,8 @@ pub enum Write {
     Clear,
     /// The change log up to and without the first entry not older than this.
     Trim(Timestamp),
-    /// Records whose time, by the options of their type, is over: so many of them that one write may hold; the next goes on.
+    /// Records whose time, by the options of their type, is over, or that it has no room for: so many of them that one write
+    /// may hold; the next goes on.
     Expire,
     /// A step of copying another databroker.
     Copy(Copy),
@@ -271,6 +272,9 @@ pub trait Store: Send + Sync + 'static {
     /// How records of a type are kept, if that was ever said.
     fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>>;
 
+    /// How records are kept of each type for which that was said.
+    fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>>;
+
     /// Services whose time is not over at `now`, by kind and address.
     fn services(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Registered>, Error>>;
 
@@ -323,6 +327,9 @@ impl<S: Store> Store for Arc<S> {
     }
     fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
         (**self).options(record_type)
+    }
+    fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
+        (**self).all_options()
     }
     fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>> {
         (**self).latest(record_type)

@@ -104,6 +104,7 @@ fn closed() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use futures_util::FutureExt;
@@ -141,6 +142,9 @@ mod tests {
         }
         fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
             self.inner.options(record_type)
+        }
+        fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
+            self.inner.all_options()
         }
         fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>> {
             self.inner.latest(record_type)

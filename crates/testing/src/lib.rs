@@ -50,7 +50,7 @@ pub use idp::{Account, OidcProvider, Script, ScriptedIdp};
 pub use lines::Lines;
 pub use pebble::{Pebble, PebbleOptions};
 pub use ports::{Port, lease};
-pub use postgres::Postgres;
+pub use postgres::{Postgres, Tls as PostgresTls};
 pub use primary_server::PrimaryServer;
 pub use program::Program;
 pub use raw::{RawClient, RawReply};

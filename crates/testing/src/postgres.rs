@@ -1,4 +1,4 @@
-//! A PostgreSQL server of its own, on a temporary folder and a UNIX socket.
+//! A PostgreSQL server of its own, on a temporary folder and a UNIX socket; with TLS, also on a port of 127.0.0.1.
 //!
 //! This file is compiled into two places, here and in the tests of the databroker, which must not depend on this
 //! room: it uses the standard library, `tempfile` and `anyhow` only.
@@ -17,14 +17,35 @@ const NOBODY: u32 = 65534;
 /// How often a server is started that does not come up: after a crash its former children may still hold its memory.
 const TRIES: usize = 20;
 
+/// Who may come how to a server with TLS.
+const RULES: &str = "local all all trust
+hostssl certified all 127.0.0.1/32 trust clientcert=verify-ca
+host certified all 127.0.0.1/32 reject
+host all all 127.0.0.1/32 trust
+";
+
+/// What a server with TLS is made of, as PEM.
+pub struct Tls<'a> {
+    /// Its certificate.
+    pub certificate: &'a str,
+    /// The key of that.
+    pub key: &'a str,
+    /// Whose certificates clients may show.
+    pub authority: &'a str,
+}
+
 /// A running server. It ends when this is dropped, or when the process that tests ends.
 pub struct Postgres {
     folder: tempfile::TempDir,
     settings: Vec<String>,
     process: Option<Child>,
+    port: Option<u16>,
 }
 
 impl Postgres {
+    /// A database for which a server with TLS wants a certificate of the client.
+    pub const CERTIFIED: &str = "certified";
+
     /// Makes and starts one.
     ///
     /// # Errors
@@ -38,27 +59,79 @@ impl Postgres {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_with(settings: &[&str]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        if is_root()? {
-            std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
-        }
-        let made = humbly(&program("initdb")?)?
-            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8"])
-            .args(["--locale=C", "--no-sync", "-D"])
-            .arg(folder.path().join("data"))
-            .output()
-            .context("initdb")?;
-        if !made.status.success() {
-            bail!("initdb: {}", String::from_utf8_lossy(&made.stderr));
-        }
         let usual = ["listen_addresses=", "fsync=off", "max_connections=400"];
         let mut server = Self {
-            folder,
+            folder: new_cluster()?,
             settings: usual.iter().chain(settings).map(ToString::to_string).collect(),
             process: None,
+            port: None,
         };
         server.go_on()?;
         Ok(server)
+    }
+
+    /// One that takes TLS and plain text on a [port](Self::port) as well; who comes to [`Self::CERTIFIED`] there must show a
+    /// certificate.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_tls(tls: &Tls<'_>) -> Result<Self> {
+        let folder = new_cluster()?;
+        let data = folder.path().join("data");
+        std::fs::write(data.join("pg_hba.conf"), RULES)?;
+        let files = [
+            ("server.crt", tls.certificate),
+            ("server.key", tls.key),
+            ("clients.crt", tls.authority),
+        ];
+        for (name, text) in files {
+            let path = data.join(name);
+            std::fs::write(&path, text)?;
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+            give_away(&path)?;
+        }
+        // Nobody else listens there, or the server does not start.
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut server = Self {
+            folder,
+            settings: vec![
+                "listen_addresses=127.0.0.1".into(),
+                format!("port={port}"),
+                "ssl=on".into(),
+                "ssl_ca_file=clients.crt".into(),
+                "fsync=off".into(),
+            ],
+            process: None,
+            port: Some(port),
+        };
+        server.go_on()?;
+        Ok(server)
+    }
+
+    /// The port of a server with TLS.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Stops it where it is, with all its children: it is there and says nothing, until [`Self::wake_up`].
+    ///
+    /// # Errors
+    /// It does not run, or cannot be told.
+    pub fn fall_silent(&self) -> Result<()> {
+        let process = self.process.as_ref().context("PostgreSQL does not run")?;
+        // First the one that makes the others.
+        signal("-STOP", &[process.id()])?;
+        signal("-STOP", &children(process.id())?)
+    }
+
+    /// Lets it go on after [`Self::fall_silent`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wake_up(&self) -> Result<()> {
+        let process = self.process.as_ref().context("PostgreSQL does not run")?;
+        signal("-CONT", &children(process.id())?)?;
+        signal("-CONT", &[process.id()])
     }
 
     /// Ends it as a crash would, connections included; [`Self::go_on`] brings it back with its data.
@@ -69,12 +142,7 @@ impl Postgres {
         let Some(mut process) = self.process.take() else {
             return Ok(());
         };
-        let told = Command::new("kill")
-            .args(["-QUIT", &process.id().to_string()])
-            .status()?;
-        if !told.success() {
-            bail!("PostgreSQL cannot be told to end");
-        }
+        signal("-QUIT", &[process.id()])?;
         process.wait()?;
         Ok(())
     }
@@ -129,7 +197,11 @@ impl Postgres {
 
     /// A connection string to a database.
     pub fn connection(&self, database: &str) -> String {
-        format!("host={} user=postgres dbname={database}", self.socket().display())
+        let port = self.port.map(|port| format!(" port={port}")).unwrap_or_default();
+        format!(
+            "host={} user=postgres dbname={database}{port}",
+            self.socket().display()
+        )
     }
 }
 
@@ -140,6 +212,57 @@ impl Drop for Postgres {
             let _ = process.wait();
         }
     }
+}
+
+/// A folder with the files of a server in `data`.
+fn new_cluster() -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    give_away(folder.path())?;
+    let made = humbly(&program("initdb")?)?
+        .args(["--auth=trust", "--username=postgres", "--encoding=UTF8"])
+        .args(["--locale=C", "--no-sync", "-D"])
+        .arg(folder.path().join("data"))
+        .output()
+        .context("initdb")?;
+    if !made.status.success() {
+        bail!("initdb: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    Ok(folder)
+}
+
+/// To whom the server runs as.
+fn give_away(path: &Path) -> Result<()> {
+    if is_root()? {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))?;
+    }
+    Ok(())
+}
+
+fn signal(name: &str, processes: &[u32]) -> Result<()> {
+    let ids = processes.iter().map(ToString::to_string);
+    let told = Command::new("kill").arg(name).args(ids).status()?;
+    if !told.success() {
+        bail!("PostgreSQL cannot be told: kill {name}");
+    }
+    Ok(())
+}
+
+/// The processes that one has started.
+fn children(of: u32) -> Result<Vec<u32>> {
+    let wanted = format!("PPid:\t{of}");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // One that has ended meanwhile is nobody's child.
+        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        if status.lines().any(|line| line == wanted) {
+            found.push(id);
+        }
+    }
+    Ok(found)
 }
 
 /// Starts it from a thread that stays: a program that dies with its parent dies with the thread that started it.

@@ -104,6 +104,12 @@ macro_rules! forward_databroker {
             $pass!(self, options(record_type))
         }
 
+        fn all_options(
+            &self,
+        ) -> $crate::databroker::Answer<'_, ::std::collections::BTreeMap<String, $crate::databroker::Options>> {
+            $pass!(self, all_options())
+        }
+
         fn set_options(
             &self,
             record_type: String,

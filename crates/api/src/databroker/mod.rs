@@ -10,6 +10,7 @@ mod query;
 pub mod remote;
 pub mod status;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -168,6 +169,13 @@ pub trait Databroker: Send + Sync + 'static {
     /// How records of a type are kept; `None` when nothing was set.
     fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
         let _ = record_type;
+        unsupported("options")
+    }
+
+    /// What was set for each type, by type, whether it has live records or not.
+    ///
+    /// A databroker of a former version answers [`Error::Unsupported`].
+    fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
         unsupported("options")
     }
 

@@ -3,6 +3,7 @@
 //! [`Remote`] speaks the calls of spec databroker.md 2.1 over the [`Transport`] it is given. Each call brings a new
 //! token.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::pb::databroker as pb;
 use crate::pb::databroker::data_broker_service_client::DataBrokerServiceClient;
 use crate::pb::pomerium::internal::ReplaceRequest;
 use crate::pb::pomerium::internal::conditional_writes_client::ConditionalWritesClient;
+use crate::pb::pomerium::internal::copying_client::CopyingClient;
 use crate::pb::registry::registry_client::RegistryClient;
 use crate::pb::registry::{ListRequest, RegisterRequest};
 
@@ -44,6 +46,7 @@ pub type Token = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct Remote {
     records: DataBrokerServiceClient<InterceptedService<Transport, Signed>>,
     writes: ConditionalWritesClient<InterceptedService<Transport, Signed>>,
+    copying: CopyingClient<InterceptedService<Transport, Signed>>,
     registry: RegistryClient<InterceptedService<Transport, Signed>>,
     timeout: Duration,
 }
@@ -103,6 +106,8 @@ impl Remote {
             records: DataBrokerServiceClient::with_interceptor(transport.clone(), signed.clone())
                 .max_decoding_message_size(LARGEST),
             writes: ConditionalWritesClient::with_interceptor(transport.clone(), signed.clone())
+                .max_decoding_message_size(LARGEST),
+            copying: CopyingClient::with_interceptor(transport.clone(), signed.clone())
                 .max_decoding_message_size(LARGEST),
             registry: RegistryClient::with_interceptor(transport, signed).max_decoding_message_size(LARGEST),
             timeout,
@@ -306,6 +311,18 @@ impl Databroker for Remote {
                 Err(Error::NotFound) => Ok(None),
                 Err(error) => Err(error),
             }
+        }
+        .boxed()
+    }
+
+    fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
+        let mut client = self.copying.clone();
+        async move {
+            let all = self.call(async move { client.all_options(()).await }).await?;
+            let types = all.types.into_iter();
+            Ok(types
+                .map(|of| (of.type_url, of.options.unwrap_or_default()))
+                .collect())
         }
         .boxed()
     }

@@ -12,7 +12,7 @@ impl From<Error> for Status {
             | Error::Refused(text)
             | Error::Unavailable(text) => text.clone(),
             // The words that clients of the original know.
-            Error::Resync => "invalid server version: the change log no longer holds that position".into(),
+            Error::Resync => "invalid server version: these are other records than those known before".into(),
             Error::NotFound => error.to_string(),
         };
         let code = match error {

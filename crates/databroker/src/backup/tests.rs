@@ -33,7 +33,10 @@ async fn backed_up(folder: &Path) -> (Subject<MemoryStore>, PathBuf) {
         capacity: Some(500),
         ..Options::default()
     };
-    subject.broker.set_options(CATS.into(), options).await.unwrap();
+    for record_type in [CATS, "example.com/none-of-these"] {
+        let options = subject.broker.set_options(record_type.into(), options.clone());
+        options.await.unwrap();
+    }
     let path = folder.join("backup");
     write(&*subject.broker, &path, &KEY, NOW).await.unwrap();
     (subject, path)
@@ -74,7 +77,10 @@ async fn what_was_backed_up_comes_back_in_every_store() {
             "whoever knew the former database starts over"
         );
         assert_eq!(at.latest_record_version, before.latest_record_version);
-        assert_eq!(broker.options(CATS).await.unwrap().unwrap().capacity, Some(500));
+        assert_eq!(
+            broker.all_options().await.unwrap(),
+            subject.broker.all_options().await.unwrap()
+        );
         let next = broker.put(vec![record(CATS, "next", "x")]).await.unwrap();
         assert_eq!(next.records[0].version, before.latest_record_version + 1);
     }

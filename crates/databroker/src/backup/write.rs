@@ -12,6 +12,7 @@ use prost::Message;
 
 use super::format::{About, AllOptions, End, Kind, Several, Writer};
 use super::{BackupError, Summary};
+use crate::told;
 
 /// Bytes of records in one frame, about.
 const FRAME: usize = 1024 * 1024;
@@ -152,17 +153,13 @@ async fn write_changes(
 }
 
 async fn write_options(broker: &dyn Databroker, writer: &mut Writer) -> Result<(), BackupError> {
-    let mut all = AllOptions::default();
-    for record_type in broker.types().await? {
-        if record_type.is_empty() {
-            continue;
-        }
-        if let Some(options) = broker.options(&record_type).await? {
-            all.types.push(TypedOptions {
-                type_url: record_type,
-                options: Some(options),
-            });
-        }
-    }
+    let typed = |(type_url, options)| TypedOptions {
+        type_url,
+        options: Some(options),
+    };
+    let types = told::options(broker).await?.types.into_iter().map(typed);
+    let all = AllOptions {
+        types: types.collect(),
+    };
     writer.frame(Kind::Options, &all)
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::status::{Role, Status};
 use crate::store::{Copy, Key, Standing, Store, Write};
+use crate::told;
 
 /// First pause after a failure; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -230,18 +231,20 @@ impl<S: Store> Follower<S> {
         Ok(())
     }
 
-    /// How the leader keeps records of the types it has.
+    /// How the leader keeps records of each type.
     async fn copy_options(&self) -> Result<(), Error> {
-        let mut changed: Vec<(String, Option<Options>)> = Vec::new();
-        for record_type in self.leader.types().await? {
-            if record_type.is_empty() {
-                continue;
-            }
-            let options = self.leader.options(&record_type).await?;
-            if options != self.store.options(&record_type).await? {
-                changed.push((record_type, options));
-            }
-        }
+        let told = told::options(&*self.leader).await?;
+        let own = self.store.all_options().await?;
+        let gone = own
+            .keys()
+            .filter(|record_type| told.whole && !told.types.contains_key(*record_type))
+            .map(|record_type| (record_type.clone(), None));
+        let set = told
+            .types
+            .iter()
+            .filter(|(record_type, options)| own.get(*record_type) != Some(options))
+            .map(|(record_type, options)| (record_type.clone(), Some(options.clone())));
+        let changed: Vec<(String, Option<Options>)> = gone.chain(set).collect();
         match changed.is_empty() {
             true => Ok(()),
             false => self.write(Copy::Options(changed)).await,

@@ -1,5 +1,6 @@
 //! The copy as it may be asked for by name: it answers, and takes no writes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ impl Databroker for ReadOnly {
 
     fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
         self.0.options(record_type)
+    }
+
+    fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
+        self.0.all_options()
     }
 
     fn sync_latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,6 +24,8 @@ struct Link {
     /// The last version that is told of; later changes stay on the line.
     held_after: tokio::sync::watch::Sender<u64>,
     whole_copies: AtomicUsize,
+    /// It does not know the calls that came last.
+    former: AtomicBool,
 }
 
 impl Link {
@@ -32,6 +35,7 @@ impl Link {
             down: AtomicBool::new(false),
             held_after: tokio::sync::watch::Sender::new(u64::MAX),
             whole_copies: AtomicUsize::new(0),
+            former: AtomicBool::new(false),
         })
     }
 
@@ -81,6 +85,15 @@ impl Databroker for Link {
     }
     fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
         async move { self.check().and(self.subject.broker.options(record_type).await) }.boxed()
+    }
+    fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
+        async {
+            if self.former.load(Ordering::SeqCst) {
+                return Err(Error::Unsupported("what is that".into()));
+            }
+            self.check().and(self.subject.broker.all_options().await)
+        }
+        .boxed()
     }
     fn sync_latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {
         async move {
@@ -203,6 +216,55 @@ async fn a_follower_has_what_the_leader_has() {
         "it passes them on"
     );
     assert_eq!(link.whole_copies.load(Ordering::SeqCst), 1);
+}
+
+/// How a type is kept, whether it has records or not, is the same after a promotion.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn options_are_those_of_the_leader() {
+    const BIRDS: &str = "example.com/bird";
+    let capacity = |capacity| Options {
+        capacity,
+        ..Options::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let stray = Subject::new(open(folder.path()));
+    stray
+        .broker
+        .set_options(BIRDS.into(), capacity(Some(9)))
+        .await
+        .unwrap();
+    drop(stray);
+    let link = Link::new();
+    let set = |record_type: &str, options| link.subject.broker.set_options(record_type.into(), options);
+    set(CATS, capacity(Some(3))).await.unwrap();
+    set(DOGS, capacity(Some(5))).await.unwrap();
+    let copied = async || {
+        let node = follow(loop_open(folder.path()).await, &link);
+        complete(&node, &link).await;
+        let local = node.local().await.unwrap();
+        let all = local.all_options().await.unwrap();
+        let capacities = [CATS, DOGS, BIRDS].map(|name| all.get(name).and_then(|options| options.capacity));
+        node.close();
+        capacities
+    };
+    assert_eq!(copied().await, [Some(3), Some(5), None]);
+    set(CATS, capacity(None)).await.unwrap();
+    assert_eq!(
+        copied().await,
+        [None, Some(5), None],
+        "what the leader forgets goes"
+    );
+
+    // A former version tells of types with records only.
+    link.former.store(true, Ordering::SeqCst);
+    set(CATS, capacity(Some(4))).await.unwrap();
+    link.put(vec![record(CATS, "tom", "x")]).await;
+    assert_eq!(copied().await, [Some(4), Some(5), None]);
+
+    link.cut();
+    let node = follow(loop_open(folder.path()).await, &link);
+    node.promote(true).await.unwrap();
+    assert_eq!(node.options(DOGS).await, Ok(Some(capacity(Some(5)))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -64,6 +64,14 @@ pub(crate) async fn options_are_kept_and_forgotten<S: Store>(subject: Subject<S>
         );
     }
     subject
+        .broker
+        .set_options(DOGS.into(), fields.clone())
+        .await
+        .unwrap();
+    let all = subject.broker.all_options().await.unwrap();
+    let wanted = BTreeMap::from([(CATS.to_owned(), capacity), (DOGS.to_owned(), fields)]);
+    assert_eq!(all, wanted, "also of types without records");
+    subject
         .server
         .set_options(CATS.into(), Options::default())
         .await
@@ -150,6 +158,42 @@ pub(crate) async fn many_records_expire<S: Store>(subject: Subject<S>) {
     assert_eq!(subject.broker.types().await.unwrap(), [CATS]);
     assert!(subject.broker.get(CATS, "new").await.is_ok());
     assert_eq!(subject.server.clean().await.unwrap(), 0);
+}
+
+/// More than one write drives out, where a type is to keep less than it has.
+pub(crate) async fn a_capacity_set_late_is_reached_in_portions<S: Store>(subject: Subject<S>) {
+    let most = usize::try_from(MOST_EXPIRED).unwrap();
+    let records: Vec<_> = (0..2 * most + 5_000)
+        .map(|id| record(CATS, &format!("{id:05}"), "x"))
+        .collect();
+    for batch in records.chunks(1000) {
+        subject.broker.put(batch.to_vec()).await.unwrap();
+    }
+    let options = Options {
+        capacity: Some(10),
+        ..Options::default()
+    };
+    subject.broker.set_options(CATS.into(), options).await.unwrap();
+    subject
+        .broker
+        .put(vec![record(CATS, "00003", "again"), record(CATS, "new", "x")])
+        .await
+        .unwrap();
+    let (left, _) = all_latest(&*subject.broker, CATS).await;
+    assert_eq!(
+        left.len(),
+        most + 4_999,
+        "a write drives out so many and what it wrote"
+    );
+    assert_eq!(subject.server.clean().await.unwrap(), most as u64 + 4_989);
+    let (left, _) = all_latest(&*subject.broker, CATS).await;
+    let ids: Vec<_> = left.iter().map(|record| record.id.as_str()).collect();
+    assert_eq!(
+        ids,
+        [
+            "00003", "24992", "24993", "24994", "24995", "24996", "24997", "24998", "24999", "new"
+        ]
+    );
 }
 
 pub(crate) async fn types_are_those_with_records<S: Store>(subject: Subject<S>) {

@@ -8,7 +8,7 @@
 //! | A1 | `unknown_record_is_not_found` |
 //! | A2, A14 | `put_assigns_versions_and_times` |
 //! | A3 | `a_stream_that_ends_tells_everything_so_far`, `deleting_what_is_not_there_changes_nothing` |
-//! | A4 | `the_last_three_of_ten_are_kept`, `the_oldest_make_room` |
+//! | A4 | `the_last_three_of_ten_are_kept`, `the_oldest_make_room`, `a_capacity_set_late_is_reached_in_portions` |
 //! | A5 | `one_holds_a_lease` |
 //! | A6 | `latest_gives_each_record_once_in_order` |
 //! | A7 | `sync_goes_on_with_what_comes`, `slow_readers_miss_nothing`, `latest_and_sync_leave_no_gap` |
@@ -130,7 +130,7 @@ pub(crate) fn deletion(record_type: &str, id: &str) -> Record {
 }
 
 /// A page of a type.
-fn of(record_type: &str, offset: u64, limit: u64) -> Query {
+pub(crate) fn of(record_type: &str, offset: u64, limit: u64) -> Query {
     Query {
         record_type: record_type.into(),
         offset,
@@ -184,7 +184,9 @@ macro_rules! conformance {
             unknown_record_is_not_found
             put_assigns_versions_and_times
             odd_records_are_kept
+            names_that_not_every_store_keeps_are_refused
             a_put_is_all_or_nothing
+            a_patch_makes_no_record_too_large
             a_deletion_leaves_a_tombstone
             deleting_what_is_not_there_changes_nothing
             latest_gives_each_record_once_in_order
@@ -210,6 +212,7 @@ macro_rules! conformance {
             the_oldest_make_room
             records_expire
             many_records_expire
+            a_capacity_set_late_is_reached_in_portions
             types_are_those_with_records
             filters_find_what_they_name
             declared_fields_can_be_filtered

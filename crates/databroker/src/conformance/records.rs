@@ -68,10 +68,60 @@ pub(crate) async fn odd_records_are_kept<S: Store>(subject: Subject<S>) {
     assert_eq!(all_latest(&*subject.broker, "").await.0.len(), 4);
 }
 
-pub(crate) async fn a_zero_in_a_name_is_kept<S: Store>(subject: Subject<S>) {
-    let stored = subject.put(record("a\0", "b\0c", "x")).await;
-    assert_eq!(subject.broker.get("a\0", "b\0c").await, Ok(stored));
-    assert_eq!(subject.broker.types().await.unwrap(), ["a\0"]);
+fn invalid<T: std::fmt::Debug>(result: Result<T, Error>) {
+    assert!(matches!(result, Err(Error::Invalid(_))), "{result:?}");
+}
+
+/// Whatever call they come in: too long for an index, or with a byte in them that PostgreSQL does not keep.
+pub(crate) async fn names_that_not_every_store_keeps_are_refused<S: Store>(subject: Subject<S>) {
+    let long = "n".repeat(1600);
+    let broker = &*subject.broker;
+    let here = broker.versions().await.unwrap();
+    let lease = |name: &str, id: Option<&str>| {
+        broker.lease(LeaseRequest {
+            name: name.into(),
+            ttl: Duration::from_secs(30),
+            id: id.map(str::to_owned),
+        })
+    };
+    for bad in [long.as_str(), "a\0b"] {
+        for bad in [record(bad, "tom", "x"), record(CATS, bad, "x")] {
+            invalid(broker.put(vec![record(CATS, "kit", "x"), bad.clone()]).await);
+            invalid(broker.replace(bad.clone()).await);
+            invalid(broker.patch(vec![bad.clone()], Vec::new()).await);
+            invalid(broker.get(&bad.r#type, &bad.id).await);
+        }
+        invalid(broker.query(of(bad, 0, 10)).await);
+        invalid(broker.options(bad).await);
+        invalid(broker.set_options(bad.into(), Options::default()).await);
+        invalid(broker.sync_latest(bad).await.map(drop));
+        invalid(broker.sync(bad, here).await.map(drop));
+        invalid(broker.sync_until_now(bad, here).await.map(drop));
+        invalid(lease(bad, None).await);
+        invalid(lease("job", Some(bad)).await);
+        invalid(broker.release_lease(bad.into(), "x".into()).await);
+        invalid(broker.release_lease("job".into(), bad.into()).await);
+    }
+    assert_eq!(broker.versions().await, Ok(here), "nothing was written");
+
+    // The longest there may be, which nothing makes shorter.
+    let noise: [u8; 1536] = pomerium_crypto::random::bytes();
+    let id: String = noise.iter().map(|byte| char::from(b'!' + byte % 94)).collect();
+    let record_type = id[..1024].to_owned();
+    let stored = subject.put(record(&record_type, &id, "x")).await;
+    assert_eq!(broker.get(&record_type, &id).await, Ok(stored));
+    broker
+        .set_options(
+            record_type.clone(),
+            Options {
+                capacity: Some(3),
+                ..Options::default()
+            },
+        )
+        .await
+        .unwrap();
+    let held = lease(&record_type, None).await.unwrap().unwrap();
+    broker.release_lease(record_type, held).await.unwrap();
 }
 
 pub(crate) async fn a_put_is_all_or_nothing<S: Store>(subject: Subject<S>) {
@@ -84,6 +134,29 @@ pub(crate) async fn a_put_is_all_or_nothing<S: Store>(subject: Subject<S>) {
     assert_eq!(subject.broker.get(CATS, "tom").await, Err(Error::NotFound));
     assert_eq!(subject.broker.versions().await.unwrap().latest_record_version, 0);
     assert!(subject.broker.put(Vec::new()).await.unwrap().records.is_empty());
+}
+
+/// The largest record there may be, also as what a patch makes of a smaller one.
+pub(crate) async fn a_patch_makes_no_record_too_large<S: Store>(subject: Subject<S>) {
+    let with = |user: usize, idp: usize| {
+        let session = Session {
+            user_id: "u".repeat(user),
+            idp_id: "i".repeat(idp),
+            ..Session::default()
+        };
+        Record {
+            id: "s1".into(),
+            ..to_record(&session)
+        }
+    };
+    let half = 2 * 1024 * 1024;
+    let stored = subject.put(with(half, 0)).await;
+    let patched = subject
+        .broker
+        .patch(vec![with(0, half)], vec!["idp_id".into()])
+        .await;
+    invalid(patched);
+    assert_eq!(subject.broker.get(Session::TYPE, "s1").await, Ok(stored));
 }
 
 pub(crate) async fn a_deletion_leaves_a_tombstone<S: Store>(subject: Subject<S>) {

@@ -34,6 +34,7 @@ mod touched;
 mod upgrades;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -184,6 +185,10 @@ impl Store for FileStore {
 
     fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
         self.read(|index| index.small.options.get(record_type).cloned())
+    }
+
+    fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
+        self.read(|index| index.small.options.clone())
     }
 
     fn services(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Registered>, Error>> {

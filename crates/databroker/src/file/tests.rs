@@ -29,11 +29,6 @@ mod sealed {
     });
 }
 
-conformance! { {
-    let folder = tempfile::tempdir().unwrap();
-    (Subject::new(open(folder.path())), folder)
-} => a_zero_in_a_name_is_kept }
-
 mod unsealed {
     use super::*;
     conformance!({

@@ -42,6 +42,17 @@ async fn typed_options(broker: &dyn Databroker, record_type: &str) -> Result<Vec
     Ok(all)
 }
 
+/// Why changes are not told from there on, in the words that clients of the original know.
+async fn refused(broker: &dyn Databroker, from: Versions, error: Error) -> Status {
+    if error == Error::Resync
+        && let Ok(here) = broker.versions().await
+        && here.server_version == from.server_version
+    {
+        return Status::aborted("invalid record version: the change log does not hold that position");
+    }
+    error.into()
+}
+
 /// A time of a request, in seconds above none.
 fn duration(given: Option<prost_types::Duration>) -> Result<Duration, Status> {
     given
@@ -187,8 +198,12 @@ impl DataBrokerService for Records {
             latest_record_version: request.record_version,
         };
         let records = match request.wait {
-            Some(false) => broker.sync_until_now(&request.r#type, from).await?,
-            _ => broker.sync(&request.r#type, from).await?,
+            Some(false) => broker.sync_until_now(&request.r#type, from).await,
+            _ => broker.sync(&request.r#type, from).await,
+        };
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => return Err(refused(&*broker, from, error).await),
         };
         let options = typed_options(&*broker, &request.r#type).await?;
         let message = |response| pb::SyncResponse {

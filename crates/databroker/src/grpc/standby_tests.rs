@@ -11,12 +11,13 @@ use pomerium_api::pb::databroker as pb;
 use pomerium_api::pb::databroker::checkpoint_service_client::CheckpointServiceClient;
 use pomerium_api::pb::databroker::data_broker_service_client::DataBrokerServiceClient;
 use pomerium_crypto::service_token;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::Served;
-use super::tests::support::{Running, SECRET, client, own_token, serve_on, services, transport};
+use super::tests::support::{Running, SECRET, client, http1, own_token, serve_on, services, transport};
 use crate::MemoryStore;
 use crate::cluster::{Leader, Member, Node, Role};
 use crate::conformance::{CATS, Subject, all_latest, record};
@@ -189,6 +190,82 @@ async fn callers_say_who_is_to_answer() {
             client.set_checkpoint(request(set, clock, None)).await,
             Code::Unimplemented,
             "SET_CHECKPOINT_NOT_SUPPORTED",
+        );
+    }
+}
+
+/// The management service goes by the same header.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_of_the_management_service_say_who_is_to_answer() {
+    let leading = Subject::new(MemoryStore::new());
+    let clock = &leading.clock;
+    let (first, second) = (Place::new().await, Place::new().await);
+    let follower = node(first.channel(), clock, "b");
+    let address = second.0.local_addr().unwrap();
+    let _first = first.serve(Served::from(Arc::clone(&leading.broker)), clock);
+    let _second = second.serve(served(&follower), clock);
+    let call = async |call: &str, mode: Option<&str>, message: serde_json::Value| {
+        let token = service_token::sign(&SECRET, clock.now().as_second());
+        let mut request = http::Request::post(format!("/pomerium.config.ConfigService/{call}"))
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer Pomerium-{token}"));
+        if let Some(mode) = mode {
+            request = request.header("pomerium-cluster-request-mode", mode);
+        }
+        let reply = http1(address, request.body(message.to_string().into()).unwrap()).await;
+        (reply.status.is_success(), reply.json().to_string())
+    };
+    let policy = json!({"policy": {"id": "p", "name": "n", "description": "d"}});
+    let (created, answer) = call("CreatePolicy", None, policy.clone()).await;
+    assert!(created, "{answer}");
+    let goal = leading.broker.versions().await.unwrap();
+    assert_eq!(
+        goal.latest_record_version, 1,
+        "what was passed on is at the leader"
+    );
+    let mut status = follower.status();
+    status
+        .wait_for(|status| status.role == Role::Follows && status.copied == goal)
+        .await
+        .unwrap();
+
+    let reads = [("GetPolicy", json!({"id": "p"})), ("ListPolicies", json!({}))];
+    let writes = [
+        ("CreatePolicy", policy.clone()),
+        ("UpdatePolicy", policy),
+        ("DeletePolicy", json!({"id": "p"})),
+    ];
+    for (name, message) in &reads {
+        for mode in [None, Some("default"), Some("local")] {
+            let (answered, answer) = call(name, mode, message.clone()).await;
+            assert!(answered && answer.contains("\"p\""), "{name} {mode:?}: {answer}");
+        }
+    }
+    for (name, message) in reads.iter().chain(&writes) {
+        for (mode, reason) in [
+            ("leader", "NODE_IS_NOT_LEADER"),
+            ("any", "UNKNOWN_CLUSTER_REQUEST_MODE"),
+        ] {
+            let (answered, answer) = call(name, Some(mode), message.clone()).await;
+            assert!(!answered && answer.contains(reason), "{name} {mode}: {answer}");
+        }
+    }
+    for (name, message) in &writes {
+        let (answered, answer) = call(name, Some("local"), message.clone()).await;
+        assert!(
+            !answered && answer.contains("NODE_IS_NOT_LEADER"),
+            "{name}: {answer}"
+        );
+    }
+    assert_eq!(leading.broker.versions().await, Ok(goal));
+
+    leading.server.close();
+    for (name, message) in &reads {
+        let (answered, answer) = call(name, Some("local"), message.clone()).await;
+        assert!(answered && answer.contains("\"p\""), "{name}: {answer}");
+        assert!(
+            !call(name, None, message.clone()).await.0,
+            "{name} asks the leader"
         );
     }
 }

@@ -21,7 +21,7 @@ pub(super) const CHANGED: &str = "NOTIFY pomerium_rs_change";
 /// Tells of a report of services.
 pub(super) const SERVICES_CHANGED: &str = "NOTIFY pomerium_rs_service";
 /// How often to look without being told.
-const LOOK: Duration = Duration::from_secs(5);
+pub(super) const LOOK: Duration = Duration::from_secs(5);
 /// First pause after a failure; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -93,10 +93,11 @@ async fn look(pool: &Pool, changed: &watch::Sender<()>) {
     let mut known: Option<Counters> = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        let counters = match pool.get().await {
-            Ok(connection) => read::counters(&**connection).await.ok(),
-            Err(_) => None,
-        };
+        let counters = super::in_time(async {
+            let connection = pool.get().await.map_err(|error| super::unavailable(&error))?;
+            read::counters(&**connection).await
+        });
+        let counters = counters.await.ok();
         // Without an answer, too: whoever follows is to learn by the next read that the server is gone. A stream that
         // only stays silent would be taken for one without changes.
         if counters.is_none() || known != counters {

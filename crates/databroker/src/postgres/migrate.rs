@@ -143,8 +143,7 @@ async fn check_key(connection: &mut Object, sealer: &Sealer) -> Result<(), Migra
         .await?;
     let check: Option<Vec<u8>> = row.get(0);
     Err(MigrateError::Key(match sealer.fits(check.as_deref()) {
-        KeyFit::Fits if sealer.is_current(check.as_deref()) => return Ok(()),
-        KeyFit::Fits => return reseal::run(connection, sealer).await,
+        KeyFit::Fits => return renew(connection, sealer, check.as_deref()).await,
         KeyFit::Wrong => {
             "the records in PostgreSQL were sealed with another shared secret; set the former shared_secret again, or use \
              another database"
@@ -152,6 +151,31 @@ async fn check_key(connection: &mut Object, sealer: &Sealer) -> Result<(), Migra
         KeyFit::Missing => "the records in PostgreSQL are sealed, but no shared secret is set",
         KeyFit::NotSealed => "the records in PostgreSQL were written without a key; use another database",
     }))
+}
+
+/// While there is a former key, every start looks for what is sealed with it: another databroker may have gone on sealing
+/// with it since the first one looked.
+async fn renew(connection: &mut Object, sealer: &Sealer, check: Option<&[u8]>) -> Result<(), MigrateError> {
+    if !sealer.has_former() {
+        return Ok(());
+    }
+    tracing::info!(
+        "whatever in PostgreSQL is sealed with a former shared secret is sealed with that of today; this can take a while"
+    );
+    let renewed = reseal::run(connection, sealer).await?;
+    if !sealer.is_current(check) {
+        connection
+            .execute(
+                "UPDATE pomerium_rs.format SET key_check = $1",
+                &[&sealer.key_check()],
+            )
+            .await?;
+    }
+    tracing::info!(
+        renewed,
+        "nothing in PostgreSQL needs a former shared secret any more, once every databroker has that of today in front"
+    );
+    Ok(())
 }
 
 /// A number as PostgreSQL keeps it: the same 64 bits.

@@ -8,6 +8,8 @@
 //! Record contents are sealed as in the file store; types, ids, versions and times are not.
 
 mod connect;
+#[cfg(test)]
+mod encrypted;
 mod listen;
 mod migrate;
 mod overlay;
@@ -22,6 +24,7 @@ pub(crate) mod tests;
 mod troubles;
 mod write;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,6 +203,10 @@ impl Store for PostgresStore {
 
     fn options<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
         in_time(async move { read::options(&**self.connection().await?, record_type).await })
+    }
+
+    fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
+        in_time(async { read::all_options(&**self.connection().await?).await })
     }
 
     fn services(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Registered>, Error>> {

@@ -1,6 +1,6 @@
 //! What a write may touch, read before it, and what came of it: [`Tables`] in memory over what the database holds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use pomerium_api::databroker::{Error, Options, Record};
@@ -13,8 +13,8 @@ use crate::store::{Key, Registered};
 pub(super) struct Ages {
     /// How many live records there are.
     pub(super) count: u64,
-    /// The ids of those written longest ago, the oldest first.
-    pub(super) oldest: VecDeque<String>,
+    /// The ids of those written longest ago, by version.
+    pub(super) oldest: BTreeMap<u64, String>,
 }
 
 /// The part of the database that a write works on.
@@ -50,6 +50,16 @@ impl Overlay {
         self.live.insert(key.clone(), record.clone());
         self.written.insert(key, record);
     }
+
+    /// The live record of this key, if there is one, is not it any more.
+    fn forget_age(&mut self, key: &Key) {
+        if let Some(Some(record)) = self.live.get(key)
+            && let Some(ages) = self.ages.get_mut(&key.0)
+        {
+            ages.oldest.remove(&record.version);
+            ages.count = ages.count.saturating_sub(1);
+        }
+    }
 }
 
 impl Tables for Overlay {
@@ -65,22 +75,19 @@ impl Tables for Overlay {
 
     fn insert(&mut self, record: &Record) -> Result<(), Error> {
         let key = (record.r#type.clone(), record.id.clone());
-        let was_there = self.live.get(&key).is_some_and(Option::is_some);
+        self.forget_age(&key);
         if let Some(ages) = self.ages.get_mut(&record.r#type) {
-            ages.oldest.retain(|id| *id != record.id);
-            ages.oldest.push_back(record.id.clone());
-            ages.count += u64::from(!was_there);
+            ages.oldest.insert(record.version, record.id.clone());
+            ages.count += 1;
         }
         self.write(key, Some(record.clone()));
         Ok(())
     }
 
     fn remove(&mut self, record_type: &str, id: &str) -> Result<(), Error> {
-        if let Some(ages) = self.ages.get_mut(record_type) {
-            ages.oldest.retain(|known| known != id);
-            ages.count = ages.count.saturating_sub(1);
-        }
-        self.write((record_type.to_owned(), id.to_owned()), None);
+        let key = (record_type.to_owned(), id.to_owned());
+        self.forget_age(&key);
+        self.write(key, None);
         Ok(())
     }
 
@@ -99,7 +106,9 @@ impl Tables for Overlay {
 
     fn oldest(&mut self, record_type: &str) -> Result<Option<String>, Error> {
         let ages = self.ages.get(record_type);
-        Ok(ages.and_then(|ages| ages.oldest.front()).cloned())
+        Ok(ages
+            .and_then(|ages| ages.oldest.first_key_value())
+            .map(|(_, id)| id.clone()))
     }
 
     fn options(&mut self, record_type: &str) -> Result<Option<Options>, Error> {

@@ -1,6 +1,6 @@
 //! Reading: single records, pages of all records, the change log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,12 +12,15 @@ use prost::Message;
 use tokio_postgres::{GenericClient, IsolationLevel, Row};
 
 use super::migrate::{signed, unsigned};
-use super::unavailable;
+use super::{in_time, unavailable};
 use crate::seal::{Place, Sealer};
-use crate::store::{Changes, Counters, Inventory, Records, Registered};
+use crate::store::{Changes, Counters, Inventory, Key, Records, Registered};
 
 /// How many records are read in one go.
 const PAGE: i64 = 512;
+
+/// What was said of each type.
+pub(super) const OPTIONS: &str = "SELECT type, value FROM pomerium_rs.options";
 
 const COUNTERS: &str = "SELECT server_version, latest, trimmed, standing FROM pomerium_rs.about";
 
@@ -94,6 +97,23 @@ pub(super) async fn options(
     row.map(|row| decode_options(record_type, row.get(0))).transpose()
 }
 
+/// What was said of each type.
+pub(super) async fn all_options(client: &impl GenericClient) -> Result<BTreeMap<String, Options>, Error> {
+    let rows = client.query(OPTIONS, &[]).await;
+    options_of(&rows.map_err(|error| unavailable(&error))?)
+}
+
+/// The options in rows of [`OPTIONS`].
+pub(super) fn options_of(rows: &[Row]) -> Result<BTreeMap<String, Options>, Error> {
+    rows.iter()
+        .map(|row| {
+            let record_type: String = row.get(0);
+            let options = decode_options(&record_type, row.get(1))?;
+            Ok((record_type, options))
+        })
+        .collect()
+}
+
 /// Services that were reported and known at `after`, by kind and address.
 pub(super) async fn services(
     client: &impl GenericClient,
@@ -114,7 +134,7 @@ pub(super) async fn services(
     Ok(rows.iter().map(registered).collect())
 }
 
-pub(super) fn decode_options(record_type: &str, value: &[u8]) -> Result<Options, Error> {
+fn decode_options(record_type: &str, value: &[u8]) -> Result<Options, Error> {
     Options::decode(value).map_err(|error| {
         Error::Unavailable(format!(
             "PostgreSQL: the options of {record_type} are damaged: {error}"
@@ -127,7 +147,7 @@ struct Reading {
     pool: Pool,
     sealer: Arc<Sealer>,
     record_type: String,
-    after: Option<(String, String)>,
+    after: Option<Key>,
     pending: VecDeque<Record>,
     done: bool,
 }
@@ -156,29 +176,13 @@ pub(super) fn latest(pool: Pool, sealer: Arc<Sealer>, record_type: String) -> Re
 impl Reading {
     async fn next(&mut self) -> Result<Option<Record>, Error> {
         while self.pending.is_empty() && !self.done {
-            self.read_page().await?;
+            in_time(self.read_page()).await?;
         }
         Ok(self.pending.pop_front())
     }
 
     async fn read_page(&mut self) -> Result<(), Error> {
-        let connection = self.pool.get().await.map_err(|error| unavailable(&error))?;
-        let statement = connection
-            .prepare_cached(
-                "SELECT type, id, value FROM pomerium_rs.records
-                 WHERE ($1 = '' OR type = $1) AND ($2::text IS NULL OR (type, id) > ($2, $3))
-                 ORDER BY type, id LIMIT $4",
-            )
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let (after_type, after_id) = match &self.after {
-            Some((record_type, id)) => (Some(record_type), Some(id)),
-            None => (None, None),
-        };
-        let rows = connection
-            .query(&statement, &[&self.record_type, &after_type, &after_id, &PAGE])
-            .await
-            .map_err(|error| unavailable(&error))?;
+        let rows = live_page(&self.pool, &self.record_type, self.after.as_ref()).await?;
         self.done = rows.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
         for row in rows {
             let (record_type, id): (String, String) = (row.get(0), row.get(1));
@@ -199,21 +203,11 @@ impl Reading {
 /// Opens everything. Not of one moment, but nothing that stays is missed.
 pub(super) async fn inspect(pool: &Pool, sealer: &Sealer) -> Result<Inventory, Error> {
     let mut inventory = Inventory::default();
-    let mut after: (String, String) = Default::default();
-    let mut first = true;
+    let mut after: Option<Key> = None;
     loop {
-        let connection = pool.get().await.map_err(|error| unavailable(&error))?;
-        let rows = connection
-            .query(
-                "SELECT type, id, value FROM pomerium_rs.records WHERE $1 OR (type, id) > ($2, $3)
-                 ORDER BY type, id LIMIT $4",
-                &[&first, &after.0, &after.1, &PAGE],
-            )
-            .await
-            .map_err(|error| unavailable(&error))?;
-        first = false;
+        let rows = in_time(live_page(pool, "", after.as_ref())).await?;
         let Some(last) = rows.last() else { break };
-        after = (last.get(0), last.get(1));
+        after = Some((last.get(0), last.get(1)));
         for row in rows {
             let (record_type, id): (&str, &str) = (row.get(0), row.get(1));
             match sealer.open(row.get(2), &Place::Live { record_type, id }) {
@@ -224,14 +218,7 @@ pub(super) async fn inspect(pool: &Pool, sealer: &Sealer) -> Result<Inventory, E
     }
     let mut after = i64::MIN;
     loop {
-        let connection = pool.get().await.map_err(|error| unavailable(&error))?;
-        let rows = connection
-            .query(
-                "SELECT version, value FROM pomerium_rs.changes WHERE version > $1 ORDER BY version LIMIT $2",
-                &[&after, &PAGE],
-            )
-            .await
-            .map_err(|error| unavailable(&error))?;
+        let rows = in_time(change_page(pool, after)).await?;
         let Some(last) = rows.last() else { break };
         after = last.get(0);
         for row in rows {
@@ -242,6 +229,36 @@ pub(super) async fn inspect(pool: &Pool, sealer: &Sealer) -> Result<Inventory, E
         }
     }
     Ok(inventory)
+}
+
+/// Live records behind `after`, of every type if it is empty.
+async fn live_page(pool: &Pool, record_type: &str, after: Option<&Key>) -> Result<Vec<Row>, Error> {
+    let connection = pool.get().await.map_err(|error| unavailable(&error))?;
+    let statement = connection
+        .prepare_cached(
+            "SELECT type, id, value FROM pomerium_rs.records
+             WHERE ($1 = '' OR type = $1) AND ($2::text IS NULL OR (type, id) > ($2, $3))
+             ORDER BY type, id LIMIT $4",
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let (after_type, after_id) = after.map(|(record_type, id)| (record_type, id)).unzip();
+    connection
+        .query(&statement, &[&record_type, &after_type, &after_id, &PAGE])
+        .await
+        .map_err(|error| unavailable(&error))
+}
+
+/// Changes after a version.
+async fn change_page(pool: &Pool, after: i64) -> Result<Vec<Row>, Error> {
+    let connection = pool.get().await.map_err(|error| unavailable(&error))?;
+    connection
+        .query(
+            "SELECT version, value FROM pomerium_rs.changes WHERE version > $1 ORDER BY version LIMIT $2",
+            &[&after, &PAGE],
+        )
+        .await
+        .map_err(|error| unavailable(&error))
 }
 
 /// Part of the change log, with the place in it from one moment in time.

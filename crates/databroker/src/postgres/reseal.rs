@@ -1,92 +1,111 @@
 //! Sealing everything with the key of today, so that the former shared secret can be forgotten. Others may read and write
-//! meanwhile, if they know both keys; several may do this at a time.
+//! meanwhile, if they know both keys; several may do this at a time. What is sealed with the key of today already is only
+//! read.
 
 use deadpool_postgres::Object;
 
 use super::migrate::{MigrateError, unsigned};
 use crate::seal::{Place, Sealer};
 
-/// Rows of one transaction.
+/// Rows of one portion.
 const CHUNK: i64 = 500;
 
-pub(super) async fn run(connection: &mut Object, sealer: &Sealer) -> Result<(), MigrateError> {
-    tracing::info!(
-        "the records in PostgreSQL are sealed with the shared secret of today; this can take a while"
-    );
-    records(connection, sealer).await?;
-    changes(connection, sealer).await?;
-    connection
-        .execute(
-            "UPDATE pomerium_rs.format SET key_check = $1",
-            &[&sealer.key_check()],
-        )
-        .await?;
-    tracing::info!(
-        "the records in PostgreSQL are sealed anew; the former shared secret is not needed for them any more"
-    );
-    Ok(())
+/// A value to be sealed anew: what says which row, what it is, what it is to be.
+struct Stale<K> {
+    key: K,
+    found: Vec<u8>,
+    renewed: Vec<u8>,
 }
 
-async fn records(connection: &mut Object, sealer: &Sealer) -> Result<(), MigrateError> {
+/// Returns how many values it has sealed anew.
+pub(super) async fn run(connection: &mut Object, sealer: &Sealer) -> Result<u64, MigrateError> {
+    Ok(records(connection, sealer).await? + changes(connection, sealer).await?)
+}
+
+async fn records(connection: &mut Object, sealer: &Sealer) -> Result<u64, MigrateError> {
     let mut after: Option<(String, String)> = None;
+    let mut count = 0;
     loop {
-        let transaction = connection.transaction().await?;
-        // In turn with whoever writes: rows are never waited for in two orders.
-        transaction
-            .query_one("SELECT 1 FROM pomerium_rs.about FOR UPDATE", &[])
-            .await?;
-        let (last_type, last_id) = after.clone().unzip();
-        let rows = transaction
+        let (last_type, last_id) = after.unzip();
+        let rows = connection
             .query(
                 "SELECT type, id, value FROM pomerium_rs.records
-                 WHERE $1::text IS NULL OR (type, id) > ($1, $2) ORDER BY type, id LIMIT $3 FOR UPDATE",
+                 WHERE $1::text IS NULL OR (type, id) > ($1, $2) ORDER BY type, id LIMIT $3",
                 &[&last_type, &last_id, &CHUNK],
             )
             .await?;
-        let Some(last) = rows.last() else { return Ok(()) };
+        let Some(last) = rows.last() else { return Ok(count) };
         after = Some((last.get(0), last.get(1)));
-        for row in &rows {
+        let stale = rows.iter().filter_map(|row| {
             let (record_type, id): (&str, &str) = (row.get(0), row.get(1));
-            if let Some(value) = sealer.renewed(row.get(2), &Place::Live { record_type, id }) {
-                transaction
-                    .execute(
-                        "UPDATE pomerium_rs.records SET value = $3 WHERE type = $1 AND id = $2",
-                        &[&record_type, &id, &value],
-                    )
-                    .await?;
-            }
+            let renewed = sealer.renewed(row.get(2), &Place::Live { record_type, id })?;
+            Some(Stale {
+                key: (record_type, id),
+                found: row.get(2),
+                renewed,
+            })
+        });
+        let stale: Vec<_> = stale.collect();
+        if stale.is_empty() {
+            continue;
+        }
+        let transaction = in_turn(connection).await?;
+        for Stale { key, found, renewed } in &stale {
+            count += transaction
+                .execute(
+                    "UPDATE pomerium_rs.records SET value = $4 WHERE type = $1 AND id = $2 AND value = $3",
+                    &[&key.0, &key.1, found, renewed],
+                )
+                .await?;
         }
         transaction.commit().await?;
     }
 }
 
-async fn changes(connection: &mut Object, sealer: &Sealer) -> Result<(), MigrateError> {
+async fn changes(connection: &mut Object, sealer: &Sealer) -> Result<u64, MigrateError> {
     let mut after = i64::MIN;
+    let mut count = 0;
     loop {
-        let transaction = connection.transaction().await?;
-        // In turn with whoever writes: rows are never waited for in two orders.
-        transaction
-            .query_one("SELECT 1 FROM pomerium_rs.about FOR UPDATE", &[])
-            .await?;
-        let rows = transaction
+        let rows = connection
             .query(
-                "SELECT version, value FROM pomerium_rs.changes WHERE version > $1 ORDER BY version LIMIT $2 FOR UPDATE",
+                "SELECT version, value FROM pomerium_rs.changes WHERE version > $1 ORDER BY version LIMIT $2",
                 &[&after, &CHUNK],
             )
             .await?;
-        let Some(last) = rows.last() else { return Ok(()) };
+        let Some(last) = rows.last() else { return Ok(count) };
         after = last.get(0);
-        for row in &rows {
+        let stale = rows.iter().filter_map(|row| {
             let version: i64 = row.get(0);
-            if let Some(value) = sealer.renewed(row.get(1), &Place::Change(unsigned(version))) {
-                transaction
-                    .execute(
-                        "UPDATE pomerium_rs.changes SET value = $2 WHERE version = $1",
-                        &[&version, &value],
-                    )
-                    .await?;
-            }
+            let renewed = sealer.renewed(row.get(1), &Place::Change(unsigned(version)))?;
+            Some(Stale {
+                key: version,
+                found: row.get(1),
+                renewed,
+            })
+        });
+        let stale: Vec<_> = stale.collect();
+        if stale.is_empty() {
+            continue;
+        }
+        let transaction = in_turn(connection).await?;
+        for Stale { key, found, renewed } in &stale {
+            count += transaction
+                .execute(
+                    "UPDATE pomerium_rs.changes SET value = $3 WHERE version = $1 AND value = $2",
+                    &[key, found, renewed],
+                )
+                .await?;
         }
         transaction.commit().await?;
     }
+}
+
+/// A transaction in turn with whoever writes: rows are never waited for in two orders. What has changed since it was read is
+/// to be left alone.
+async fn in_turn(connection: &mut Object) -> Result<deadpool_postgres::Transaction<'_>, MigrateError> {
+    let transaction = connection.transaction().await?;
+    transaction
+        .query_one("SELECT 1 FROM pomerium_rs.about FOR UPDATE", &[])
+        .await?;
+    Ok(transaction)
 }

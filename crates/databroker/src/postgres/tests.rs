@@ -9,6 +9,7 @@ use pomerium_api::databroker::Versions;
 use super::running::Postgres;
 use super::{OpenError, PostgresStore};
 use crate::conformance::{CATS, Subject, all_latest, conformance, deletion, record};
+use crate::store::{Store, Write};
 
 pub(super) const KEY: [u8; 32] = [7; 32];
 
@@ -42,6 +43,13 @@ pub(super) async fn client(connection: &str) -> tokio_postgres::Client {
 /// Has something done in the database.
 pub(super) async fn tell(connection: &str, statements: &str) {
     client(connection).await.batch_execute(statements).await.unwrap();
+}
+
+/// Ends every other connection to the database; they are gone when it returns.
+pub(super) async fn cut_off(connection: &str) {
+    let all = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    tell(connection, all).await;
 }
 
 /// A store in a database that nobody has used.
@@ -174,15 +182,52 @@ async fn contents_are_sealed_and_keys_must_fit() {
     assert!(refused(vec![KEY]).await.contains("another shared secret"));
 }
 
+/// A new secret for several databrokers, one restarted after the other.
+#[tokio::test]
+async fn what_others_go_on_sealing_with_the_former_key_is_sealed_anew() {
+    const NEW: [u8; 32] = [8; 32];
+    let connection = fresh().await;
+    let start = async |keys: &[[u8; 32]]| Subject::new(PostgresStore::open(&connection, keys).await.unwrap());
+    let (one, two) = (start(&[KEY, NEW]).await, start(&[KEY, NEW]).await);
+    one.broker.put(vec![record(CATS, "before", "x")]).await.unwrap();
+    drop(one);
+    let one = start(&[NEW, KEY]).await;
+    one.broker.put(vec![record(CATS, "by one", "x")]).await.unwrap();
+    two.broker
+        .put(vec![record(CATS, "by two", "x"), deletion(CATS, "before")])
+        .await
+        .unwrap();
+    drop(two);
+    let two = start(&[NEW, KEY]).await;
+    two.broker.put(vec![record(CATS, "after", "x")]).await.unwrap();
+    drop((one, two));
+
+    let last = start(&[NEW]).await;
+    let (records, versions) = all_latest(&*last.broker, "").await;
+    let ids: Vec<_> = records.iter().map(|record| record.id.as_str()).collect();
+    assert_eq!(ids, ["after", "by one", "by two"]);
+    let all = Versions {
+        latest_record_version: 0,
+        ..versions
+    };
+    let changes = last.broker.sync_until_now("", all).await.unwrap();
+    let changes: Vec<_> = changes.map(|change| change.unwrap().id).collect().await;
+    assert_eq!(changes, ["before", "by one", "by two", "before", "after"]);
+}
+
+/// By the store itself as well: a copy of other records does not go through the server.
 #[tokio::test]
 async fn a_zero_in_a_name_is_refused() {
-    let store = Subject::new(open(&fresh().await).await);
-    let refused = store.broker.put(vec![record(CATS, "a\0b", "x")]).await;
+    let store = open(&fresh().await).await;
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let refused = store
+        .write(Write::Put(vec![record(CATS, "a\0b", "x")]), now)
+        .await;
     assert!(
         matches!(refused, Err(pomerium_api::databroker::Error::Invalid(_))),
         "{refused:?}"
     );
-    assert!(store.broker.get(CATS, "a\0b").await.is_err());
+    assert_eq!(store.get(CATS, "a\0b").await, Ok(None));
 }
 
 #[tokio::test]
@@ -221,14 +266,7 @@ async fn lost_connections_are_replaced() {
     let connection = fresh().await;
     let store = Subject::new(open(&connection).await);
     store.broker.put(vec![record(CATS, "tom", "x")]).await.unwrap();
-    client(&connection)
-        .await
-        .batch_execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
-        .await
-        .unwrap();
+    cut_off(&connection).await;
     store.broker.put(vec![deletion(CATS, "tom")]).await.unwrap();
     assert!(store.broker.get(CATS, "tom").await.is_err());
 }

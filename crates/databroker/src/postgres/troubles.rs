@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, future};
-use pomerium_api::databroker::{Error, Versions};
+use pomerium_api::databroker::{Error, Record, Versions};
 
 use super::PostgresStore;
 use super::running::Postgres;
-use super::tests::{KEY, client, fresh, fresh_on, open, tell};
-use crate::conformance::{CATS, Subject, all_latest, record};
+use super::tests::{KEY, client, cut_off, fresh, fresh_on, open, tell};
+use crate::conformance::{CATS, Subject, all_latest, of, record};
+use crate::seal::{Place, Sealer};
 use crate::store::{Store, Write};
 
 /// A server of its own: these tests do to it what others must not see.
@@ -136,12 +137,7 @@ async fn a_server_that_takes_no_writes_is_told_apart() {
         "ALTER ROLE postgres SET default_transaction_read_only = on",
     )
     .await;
-    tell(
-        &connection,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-         WHERE datname = current_database() AND pid <> pg_backend_pid()",
-    )
-    .await;
+    cut_off(&connection).await;
     let why = unavailable(subject.broker.put(vec![record(CATS, "kit", "x")]).await);
     assert!(
         why.contains("read-only") && why.contains("target_session_attrs=read-write"),
@@ -243,6 +239,49 @@ async fn a_silent_server_is_not_waited_for_without_end() {
     accepted.abort();
 }
 
+/// What it comes to within the time for two calls.
+async fn soon<T>(answer: impl Future<Output = T>) -> T {
+    tokio::time::timeout(super::PATIENCE * 2, answer)
+        .await
+        .expect("it is waited for without end")
+}
+
+/// A server that stops in the middle of an answer: whatever is asked ends, and whoever follows is told. The clock of this test
+/// goes on whenever there is nothing else to wait for.
+#[tokio::test]
+async fn a_server_that_falls_silent_is_not_waited_for_without_end() {
+    let server = own().await;
+    let subject = Subject::new(open(&fresh_on(&server).await).await);
+    let store = open(&fresh_on(&server).await).await;
+    let (records, changes): (Vec<_>, Vec<_>) = (0..700)
+        .map(|i| (record(CATS, &format!("{i:03}"), "x"), record(CATS, "same", "x")))
+        .unzip();
+    subject.broker.put(records.clone()).await.unwrap();
+    subject.broker.put(changes).await.unwrap();
+    let here = subject.broker.versions().await.unwrap();
+    let mut following = subject.broker.sync("", here).await.unwrap();
+    let mut all = subject.broker.sync_latest("").await.unwrap();
+    let mut read = 0;
+    // More than a page is never read ahead.
+    while read < 512 {
+        all.next().await.unwrap().unwrap();
+        read += 1;
+    }
+    server.fall_silent().unwrap();
+    tokio::time::pause();
+    unavailable(soon(all.next()).await.unwrap());
+    unavailable(soon(subject.broker.query(of(CATS, 0, 10))).await);
+    unavailable(soon(store.inspect()).await);
+    unavailable(soon(following.next()).await.unwrap());
+    tokio::time::resume();
+    server.wake_up().unwrap();
+    subject
+        .broker
+        .put(vec![record(CATS, "after", "x")])
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn tables_changed_by_a_later_version_take_no_writes_of_this_one() {
     let connection = fresh().await;
@@ -298,6 +337,54 @@ async fn a_clear_is_seen_by_every_other_at_once() {
         assert_eq!(store.broker.versions().await.unwrap().server_version, cleared.new);
         assert_eq!(store.broker.get(CATS, "tom").await, Err(Error::NotFound));
     }
+}
+
+/// The connection that hears of writes ends. What is written while nobody hears is seen all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_word_is_made_up_for() {
+    let connection = fresh().await;
+    let subject = Subject::new(open(&connection).await);
+    let here = subject.broker.versions().await.unwrap();
+    let mut following = subject.broker.sync("", here).await.unwrap();
+    let waiting = tokio::spawn(async move { (following.next().await, following) });
+    let database = client(&connection).await;
+    let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                 WHERE datname = current_database() AND query LIKE 'LISTEN %'";
+    // Until it has begun to listen.
+    while database.query_one(ended, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        tokio::task::yield_now().await;
+    }
+    commit_silently(&database, 1).await;
+    let (change, mut following) = waiting.await.unwrap();
+    assert_eq!(
+        change.unwrap().unwrap().id,
+        "silent 1",
+        "once it hears again, it looks"
+    );
+    commit_silently(&database, 2).await;
+    let change = tokio::time::timeout(super::listen::LOOK * 3, following.next()).await;
+    assert_eq!(
+        change.unwrap().unwrap().unwrap().id,
+        "silent 2",
+        "it looks without a word"
+    );
+}
+
+/// A write of another databroker that nobody is told of.
+async fn commit_silently(database: &tokio_postgres::Client, version: u32) {
+    let change = Record {
+        version: version.into(),
+        ..record(CATS, &format!("silent {version}"), "x")
+    };
+    let sealed = Sealer::new(&[KEY]).seal(&change, &Place::Change(change.version));
+    database
+        .execute(
+            "WITH at AS (UPDATE pomerium_rs.about SET latest = $1 RETURNING latest)
+             INSERT INTO pomerium_rs.changes (version, type, modified_at, value) SELECT latest, $2, now(), $3 FROM at",
+            &[&i64::from(version), &CATS, &sealed],
+        )
+        .await
+        .unwrap();
 }
 
 /// Several that write and delete the same records, each in its own order, wait for each other and never in a circle.

@@ -15,6 +15,7 @@ use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 use tonic::Status;
 use tonic::body::Body;
+use tonic::metadata::MetadataMap;
 
 use super::LARGEST;
 use super::manage::{Manager, Operation};
@@ -151,6 +152,7 @@ async fn carry_out(
     dialect: Option<Dialect>,
     request: Request<Body>,
 ) -> Result<(Encoding, Bytes), Status> {
+    let metadata = MetadataMap::from_headers(request.headers().clone());
     let (encoding, bytes) = match dialect {
         Some(Dialect::Grpc(encoding)) => (encoding, frame::message(&body(request, LARGEST + 5).await?)?),
         Some(Dialect::Web {
@@ -168,7 +170,7 @@ async fn carry_out(
         Some(Dialect::Get) | None => connect::query(request.uri().query().unwrap_or_default())?,
     };
     let message = decode(encoding, operation.input(), &bytes)?;
-    let answer = manager.call(operation, message).await?;
+    let answer = manager.call(operation, &metadata, message).await?;
     Ok((encoding, encode(encoding, &answer)?))
 }
 

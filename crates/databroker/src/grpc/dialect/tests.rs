@@ -372,14 +372,17 @@ async fn hostile_json_is_an_error_of_its_sender() {
         assert_eq!(reply.status, 400, "{start}");
         assert_eq!(reply.json()["code"], "invalid_argument", "{start}");
     }
+    let reply = http1(
+        address,
+        connect("CreateKeyPair", &json!({"keyPair": {"id": "\0"}})),
+    )
+    .await;
+    assert_eq!(
+        (reply.status, &reply.json()["code"]),
+        (StatusCode::BAD_REQUEST, &json!("invalid_argument"))
+    );
     // Names that are odd but names.
-    for id in [
-        "\u{0}",
-        "../../etc/passwd",
-        "'; DROP TABLE records; --",
-        "ü\u{202e}",
-        " ",
-    ] {
+    for id in ["../../etc/passwd", "'; DROP TABLE records; --", "ü\u{202e}", " "] {
         let reply = http1(address, connect("CreateKeyPair", &json!({"keyPair": {"id": id}}))).await;
         assert_eq!(reply.status, 200, "{id:?}");
         let reply = http1(address, connect("GetKeyPair", &json!({"id": id}))).await;

@@ -6,18 +6,13 @@ use prost_reflect::{DynamicMessage, Value};
 use prost_types::Struct;
 use tonic::Status;
 
-use super::entity::{Entity, Kind, text};
-use super::operations::Operation;
+use super::entity::{Entity, text};
 use super::order::Order;
-use super::{Manager, failed};
+use super::{Call, failed};
 
-impl Manager {
-    pub(super) async fn list(
-        &self,
-        operation: &Operation,
-        kind: &Kind,
-        request: DynamicMessage,
-    ) -> Result<DynamicMessage, Status> {
+impl Call<'_> {
+    pub(super) async fn list(&self, request: DynamicMessage) -> Result<DynamicMessage, Status> {
+        let kind = self.kind;
         let order = text(&request, "order_by").unwrap_or_default();
         let order = Order::read(&order, &kind.entity).map_err(Status::invalid_argument)?;
         let query = Query {
@@ -38,7 +33,7 @@ impl Manager {
             .skip(number(&request, "offset").unwrap_or(0))
             .take(number(&request, "limit").unwrap_or(usize::MAX))
             .map(|entity| Value::Message(entity.into_message()));
-        let mut answer = DynamicMessage::new(operation.output());
+        let mut answer = DynamicMessage::new(self.operation.output());
         answer.set_field_by_name(&kind.list, Value::List(page.collect()));
         answer.set_field_by_name("total_count", Value::U64(total));
         Ok(answer)

@@ -22,12 +22,14 @@ use pomerium_api::config_records::message_json;
 use pomerium_api::databroker::{Databroker, Error, Record};
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 use zeroize::Zeroizing;
 
 use self::entity::{Entity, Kind};
 pub use self::log_fields::LogFields;
 pub(super) use self::operations::Operation;
 use self::operations::{Operations, Verb};
+use super::mode::Served;
 
 /// Says what is wrong with a `Route`, `Policy` or `Settings`, given by the name of its message and as JSON
 /// (as [`pomerium_api::config_records::to_json`] writes it).
@@ -40,7 +42,7 @@ const VALIDATED: [&str; 3] = ["Route", "Policy", "Settings"];
 
 /// The service.
 pub struct Manager {
-    broker: Arc<dyn Databroker>,
+    served: Served,
     validate: Validate,
     clock: Arc<dyn Clock>,
     shared: Option<Zeroizing<[u8; 32]>>,
@@ -50,17 +52,17 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Over the records of `broker`; service accounts get tokens signed with `shared`. It says which version this is, and
+    /// Over the records of what is `served`; service accounts get tokens signed with `shared`. It says which version this is, and
     /// which fields its logs may hold.
     pub fn new(
-        broker: Arc<dyn Databroker>,
+        served: Served,
         validate: Validate,
         clock: Arc<dyn Clock>,
         shared: Option<[u8; 32]>,
         (version, log_fields): (String, LogFields),
     ) -> Self {
         Self {
-            broker,
+            served,
             validate,
             clock,
             shared: shared.map(Zeroizing::new),
@@ -75,105 +77,32 @@ impl Manager {
         self.operations.named(name)
     }
 
-    /// Carries out one call.
+    /// Carries out one call, where its headers say (spec databroker.md 10.4).
     pub(super) async fn call(
         &self,
         operation: &Operation,
+        metadata: &MetadataMap,
         request: DynamicMessage,
     ) -> Result<DynamicMessage, Status> {
-        match (operation.verb, &operation.kind) {
-            (Verb::Create, Some(kind)) => self.create(operation, kind, request).await,
-            (Verb::Get, Some(kind)) if kind.is_settings() => {
-                self.get_settings(operation, kind, request).await
-            }
-            (Verb::Get, Some(kind)) => self.get(operation, kind, request).await,
-            (Verb::List, Some(kind)) => self.list(operation, kind, request).await,
-            (Verb::Update, Some(kind)) => self.update(operation, kind, request).await,
-            (Verb::Delete, Some(kind)) => self.delete(operation, kind, request).await,
-            (Verb::ServerInfo, _) => Ok(self.server_info(operation)),
-            (Verb::LogFields, _) => Ok(log_fields::fill(&self.log_fields, operation.output())),
-            (_, None) => Err(Status::internal("a call about nothing")),
-        }
-    }
-
-    async fn create(
-        &self,
-        operation: &Operation,
-        kind: &Kind,
-        request: DynamicMessage,
-    ) -> Result<DynamicMessage, Status> {
-        let mut entity = kind.given(&request)?;
-        let id = match entity.id() {
-            Some(id) if !(id.is_empty() && kind.is_account()) => id,
-            _ => uuid::Builder::from_random_bytes(pomerium_crypto::random::bytes())
-                .into_uuid()
-                .to_string(),
+        let Some(kind) = &operation.kind else {
+            return Ok(match operation.verb {
+                Verb::LogFields => log_fields::fill(&self.log_fields, operation.output()),
+                _ => self.server_info(operation),
+            });
         };
-        entity.set("id", Value::String(id.clone()));
-        if !kind.is_account() {
-            entity.set_time("created_at", self.clock.now());
-        }
-        self.check(kind, &entity)?;
-        match self.broker.replace(kind.record(entity, &id, 0)).await {
-            Ok(Some(stored)) => self.reply(operation, kind, &stored),
-            Ok(None) => Err(Status::already_exists(format!(
-                "{} {id} already exists",
-                kind.field
-            ))),
-            Err(error) => Err(failed(error)),
-        }
-    }
-
-    async fn get(
-        &self,
-        operation: &Operation,
-        kind: &Kind,
-        request: DynamicMessage,
-    ) -> Result<DynamicMessage, Status> {
-        let id = required_id(&request)?;
-        match self.stored(kind, &id).await? {
-            Some(record) => self.reply(operation, kind, &record),
-            None => Err(absent(kind, &id)),
-        }
-    }
-
-    /// The settings in force, empty if nobody set any; of others nothing is known.
-    async fn get_settings(
-        &self,
-        operation: &Operation,
-        kind: &Kind,
-        request: DynamicMessage,
-    ) -> Result<DynamicMessage, Status> {
-        let other = |name: &str| request.has_field_by_name(name);
-        let id = entity::text(&request, "id");
-        if other("cluster_id") || other("namespace_id") || id.is_some_and(|id| id != GLOBAL_SETTINGS) {
-            return Err(Status::not_found("there are only the global settings"));
-        }
-        match self.stored(kind, GLOBAL_SETTINGS).await? {
-            Some(record) => self.reply(operation, kind, &record),
-            None => {
-                let mut empty = Entity::empty(kind);
-                empty.set("id", Value::String(GLOBAL_SETTINGS.into()));
-                Ok(operation.answer(kind, empty))
-            }
-        }
-    }
-
-    /// What is not there needs no deletion.
-    async fn delete(
-        &self,
-        operation: &Operation,
-        kind: &Kind,
-        request: DynamicMessage,
-    ) -> Result<DynamicMessage, Status> {
-        let deletion = Record {
-            r#type: kind.record_type(),
-            id: required_id(&request)?,
-            deleted_at: Some(pomerium_api::records::to_proto_time(self.clock.now())),
-            ..Record::default()
+        let broker = match operation.is_free() {
+            true => self.served.reads(metadata).await?,
+            false => self.served.writes(metadata)?,
         };
-        self.broker.put(vec![deletion]).await.map_err(failed)?;
-        Ok(DynamicMessage::new(operation.output()))
+        let manager = self;
+        Call {
+            manager,
+            broker,
+            operation,
+            kind,
+        }
+        .answer(request)
+        .await
     }
 
     fn server_info(&self, operation: &Operation) -> DynamicMessage {
@@ -197,14 +126,6 @@ impl Manager {
         info
     }
 
-    async fn stored(&self, kind: &Kind, id: &str) -> Result<Option<Record>, Status> {
-        match self.broker.get(&kind.record_type(), id).await {
-            Ok(record) => Ok(Some(record)),
-            Err(Error::NotFound) => Ok(None),
-            Err(error) => Err(failed(error)),
-        }
-    }
-
     /// Whether an entity may be kept.
     fn check(&self, kind: &Kind, entity: &Entity) -> Result<(), Status> {
         let name = kind.entity.name();
@@ -216,12 +137,112 @@ impl Manager {
             false => Ok(()),
         }
     }
+}
+
+/// A call about entities, and the databroker that answers it.
+struct Call<'c> {
+    manager: &'c Manager,
+    broker: Arc<dyn Databroker>,
+    operation: &'c Operation,
+    kind: &'c Kind,
+}
+
+impl Call<'_> {
+    async fn answer(&self, request: DynamicMessage) -> Result<DynamicMessage, Status> {
+        match self.operation.verb {
+            Verb::Create => self.create(request).await,
+            Verb::Get if self.kind.is_settings() => self.get_settings(request).await,
+            Verb::Get => self.get(request).await,
+            Verb::List => self.list(request).await,
+            Verb::Update => self.update(request).await,
+            Verb::Delete => self.delete(request).await,
+            Verb::ServerInfo | Verb::LogFields => Err(Status::internal("a call about no entity")),
+        }
+    }
+
+    async fn create(&self, request: DynamicMessage) -> Result<DynamicMessage, Status> {
+        let kind = self.kind;
+        let mut entity = kind.given(&request)?;
+        let id = match entity.id() {
+            Some(id) if !(id.is_empty() && kind.is_account()) => id,
+            _ => uuid::Builder::from_random_bytes(pomerium_crypto::random::bytes())
+                .into_uuid()
+                .to_string(),
+        };
+        entity.set("id", Value::String(id.clone()));
+        if !kind.is_account() {
+            entity.set_time("created_at", self.manager.clock.now());
+        }
+        self.manager.check(kind, &entity)?;
+        match self.broker.replace(kind.record(entity, &id, 0)).await {
+            Ok(Some(stored)) => self.reply(&stored),
+            Ok(None) => Err(Status::already_exists(format!(
+                "{} {id} already exists",
+                kind.field
+            ))),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn get(&self, request: DynamicMessage) -> Result<DynamicMessage, Status> {
+        let kind = self.kind;
+        let id = required_id(&request)?;
+        match self.stored(&id).await? {
+            Some(record) => self.reply(&record),
+            None => Err(absent(kind, &id)),
+        }
+    }
+
+    /// The settings in force, empty if nobody set any; of others nothing is known.
+    async fn get_settings(&self, request: DynamicMessage) -> Result<DynamicMessage, Status> {
+        let kind = self.kind;
+        let other = |name: &str| request.has_field_by_name(name);
+        let id = entity::text(&request, "id");
+        if other("cluster_id") || other("namespace_id") || id.is_some_and(|id| id != GLOBAL_SETTINGS) {
+            return Err(Status::not_found("there are only the global settings"));
+        }
+        match self.stored(GLOBAL_SETTINGS).await? {
+            Some(record) => self.reply(&record),
+            None => {
+                let mut empty = Entity::empty(kind);
+                empty.set("id", Value::String(GLOBAL_SETTINGS.into()));
+                Ok(self.operation.answer(kind, empty))
+            }
+        }
+    }
+
+    /// What is not there needs no deletion.
+    async fn delete(&self, request: DynamicMessage) -> Result<DynamicMessage, Status> {
+        let kind = self.kind;
+        let deletion = Record {
+            r#type: kind.record_type(),
+            id: required_id(&request)?,
+            deleted_at: Some(pomerium_api::records::to_proto_time(self.manager.clock.now())),
+            ..Record::default()
+        };
+        self.broker.put(vec![deletion]).await.map_err(failed)?;
+        Ok(DynamicMessage::new(self.operation.output()))
+    }
+
+    async fn stored(&self, id: &str) -> Result<Option<Record>, Status> {
+        match self.broker.get(&self.kind.record_type(), id).await {
+            Ok(record) => Ok(Some(record)),
+            Err(Error::NotFound) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
 
     /// What a call on one entity answers: the entity as it is kept, and for changes of service accounts a new token.
-    fn reply(&self, operation: &Operation, kind: &Kind, stored: &Record) -> Result<DynamicMessage, Status> {
+    fn reply(&self, stored: &Record) -> Result<DynamicMessage, Status> {
+        let Self {
+            manager,
+            operation,
+            kind,
+            ..
+        } = self;
         let entity = kind.read(stored)?;
         let token = match operation.verb {
-            Verb::Create | Verb::Update if kind.is_account() => Some(self.account_token(&entity)?),
+            Verb::Create | Verb::Update if kind.is_account() => Some(manager.account_token(&entity)?),
             _ => None,
         };
         let mut answer = operation.answer(kind, entity);

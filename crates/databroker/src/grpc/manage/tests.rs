@@ -32,7 +32,7 @@ impl Desk {
         let broker = Arc::clone(&subject.broker);
         let clock = subject.clock.clone();
         let manager = Manager::new(
-            Arc::clone(&broker),
+            Arc::clone(&broker).into(),
             crate::grpc::tests::support::validate(),
             Arc::new(clock.clone()),
             Some(SECRET),
@@ -50,7 +50,7 @@ impl Desk {
         let options = DeserializeOptions::new();
         let request = DynamicMessage::deserialize_with_options(operation.input(), request, &options)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let answer = self.manager.call(operation, request).await?;
+        let answer = self.manager.call(operation, &MetadataMap::new(), request).await?;
         let options = SerializeOptions::new();
         Ok(answer
             .serialize_with_options(serde_json::value::Serializer, &options)
@@ -455,7 +455,8 @@ async fn what_would_not_work_is_not_kept() {
     let pair = b"\x0a\x10\x0a\x02kp\x3a\x0a\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f";
     let request = DynamicMessage::decode(operation.input(), pair.as_slice()).unwrap();
     // The time is the server's, whatever was sent.
-    assert!(desk.manager.call(operation, request).await.is_ok());
+    let answer = desk.manager.call(operation, &MetadataMap::new(), request).await;
+    assert!(answer.is_ok(), "{answer:?}");
 }
 
 #[tokio::test]

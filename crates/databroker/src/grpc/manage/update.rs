@@ -4,22 +4,17 @@ use pomerium_api::described;
 use prost_reflect::{DynamicMessage, Value};
 use tonic::Status;
 
-use super::entity::{Entity, Kind};
-use super::operations::Operation;
-use super::{GLOBAL_SETTINGS, Manager, absent, failed};
+use super::entity::Entity;
+use super::{Call, GLOBAL_SETTINGS, absent, failed};
 
 /// What callers may not change.
 const READ_ONLY: [&str; 3] = ["id", "created_at", "modified_at"];
 /// How often a change is made anew because somebody else was faster.
 const ATTEMPTS: u32 = 16;
 
-impl Manager {
-    pub(super) async fn update(
-        &self,
-        operation: &Operation,
-        kind: &Kind,
-        request: DynamicMessage,
-    ) -> Result<DynamicMessage, Status> {
+impl Call<'_> {
+    pub(super) async fn update(&self, request: DynamicMessage) -> Result<DynamicMessage, Status> {
+        let (manager, kind) = (self.manager, self.kind);
         let mut given = kind.given(&request)?;
         let id = match given.id().filter(|id| !id.is_empty()) {
             Some(id) => id,
@@ -29,10 +24,10 @@ impl Manager {
         given.set("id", Value::String(id.clone()));
         let mask = mask(&request);
         for _ in 0..ATTEMPTS {
-            let stored = self.stored(kind, &id).await?;
+            let stored = self.stored(&id).await?;
             let (existing, version) = match &stored {
                 Some(record) => (kind.read(record)?, record.version),
-                None if kind.is_settings() => (self.fresh(kind, &id), 0),
+                None if kind.is_settings() => (self.fresh(&id), 0),
                 None => return Err(absent(kind, &id)),
             };
             let mut changed = match &mask {
@@ -41,14 +36,14 @@ impl Manager {
             };
             changed.take("created_at", &existing);
             if kind.is_account() {
-                changed.set_time("accessed_at", self.clock.now());
+                changed.set_time("accessed_at", manager.clock.now());
             }
             let mut content = changed.clone();
             content.message_mut().clear_field_by_name("modified_at");
-            self.check(kind, &content)?;
+            manager.check(kind, &content)?;
             let written = self.broker.replace(kind.record(changed, &id, version)).await;
             if let Some(written) = written.map_err(failed)? {
-                return self.reply(operation, kind, &written);
+                return self.reply(&written);
             }
         }
         Err(Status::aborted(format!(
@@ -58,10 +53,10 @@ impl Manager {
     }
 
     /// Settings that nobody set yet.
-    fn fresh(&self, kind: &Kind, id: &str) -> Entity {
-        let mut fresh = Entity::empty(kind);
+    fn fresh(&self, id: &str) -> Entity {
+        let mut fresh = Entity::empty(self.kind);
         fresh.set("id", Value::String(id.to_owned()));
-        fresh.set_time("created_at", self.clock.now());
+        fresh.set_time("created_at", self.manager.clock.now());
         fresh
     }
 }

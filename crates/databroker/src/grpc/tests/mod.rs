@@ -6,19 +6,31 @@ mod tour;
 
 use std::sync::Arc;
 
-use pomerium_api::databroker::Databroker;
+use pomerium_api::databroker::{Databroker, Error};
+use pomerium_api::pb::databroker as pb;
+use pomerium_api::pb::databroker::data_broker_service_client::DataBrokerServiceClient;
+use prost::Message;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 
 use self::support::{Running, channel, client, own_token, serve, services};
-use crate::MemoryStore;
-use crate::conformance::{CATS, Subject, conformance, record};
+use crate::conformance::{CATS, Subject, conformance, deletion, record};
+use crate::{MemoryStore, RETENTION};
 
 async fn remote() -> (Subject<MemoryStore>, Running) {
+    let (subject, running, _) = serving().await;
+    (subject, running)
+}
+
+/// With the way to it.
+async fn serving() -> (Subject<MemoryStore>, Running, Channel) {
     let mut subject = Subject::new(MemoryStore::new());
     let clock = Arc::new(subject.clock.clone());
     let broker: Arc<dyn Databroker> = Arc::clone(&subject.broker);
     let (address, running) = serve(services(broker, clock)).await;
     subject.broker = client(channel(address), own_token(subject.clock.clone()));
-    (subject, running)
+    (subject, running, channel(address))
 }
 
 mod suite {
@@ -36,4 +48,84 @@ async fn more_than_one_message_carries_goes_in_parts() {
     let reply = subject.broker.put(records).await.unwrap();
     assert_eq!(reply.records.len(), 8);
     assert_eq!(subject.broker.types().await.unwrap(), [CATS]);
+}
+
+/// A client as anybody makes it.
+fn plain(
+    channel: Channel,
+    subject: &Subject<MemoryStore>,
+) -> DataBrokerServiceClient<InterceptedService<Channel, impl Interceptor>> {
+    let token = own_token(subject.clock.clone());
+    DataBrokerServiceClient::with_interceptor(channel, move |mut request: tonic::Request<()>| {
+        request.metadata_mut().insert("jwt", token().parse().unwrap());
+        Ok(request)
+    })
+}
+
+#[tokio::test]
+async fn a_position_that_is_not_held_is_refused_in_known_words() {
+    let (subject, _running, channel) = serving().await;
+    for id in ["tom", "kit"] {
+        subject.broker.put(vec![record(CATS, id, "x")]).await.unwrap();
+        subject.clock.advance(RETENTION * 2);
+    }
+    subject.server.trim().await.unwrap();
+    let here = subject.broker.versions().await.unwrap().server_version;
+    let mut plain = plain(channel, &subject);
+    for (server_version, words) in [
+        (here, "invalid record version"),
+        (here ^ 1, "invalid server version"),
+    ] {
+        let request = pb::SyncRequest {
+            server_version,
+            ..pb::SyncRequest::default()
+        };
+        let status = plain.sync(request).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Aborted);
+        assert!(status.message().starts_with(words), "{status}");
+    }
+}
+
+/// Clients take 4 MiB unless they are told otherwise, and a record comes back with more than it went with.
+#[tokio::test]
+async fn the_largest_record_comes_back_in_one_message() {
+    let (subject, _running, channel) = serving().await;
+    let of_size = |size: usize| {
+        let plain = record(CATS, "tom", "").encoded_len();
+        let record = record(CATS, "tom", &"x".repeat(size - plain - 8));
+        assert!(size - record.encoded_len() < 8);
+        record
+    };
+    let largest = of_size(4092 * 1024);
+    let too_large = of_size(4092 * 1024 + 16);
+    assert!(matches!(
+        subject.broker.put(vec![too_large]).await,
+        Err(Error::Invalid(_))
+    ));
+    let stored = subject.broker.put(vec![largest]).await.unwrap().records.remove(0);
+
+    let mut plain = plain(channel, &subject);
+    let request = pb::GetRequest {
+        r#type: CATS.into(),
+        id: "tom".into(),
+    };
+    let got = plain.get(request).await.unwrap().into_inner().record;
+    assert_eq!(got.as_ref(), Some(&stored));
+    let server_version = subject.broker.versions().await.unwrap().server_version;
+    let request = pb::SyncRequest {
+        server_version,
+        ..pb::SyncRequest::default()
+    };
+    let mut changes = plain.sync(request).await.unwrap().into_inner();
+    let change = changes.message().await.unwrap().unwrap().response;
+    assert_eq!(change, Some(pb::sync_response::Response::Record(stored.clone())));
+    let tombstone = subject
+        .broker
+        .put(vec![deletion(CATS, "tom")])
+        .await
+        .unwrap()
+        .records
+        .remove(0);
+    let change = changes.message().await.unwrap().unwrap().response;
+    assert_eq!(change, Some(pb::sync_response::Response::Record(tombstone)));
 }

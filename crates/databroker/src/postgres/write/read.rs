@@ -1,6 +1,6 @@
 //! What a write may touch, read before it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use deadpool_postgres::ClientWrapper;
@@ -14,14 +14,13 @@ use super::turn::{BEGIN, prepared};
 use crate::apply::{Lease, MOST_EXPIRED};
 use crate::postgres::migrate::{signed, unsigned};
 use crate::postgres::overlay::{Ages, Overlay};
-use crate::postgres::read::{decode_options, services};
+use crate::postgres::read::{OPTIONS, options_of, services};
 use crate::postgres::unavailable;
 use crate::seal::{Place, Sealer};
 use crate::store::{Copy, Key, Registered, Write, ttl};
 
 const LIVE: &str = "SELECT r.type, r.id, r.value FROM pomerium_rs.records r
      JOIN unnest($1::text[], $2::text[]) AS k(type, id) ON r.type = k.type AND r.id = k.id";
-const OPTIONS: &str = "SELECT type, value FROM pomerium_rs.options";
 
 /// Begins the transaction, and reads the row that `counters` asks for and what the write may touch.
 pub(super) async fn run(
@@ -85,7 +84,7 @@ async fn begin_with_live(
     begun.map_err(|error| unavailable(&error))?;
     let row = row.map_err(|error| unavailable(&error))?;
     note_live(keys, &live?, sealer, overlay)?;
-    note_options(&options.map_err(|error| unavailable(&error))?, overlay)?;
+    overlay.options = options_of(&options.map_err(|error| unavailable(&error))?)?;
     Ok(row)
 }
 
@@ -154,15 +153,7 @@ async fn read_options(client: &ClientWrapper, overlay: &mut Overlay) -> Result<(
         .query(&options, &[])
         .await
         .map_err(|error| unavailable(&error))?;
-    note_options(&rows, overlay)
-}
-
-fn note_options(rows: &[Row], overlay: &mut Overlay) -> Result<(), Error> {
-    for row in rows {
-        let record_type: String = row.get(0);
-        let options = decode_options(&record_type, row.get(1))?;
-        overlay.options.insert(record_type, options);
-    }
+    overlay.options = options_of(&rows)?;
     Ok(())
 }
 
@@ -206,26 +197,15 @@ async fn read_ages(
         let live = prepared(client, LIVE).await?;
         let rows = read_live(client, &live, &unknown).await?;
         note_live(unknown, &rows, sealer, overlay)?;
-        let row = client
-            .query_one(
-                "SELECT count(*) FROM pomerium_rs.records WHERE type = $1",
-                &[&record_type],
-            )
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let count = unsigned(row.get(0));
-        let surplus = (count + records.len() as u64).saturating_sub(capacity);
-        let ids = read_oldest(
-            client,
-            sealer,
-            record_type,
-            surplus + records.len() as u64,
-            overlay,
-        )
-        .await?;
+        let count = read_count(client, record_type).await?;
+        let written = records.len() as u64;
+        let surplus = (count + written).saturating_sub(capacity);
+        // Some of the oldest may be those that are written.
+        let most = surplus.min(written + MOST_EXPIRED) + written;
+        let oldest = read_oldest(client, sealer, record_type, most, overlay).await?;
         overlay
             .ages
-            .insert(record_type.to_owned(), Ages { count, oldest: ids });
+            .insert(record_type.to_owned(), Ages { count, oldest });
     }
     Ok(())
 }
@@ -236,7 +216,7 @@ async fn read_oldest(
     record_type: &str,
     most: u64,
     overlay: &mut Overlay,
-) -> Result<VecDeque<String>, Error> {
+) -> Result<BTreeMap<u64, String>, Error> {
     let rows = client
         .query(
             "SELECT id, value FROM pomerium_rs.records WHERE type = $1 ORDER BY version LIMIT $2",
@@ -244,48 +224,79 @@ async fn read_oldest(
         )
         .await
         .map_err(|error| unavailable(&error))?;
-    let mut ids = VecDeque::with_capacity(rows.len());
+    let mut ids = BTreeMap::new();
     for row in rows {
         let id: String = row.get(0);
         let record = sealer.open(row.get(1), &Place::Live { record_type, id: &id })?;
-        overlay
-            .live
-            .insert((record_type.to_owned(), id.clone()), Some(record));
-        ids.push_back(id);
+        ids.insert(record.version, id.clone());
+        overlay.live.insert((record_type.to_owned(), id), Some(record));
     }
     Ok(ids)
 }
 
+/// How many live records a type has.
+async fn read_count(client: &ClientWrapper, record_type: &str) -> Result<u64, Error> {
+    let row = client
+        .query_one(
+            "SELECT count(*) FROM pomerium_rs.records WHERE type = $1",
+            &[&record_type],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    Ok(unsigned(row.get(0)))
+}
+
+/// The records whose time is over or that there is no room for, of one type after another, as many as one write lets go.
 async fn read_expired(
     client: &ClientWrapper,
     sealer: &Sealer,
     now: Timestamp,
     overlay: &mut Overlay,
 ) -> Result<(), Error> {
-    let limited: Vec<(String, SystemTime)> = overlay
+    let limited: Vec<(String, Option<u64>, Option<Timestamp>)> = overlay
         .options
         .iter()
-        .filter_map(|(record_type, options)| {
-            let before = now.checked_sub(ttl(options)?).ok()?;
-            Some((record_type.clone(), SystemTime::from(before)))
+        .map(|(record_type, options)| {
+            let before = ttl(options).and_then(|ttl| now.checked_sub(ttl).ok());
+            (record_type.clone(), options.capacity, before)
         })
         .collect();
-    for (record_type, before) in limited {
-        let row = client
-            .query_one(
-                "SELECT count(*) FROM (SELECT 1 FROM pomerium_rs.records WHERE type = $1 AND modified_at < $2 LIMIT $3) old",
-                &[&record_type, &before, &signed(MOST_EXPIRED)],
-            )
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let count = unsigned(row.get(0));
-        let oldest = match count {
-            0 => VecDeque::new(),
-            _ => read_oldest(client, sealer, &record_type, count, overlay).await?,
-        };
-        overlay.ages.insert(record_type, Ages { count, oldest });
+    let mut left = MOST_EXPIRED;
+    for (record_type, capacity, before) in limited {
+        let mut ages = Ages::default();
+        let mut gone = 0;
+        if let Some(capacity) = capacity {
+            ages.count = read_count(client, &record_type).await?;
+            gone = ages.count.saturating_sub(capacity);
+        }
+        if let Some(before) = before {
+            gone = gone.max(read_old(client, &record_type, before, left).await?);
+        }
+        let gone = gone.min(left);
+        if gone > 0 {
+            ages.oldest = read_oldest(client, sealer, &record_type, gone, overlay).await?;
+        }
+        left -= gone;
+        overlay.ages.insert(record_type, ages);
     }
     Ok(())
+}
+
+/// How many records of a type were last written before a moment, if they are fewer than `most`.
+async fn read_old(
+    client: &ClientWrapper,
+    record_type: &str,
+    before: Timestamp,
+    most: u64,
+) -> Result<u64, Error> {
+    let row = client
+        .query_one(
+            "SELECT count(*) FROM (SELECT 1 FROM pomerium_rs.records WHERE type = $1 AND modified_at < $2 LIMIT $3) old",
+            &[&record_type, &SystemTime::from(before), &signed(most)],
+        )
+        .await
+        .map_err(|error| unavailable(&error))?;
+    Ok(unsigned(row.get(0)))
 }
 
 async fn read_lease(client: &ClientWrapper, name: &str, overlay: &mut Overlay) -> Result<(), Error> {
