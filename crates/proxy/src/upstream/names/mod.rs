@@ -30,12 +30,15 @@ use lookup::Lookup;
 /// A name nobody has asked for so long is not refreshed any more.
 const DISUSED: Duration = Duration::from_secs(300);
 
+/// A host, and the family of addresses that is insisted on.
+type Key = (Box<str>, Option<DnsFamily>);
+
 /// All names in use.
 pub struct Names {
     runtime: Handle,
     metrics: Arc<Metrics>,
     lookup: Arc<ArcSwap<Lookup>>,
-    known: Mutex<HashMap<(Box<str>, Option<DnsFamily>), Weak<Name>>>,
+    known: Mutex<HashMap<Key, Weak<Name>>>,
     /// Everything is to be asked anew: the settings have changed.
     changed: Arc<Notify>,
 }
