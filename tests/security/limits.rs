@@ -1,7 +1,11 @@
-//! Sizes (traefik CVE-2026-26998): headers have a limit, bodies that we read have one.
+//! Sizes (traefik CVE-2026-26998): headers have a limit, bodies that we read have one. Files: when there are no more of
+//! them, the log stays short.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use pomerium_testing::{Environment, Route, Upstream};
 use pomerium_tests::scripted;
+use tokio::net::TcpStream;
+use tokio::process::Command;
 
 #[tokio::test]
 async fn oversized_headers_are_a_431() -> Result<()> {
@@ -51,5 +55,40 @@ async fn a_large_form_is_refused_by_our_own_pages() -> Result<()> {
         .await;
     // Refused with an answer, or cut off while sending.
     assert!(reply.is_err() || reply.is_ok_and(|reply| reply.status.is_client_error()));
+    Ok(())
+}
+
+/// Sets the highest number of open files of the program.
+async fn limit_files(env: &Environment, most: u64) -> Result<()> {
+    let process = env.process_id()?.to_string();
+    let limit = format!("--nofile={most}:");
+    let set = Command::new("prlimit").args(["--pid", &process, &limit]).status();
+    ensure!(set.await?.success(), "prlimit");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_files_for_more_connections_the_log_stays_short_and_later_all_is_well() -> Result<()> {
+    let upstream = Upstream::start().await?;
+    let env = Environment::builder()?
+        .route(Route::new("open", &upstream.url()).public())
+        .start()
+        .await?;
+    let open = std::fs::read_dir(format!("/proc/{}/fd", env.process_id()?))?;
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok());
+    limit_files(&env, numbers.max().context("no files")? + 2).await?;
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        clients.push(TcpStream::connect(env.address()).await?);
+    }
+    // Attempts go on all the time; of nearly all of them nothing is said.
+    env.log()
+        .wait_json(0, "lines that were left out", |line| {
+            line["message"] == "cannot accept a connection" && line["left_out"].as_u64() > Some(0)
+        })
+        .await?;
+    drop(clients);
+    limit_files(&env, 1024).await?;
+    ensure!(env.client()?.get(&env.url("open", "/")).await?.status == 200);
     Ok(())
 }
