@@ -12,6 +12,7 @@ pub mod core;
 pub mod expiry;
 pub mod generation;
 mod grpc;
+mod kept;
 pub mod listeners;
 pub mod load;
 mod lost;
