@@ -31,6 +31,7 @@ mod lifecycle;
 mod live_devices;
 mod local_provider;
 mod long_lived;
+mod lost_store;
 mod management;
 mod metrics_tls;
 mod mutual_tls;

@@ -19,6 +19,7 @@ pub mod decision;
 pub mod devices;
 pub mod foreign;
 pub mod inside;
+pub mod link;
 pub mod netns;
 pub mod records;
 pub mod services;

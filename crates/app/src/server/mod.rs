@@ -463,6 +463,7 @@ fn watch(server: &Arc<Server>, changes: tokio::sync::watch::Receiver<u64>) {
 
 fn watch_instances(core: &Core) {
     let Some(way) = core.broker.way() else { return };
+    tokio::spawn(remote::watch_serving(way.clone(), core.stop.clone()));
     tokio::spawn(remote::watch_instances(
         way.clone(),
         Arc::clone(&core.health),
