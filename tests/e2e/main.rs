@@ -7,6 +7,7 @@ mod api_clients;
 mod assertion;
 mod audit;
 mod authorize_log;
+mod backups;
 mod browser_local;
 mod browser_oidc;
 mod chaos;
