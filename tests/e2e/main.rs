@@ -41,6 +41,7 @@ mod outliers;
 mod policy_tools;
 mod record_layers;
 mod records;
+mod refresh;
 mod registry;
 mod rego;
 mod replicas;
