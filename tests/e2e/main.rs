@@ -14,6 +14,7 @@ mod chaos;
 mod cut_off;
 mod decision;
 mod demo;
+mod deployed;
 mod devices;
 mod error_details;
 mod error_pages;

@@ -16,6 +16,7 @@ pub mod asking;
 pub mod balance;
 pub mod chaos;
 pub mod decision;
+pub mod deployed;
 pub mod devices;
 pub mod foreign;
 pub mod inside;
