@@ -1,7 +1,9 @@
-//! `pomerium health` and `pomerium health watch`, beside a running server.
+//! `pomerium health` and `pomerium health watch`, beside a running server, and the probes they look through.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pomerium_testing::{Environment, Program, lease, tools, within};
+use pomerium_testing::{Environment, Postgres, Program, lease, tools, within};
 use pomerium_tests::services::SHARED;
 use tokio::process::Command;
 
@@ -30,6 +32,47 @@ async fn one_look_tells_what_runs() -> Result<()> {
     let address = format!("127.0.0.1:{}", nobody.number());
     let output = health(&env, &["-a", &address])?.output().await?;
     assert!(!output.status.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_shows_until_it_is_back() -> Result<()> {
+    let mut postgres = Postgres::start()?;
+    let env = Environment::builder()?
+        .set("databroker_storage_type", "postgres")
+        .set(
+            "databroker_storage_connection_string",
+            postgres.connection("postgres"),
+        )
+        .start()
+        .await?;
+    let client = env.client()?;
+    let probe = async |path: &str| anyhow::Ok(client.get(&env.health_url(path)).await?.status.as_u16());
+    let address = env.health_url("");
+    let address = address.trim_start_matches("http://").trim_end_matches('/');
+    for (gone, wanted) in [(true, 503), (false, 200)] {
+        match gone {
+            true => postgres.crash()?,
+            false => postgres.go_on()?,
+        }
+        within("the probes", async {
+            while (probe("/readyz").await?, probe("/healthz").await?) != (wanted, wanted) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await??;
+        assert_eq!(probe("/startupz").await?, 200, "it has started");
+        let output = health(&env, &["-a", address])?.output().await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(i32::from(gone)), "{text}");
+        assert_eq!(text.contains("storage.backend: PostgreSQL"), gone, "{text}");
+        // Who leaves that check out is told of no other.
+        let output = health(&env, &["-a", address, "-e", "storage.backend"])?
+            .output()
+            .await?;
+        assert!(output.status.success(), "{output:?}");
+    }
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub use collector::{Collector, Mood};
 pub use dns::{Asked, NameServer, Says};
 pub use environment::{Environment, EnvironmentBuilder, Route, SignIn};
 pub use http3::{Http3Answer, Http3Client, Http3Reply};
-pub use idp::{Account, OidcProvider, Script, ScriptedIdp};
+pub use idp::{Account, OidcProvider, Refreshes, Script, ScriptedIdp};
 pub use lines::Lines;
 pub use pebble::{Pebble, PebbleOptions};
 pub use ports::{Port, lease};

@@ -16,6 +16,8 @@ use crate::databroker::{Error, Latest, Record, RecordStream, Versions};
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause between attempts to reach the databroker.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Pause before everything is read again from another process, which as many processes do as there are.
+const BEFORE_ALL: Duration = Duration::from_millis(250);
 
 impl SyncedRecords {
     pub(super) async fn follow_forever(&self) {
@@ -32,12 +34,18 @@ impl SyncedRecords {
             } else {
                 tracing::warn!(%error, pause_ms = pause.as_millis(), "databroker sync interrupted");
             }
-            // Until the records are read again, those of a replaced database are still believed: at once,
-            // unless this goes round in circles.
-            if !(restart && pause == FIRST_PAUSE) {
-                tokio::time::sleep(self.spread(pause)).await;
-            }
+            tokio::time::sleep(self.before_next(restart, pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// How long to wait. Until the records are read again, those of a replaced database are still believed: where nobody
+    /// else asks, not at all, unless this goes round in circles.
+    fn before_next(&self, restart: bool, pause: Duration) -> Duration {
+        match (restart, &self.contact) {
+            (true, Some(_)) => self.spread(pause.max(BEFORE_ALL)),
+            (true, None) if pause == FIRST_PAUSE => Duration::ZERO,
+            _ => self.spread(pause),
         }
     }
 
@@ -182,5 +190,116 @@ impl SyncedRecords {
         });
         drop(position);
         self.changed_if(changed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use jiff::Timestamp;
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::databroker::{Cleared, Databroker, PutReply};
+
+    /// A databroker that fails, and tells when it was asked.
+    struct Failing {
+        asked: mpsc::UnboundedSender<Instant>,
+        with: Error,
+    }
+
+    impl Failing {
+        fn answer<T: Send + 'static>(&self) -> BoxFuture<'static, Result<T, Error>> {
+            let _ = self.asked.send(Instant::now());
+            std::future::ready(Err(self.with.clone())).boxed()
+        }
+    }
+
+    impl Databroker for Failing {
+        fn versions(&self) -> BoxFuture<'_, Result<Versions, Error>> {
+            self.answer()
+        }
+        fn get<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
+            self.answer()
+        }
+        fn put(&self, _: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
+            self.answer()
+        }
+        fn sync_latest<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {
+            self.answer()
+        }
+        fn sync<'a>(&'a self, _: &'a str, _: Versions) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
+            self.answer()
+        }
+        fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
+            self.answer()
+        }
+    }
+
+    /// The first pauses of one that follows a databroker that fails with this.
+    async fn pauses<const N: usize>(with: Error, of_another_process: bool) -> [Duration; N] {
+        let (asked, mut times) = mpsc::unbounded_channel();
+        let broker = Arc::new(Failing { asked, with });
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let records = match of_another_process {
+            true => SyncedRecords::of_another_process(broker, clock, Duration::from_secs(300)),
+            false => SyncedRecords::new(broker),
+        };
+        let following = tokio::spawn(records.run(std::future::pending()));
+        let mut last = times.recv().await.unwrap();
+        let mut pauses = [Duration::ZERO; N];
+        for pause in &mut pauses {
+            let next = times.recv().await.unwrap();
+            *pause = next - last;
+            last = next;
+        }
+        following.abort();
+        pauses
+    }
+
+    fn around(pause: Duration) -> std::ops::RangeInclusive<Duration> {
+        // Timers of tokio count whole milliseconds.
+        pause / 2..=pause * 3 / 2 + Duration::from_millis(1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_do_not_come_back_at_the_same_moment() {
+        let gone = Error::Unavailable("gone".into());
+        for (with, first) in [(gone, FIRST_PAUSE), (Error::Resync, BEFORE_ALL)] {
+            let mut seen = BTreeSet::new();
+            for _ in 0..32 {
+                let [pause] = pauses(with.clone(), true).await;
+                assert!(around(first).contains(&pause), "{with}: {pause:?}");
+                seen.insert(pause);
+            }
+            assert!(seen.len() > 8, "{with}: {seen:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_to_the_longest() {
+        let gone = Error::Unavailable("gone".into());
+        let pauses: [_; 12] = pauses(gone, true).await;
+        let mut expected = FIRST_PAUSE;
+        for pause in pauses {
+            assert!(
+                around(expected).contains(&pause),
+                "{pause:?} instead of {expected:?}"
+            );
+            expected = (expected * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_store_of_this_process_is_read_again_at_once_but_not_round_and_round() {
+        let [first, second] = pauses(Error::Resync, false).await;
+        assert_eq!(first, Duration::ZERO);
+        assert!(second >= FIRST_PAUSE, "{second:?}");
     }
 }

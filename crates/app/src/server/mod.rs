@@ -12,6 +12,7 @@ pub mod core;
 pub mod expiry;
 pub mod generation;
 mod grpc;
+mod kept;
 pub mod listeners;
 pub mod load;
 mod lost;
@@ -462,6 +463,7 @@ fn watch(server: &Arc<Server>, changes: tokio::sync::watch::Receiver<u64>) {
 
 fn watch_instances(core: &Core) {
     let Some(way) = core.broker.way() else { return };
+    tokio::spawn(remote::watch_serving(way.clone(), core.stop.clone()));
     tokio::spawn(remote::watch_instances(
         way.clone(),
         Arc::clone(&core.health),

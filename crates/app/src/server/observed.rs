@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use pomerium_api::databroker::{Databroker, Error};
 
 use crate::health::Health;
@@ -19,28 +20,96 @@ pub struct Observed {
     inner: Arc<dyn Databroker>,
     health: Arc<Health>,
     check: &'static str,
+    failing: Mutex<Failing>,
+}
+
+/// What does not work. On a full disk that is writing only, and reading goes on all the while.
+#[derive(Default)]
+struct Failing {
+    reads: bool,
+    writes: bool,
 }
 
 impl Observed {
     /// Watches `inner` for the check `check` of `health`.
     pub fn new(inner: Arc<dyn Databroker>, health: Arc<Health>, check: &'static str) -> Self {
-        Self { inner, health, check }
+        Self {
+            inner,
+            health,
+            check,
+            failing: Mutex::default(),
+        }
     }
 
-    /// A store that answers is well, also when the answer is that there is no such record.
-    fn note<'a, T: 'a>(&'a self, answer: BoxFuture<'a, Result<T, Error>>) -> BoxFuture<'a, Result<T, Error>> {
+    /// A store that answers can be read, also when the answer is that there is no such record. If it could not be
+    /// before, it was gone as a whole, and writing is given another try as well.
+    fn read<'a, T: 'a>(&'a self, answer: BoxFuture<'a, Result<T, Error>>) -> BoxFuture<'a, Result<T, Error>> {
         answer
             .inspect(|result| match result {
-                Err(Error::Unavailable(why)) => self.health.report_error(self.check, why.as_str()),
-                _ => self.health.recover(self.check),
+                Err(Error::Unavailable(why)) => self.fails(why, |failing| failing.reads = true),
+                _ => self.works(|failing| failing.writes &= !std::mem::take(&mut failing.reads)),
             })
             .boxed()
     }
+
+    /// A store that has written something is well; `wrote` tells of an answer whether it has.
+    fn write<'a, T: 'a>(
+        &'a self,
+        answer: BoxFuture<'a, Result<T, Error>>,
+        wrote: fn(&T) -> bool,
+    ) -> BoxFuture<'a, Result<T, Error>> {
+        answer
+            .inspect(move |result| match result {
+                Err(Error::Unavailable(why)) => self.fails(why, |failing| failing.writes = true),
+                Ok(reply) if wrote(reply) => self.works(|failing| *failing = Failing::default()),
+                _ => {}
+            })
+            .boxed()
+    }
+
+    fn fails(&self, why: &str, change: impl FnOnce(&mut Failing)) {
+        let mut failing = self.failing.lock();
+        change(&mut failing);
+        self.health.report_error(self.check, why);
+    }
+
+    fn works(&self, change: impl FnOnce(&mut Failing)) {
+        let mut failing = self.failing.lock();
+        change(&mut failing);
+        if !failing.reads && !failing.writes {
+            self.health.recover(self.check);
+        }
+    }
 }
 
+/// Calls that write, with what their answers say of that; all others read.
 macro_rules! note {
+    ($self:ident, put($($with:tt)*)) => {
+        $self.write($self.inner.put($($with)*), |reply| !reply.records.is_empty())
+    };
+    ($self:ident, patch($($with:tt)*)) => {
+        $self.write($self.inner.patch($($with)*), |reply| !reply.records.is_empty())
+    };
+    ($self:ident, replace($($with:tt)*)) => {
+        $self.write($self.inner.replace($($with)*), Option::is_some)
+    };
+    ($self:ident, lease($($with:tt)*)) => {
+        $self.write($self.inner.lease($($with)*), Option::is_some)
+    };
+    ($self:ident, release_lease($($with:tt)*)) => {
+        $self.write($self.inner.release_lease($($with)*), |_| false)
+    };
+    ($self:ident, report($($with:tt)*)) => {
+        $self.write($self.inner.report($($with)*), |_| true)
+    };
+    ($self:ident, set_options($($with:tt)*)) => {
+        $self.write($self.inner.set_options($($with)*), |_| true)
+    };
+    ($self:ident, clear($($with:tt)*)) => {
+        $self.write($self.inner.clear($($with)*), |_| true)
+    };
     ($self:ident, $($call:tt)+) => {
-        $self.note($self.inner.$($call)+)
+        $self.read($self.inner.$($call)+)
     };
 }
 
@@ -57,19 +126,21 @@ mod tests {
     use super::*;
     use crate::health::Status;
 
-    /// Answers that there is no record, or that the disk is full.
+    /// Has no records, and answers that it cannot be written, or reached.
     #[derive(Default)]
-    struct Disk(AtomicBool);
+    struct Disk {
+        full: AtomicBool,
+        gone: AtomicBool,
+    }
 
     impl Disk {
+        fn fault(&self) -> Option<Error> {
+            let gone = self.gone.load(Ordering::Relaxed);
+            gone.then(|| Error::Unavailable("no disk".into()))
+        }
+
         fn answer<T: Send + 'static>(&self) -> BoxFuture<'static, Result<T, Error>> {
-            let full = self.0.load(Ordering::Relaxed);
-            let error = if full {
-                Error::Unavailable("disk full".into())
-            } else {
-                Error::NotFound
-            };
-            std::future::ready(Err(error)).boxed()
+            std::future::ready(Err(self.fault().unwrap_or(Error::NotFound))).boxed()
         }
     }
 
@@ -80,8 +151,16 @@ mod tests {
         fn get<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
             self.answer()
         }
-        fn put(&self, _: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
-            self.answer()
+        fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
+            let full = self.full.load(Ordering::Relaxed);
+            let fault = self
+                .fault()
+                .or_else(|| full.then(|| Error::Unavailable("disk full".into())));
+            let written = PutReply {
+                server_version: 1,
+                records,
+            };
+            std::future::ready(fault.map_or(Ok(written), Err)).boxed()
         }
         fn sync_latest<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {
             self.answer()
@@ -94,25 +173,75 @@ mod tests {
         }
     }
 
+    struct Stage {
+        disk: Arc<Disk>,
+        health: Arc<Health>,
+        observed: Observed,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let disk = Arc::new(Disk::default());
+            let health = Arc::new(Health::new(pomerium_config::settings::Services::ALL));
+            health.report(OWN, Status::Running);
+            let observed = Observed::new(Arc::clone(&disk) as Arc<dyn Databroker>, Arc::clone(&health), OWN);
+            Self {
+                disk,
+                health,
+                observed,
+            }
+        }
+
+        fn error(&self) -> Option<String> {
+            self.health.reported()[OWN].error.clone()
+        }
+
+        async fn get(&self) -> Option<String> {
+            let _ = self.observed.get("t", "i").await;
+            self.error()
+        }
+
+        async fn put(&self, records: usize) -> Option<String> {
+            let _ = self.observed.put(vec![Record::default(); records]).await;
+            self.error()
+        }
+    }
+
     #[tokio::test]
-    async fn a_full_disk_shows_until_it_answers_again_and_a_stop_stays_a_stop() {
-        let (disk, health) = (
-            Arc::new(Disk::default()),
-            Arc::new(Health::new(pomerium_config::settings::Services::ALL)),
+    async fn a_full_disk_shows_until_something_is_written_however_much_is_read() {
+        let stage = Stage::new();
+        assert_eq!(
+            stage.get().await,
+            None,
+            "a record that is not there is no failure"
         );
-        health.report(OWN, Status::Running);
-        let observed = Observed::new(Arc::clone(&disk) as Arc<dyn Databroker>, Arc::clone(&health), OWN);
-        let error = || health.reported()[OWN].error.clone();
-        assert!(observed.get("t", "i").await.is_err());
-        assert_eq!(error(), None, "a record that is not there is no failure");
-        disk.0.store(true, Ordering::Relaxed);
-        assert!(observed.put(Vec::new()).await.is_err());
-        assert_eq!(error().as_deref(), Some("disk full"));
-        disk.0.store(false, Ordering::Relaxed);
-        assert!(observed.put(Vec::new()).await.is_err());
-        assert_eq!(error(), None);
-        health.terminate();
-        assert!(observed.put(Vec::new()).await.is_err());
-        assert_eq!(health.reported()[OWN].status, Status::Terminating);
+        stage.disk.full.store(true, Ordering::Relaxed);
+        assert_eq!(stage.put(1).await.as_deref(), Some("disk full"));
+        assert_eq!(stage.get().await.as_deref(), Some("disk full"));
+        stage.disk.full.store(false, Ordering::Relaxed);
+        assert_eq!(
+            stage.put(0).await.as_deref(),
+            Some("disk full"),
+            "nothing to write"
+        );
+        assert_eq!(stage.put(1).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_was_gone_is_well_once_it_can_be_read() {
+        let stage = Stage::new();
+        stage.disk.gone.store(true, Ordering::Relaxed);
+        assert_eq!(stage.put(1).await.as_deref(), Some("no disk"));
+        assert_eq!(stage.get().await.as_deref(), Some("no disk"));
+        stage.disk.gone.store(false, Ordering::Relaxed);
+        assert_eq!(stage.get().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_stop_stays_a_stop() {
+        let stage = Stage::new();
+        stage.health.terminate();
+        stage.put(1).await;
+        assert_eq!(stage.health.reported()[OWN].status, Status::Terminating);
     }
 }

@@ -17,6 +17,7 @@ use pomerium_databroker::store::{Standing, ready};
 use pomerium_databroker::{AT_REST, FileStore, MemoryStore, OpenError, PostgresStore, Server, Store};
 use tokio::sync::{OwnedRwLockWriteGuard, watch};
 
+use super::kept;
 use super::remote::Way;
 use super::switch::{Source, Switch};
 use crate::handover::relay::Relay;
@@ -303,11 +304,15 @@ async fn serve<S: Store>(
     match place {
         Place::Alone => {
             ready(&store).await.context("databroker")?;
-            Ok((source(Server::start(store, clock)), None))
+            let server = Server::start(store, clock);
+            kept::say(&*server).await;
+            Ok((source(server), None))
         }
         Place::Leads(others) => {
             let node = Node::lead(store, clock, others.clone()).await;
-            Ok(member(node.context("databroker")?))
+            let node = node.context("databroker")?;
+            kept::say(&*node).await;
+            Ok(member(node))
         }
         Place::Follows(follow) => {
             let store = Arc::new(store);
@@ -377,5 +382,54 @@ where
                 server.close();
             }
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pomerium_api::clock::SystemClock;
+    use pomerium_api::databroker::Options;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn how_records_are_kept_is_said_at_each_start() {
+        let store = Arc::new(MemoryStore::new());
+        let requests = "type.googleapis.com/session.SessionBindingRequest";
+        let changed = Options {
+            capacity: Some(3),
+            ..Options::default()
+        };
+        for start in 0..2 {
+            let (source, _) = serve(Arc::clone(&store), Arc::new(SystemClock), &Place::Alone)
+                .await
+                .unwrap();
+            let kept = source.broker.options(requests).await.unwrap().unwrap();
+            assert_eq!(kept.capacity, Some(50_000), "start {start}");
+            assert_eq!(kept.indexable_fields, ["key"]);
+            let minutes = Duration::from_secs(15 * 60);
+            assert_eq!(kept.ttl, minutes.try_into().ok());
+            for (record_type, fields, ttl) in [
+                ("session.SessionBinding", &["session_id", "user_id"][..], None),
+                ("session.IdentityBinding", &["user_id"], None),
+                ("oauth21.UpstreamMCPToken", &["user_id", "route_id"], None),
+                ("oauth21.PendingUpstreamAuth", &["state_id"], Some(minutes)),
+            ] {
+                let record_type = format!("type.googleapis.com/{record_type}");
+                let kept = source.broker.options(&record_type).await.unwrap().unwrap();
+                assert_eq!(kept.indexable_fields, fields, "{record_type}");
+                assert_eq!(kept.ttl, ttl.and_then(|ttl| ttl.try_into().ok()));
+                assert_eq!(kept.capacity, None);
+            }
+            // Whatever a tool made of it, the next start says it again.
+            source
+                .broker
+                .set_options(requests.into(), changed.clone())
+                .await
+                .unwrap();
+            (source.close)();
+        }
     }
 }

@@ -83,6 +83,7 @@ pub struct EnvironmentBuilder {
     port: Port,
     health: Port,
     config: Value,
+    text: Option<String>,
     variables: Vec<(String, String)>,
     sign_in: SignIn,
     log_to_file: bool,
@@ -111,6 +112,7 @@ impl EnvironmentBuilder {
             port,
             health,
             config,
+            text: None,
             variables: Vec::new(),
             sign_in: SignIn::Nobody,
             log_to_file: false,
@@ -163,6 +165,14 @@ impl EnvironmentBuilder {
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.into(), value.into()));
         self
+    }
+
+    /// Takes this configuration as it is, and nothing of what is set here but where the health listener is.
+    #[must_use]
+    pub fn configuration(mut self, text: String) -> Self {
+        self.text = Some(text);
+        let health = format!("127.0.0.1:{}", self.health.number());
+        self.variable("HEALTH_CHECK_ADDR", &health)
     }
 
     /// Adds a route under its name's host.
@@ -245,7 +255,10 @@ impl EnvironmentBuilder {
             SignIn::Oidc(issuer) => self.write_oidc(&issuer),
             SignIn::Local(accounts) => self.write_local(&accounts).await?,
         }
-        write_config(self.folder.path(), &self.config)
+        match &self.text {
+            Some(text) => Ok(std::fs::write(self.folder.path().join("config.yaml"), text)?),
+            None => write_config(self.folder.path(), &self.config),
+        }
     }
 
     fn write_oidc(&mut self, issuer: &str) {

@@ -4,4 +4,4 @@ mod oidc;
 mod scripted;
 
 pub use oidc::{Account, OidcProvider};
-pub use scripted::{Script, ScriptedIdp};
+pub use scripted::{Refreshes, Script, ScriptedIdp};

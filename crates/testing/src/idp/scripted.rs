@@ -34,6 +34,10 @@ pub struct Script {
     pub discovery_issuer: Option<String>,
     /// Answer of the token endpoint instead of tokens.
     pub token_reply: Option<(u16, String)>,
+    /// How long tokens last, in seconds.
+    pub lifetime: u64,
+    /// Whether there are refresh tokens. Each is good for one use.
+    pub refresh_tokens: bool,
     /// `sub` of userinfo instead of the ID token's.
     pub userinfo_sub: Option<String>,
     /// Bytes of white space in front of each JSON document.
@@ -49,6 +53,8 @@ impl Default for Script {
             unpublished_key: false,
             discovery_issuer: None,
             token_reply: None,
+            lifetime: 3600,
+            refresh_tokens: false,
             userinfo_sub: None,
             padding: 0,
         }
@@ -64,6 +70,16 @@ struct State {
     audience: String,
     /// Requests to each endpoint.
     seen: Vec<String>,
+    refreshes: Refreshes,
+}
+
+/// What became of refresh tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refreshes {
+    /// How often one was exchanged for new tokens.
+    pub done: u32,
+    /// How often one came that had been exchanged before.
+    pub spent: u32,
 }
 
 /// A running scripted provider on 127.0.0.1.
@@ -86,6 +102,7 @@ impl ScriptedIdp {
             nonce: None,
             audience: String::new(),
             seen: Vec::new(),
+            refreshes: Refreshes::default(),
         }));
         let shared = Arc::clone(&state);
         let server = serve(None, move |request| respond(Arc::clone(&shared), request)).await?;
@@ -117,6 +134,11 @@ impl ScriptedIdp {
     /// Paths that were asked for, in order.
     pub fn seen(&self) -> Vec<String> {
         self.state.lock().seen.clone()
+    }
+
+    /// What became of refresh tokens so far.
+    pub fn refreshes(&self) -> Refreshes {
+        self.state.lock().refreshes
     }
 }
 
@@ -185,15 +207,37 @@ impl State {
         if let Some((status, body)) = &self.script.token_reply {
             return answer(*status, "application/json", body.clone());
         }
-        if parameter(form, "code").as_deref() != Some("the-code") {
+        if !self.is_good(form) {
             return answer(400, "application/json", r#"{"error":"invalid_grant"}"#);
         }
-        self.document(&json!({
+        let mut tokens = json!({
             "access_token": "the-access-token",
             "token_type": "Bearer",
-            "expires_in": 3600,
+            "expires_in": self.script.lifetime,
             "id_token": self.id_token(),
-        }))
+        });
+        if self.script.refresh_tokens {
+            tokens["refresh_token"] = self.refresh_token().into();
+        }
+        self.document(&tokens)
+    }
+
+    /// Whether there are tokens for this code or refresh token; the latter is spent by it.
+    fn is_good(&mut self, form: &str) -> bool {
+        if parameter(form, "grant_type").as_deref() != Some("refresh_token") {
+            return parameter(form, "code").as_deref() == Some("the-code");
+        }
+        let good = parameter(form, "refresh_token") == Some(self.refresh_token());
+        match good {
+            true => self.refreshes.done += 1,
+            false => self.refreshes.spent += 1,
+        }
+        good
+    }
+
+    /// The one that is good now.
+    fn refresh_token(&self) -> String {
+        format!("refresh-token-{}", self.refreshes.done)
     }
 
     fn userinfo(&self) -> Response<Body> {
@@ -206,7 +250,7 @@ impl State {
 
     fn id_token(&self) -> String {
         let now = now();
-        let mut claims = json!({ "iss": self.issuer, "aud": self.audience, "iat": now, "exp": now + 3600 });
+        let mut claims = json!({ "iss": self.issuer, "aud": self.audience, "iat": now, "exp": now + self.script.lifetime });
         if let Some(nonce) = &self.nonce {
             claims["nonce"] = nonce.clone().into();
         }

@@ -2,7 +2,11 @@
 //! ask.
 //!
 //! A request is sent only on a connection that stands, so that a databroker that is down costs a moment and no
-//! answer: the next one is asked instead. Whoever answered last is asked again, so that what was written is read.
+//! answer: the next one is asked instead. One that answers that it cannot serve is set [`Aside`] for a while. Whoever
+//! answered last is asked again, so that what was written is read. When none of them serves it does not go round.
+
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +17,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pomerium_config::settings::Origin;
@@ -22,9 +29,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower::Service;
+
+use super::aside::Aside;
 
 /// Longest wait for a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -33,7 +42,12 @@ const PING: Duration = Duration::from_secs(5);
 /// …and given up after this long without an answer.
 const PONG: Duration = Duration::from_secs(5);
 
-type Connection = http2::SendRequest<Body>;
+/// A connection, and to whom.
+#[derive(Clone)]
+struct Connection {
+    sender: http2::SendRequest<Body>,
+    address: SocketAddr,
+}
 
 /// Sends each request to a databroker that can be reached.
 #[derive(Clone)]
@@ -43,6 +57,25 @@ struct Inner {
     endpoints: Vec<Endpoint>,
     /// The endpoint that answered last.
     current: AtomicUsize,
+    aside: Arc<Aside>,
+}
+
+/// Who may be connected to.
+#[derive(Clone, Copy)]
+enum Among<'a> {
+    /// Whoever is not one of these.
+    Others(&'a [SocketAddr]),
+    /// This one.
+    One(SocketAddr),
+}
+
+impl Among<'_> {
+    fn has(self, address: SocketAddr) -> bool {
+        match self {
+            Self::Others(aside) => !aside.contains(&address),
+            Self::One(one) => one == address,
+        }
+    }
 }
 
 /// One databroker, or several behind one name.
@@ -58,13 +91,31 @@ impl Dialer {
     /// Over `endpoints`, of which there must be one; begins with any of them, so that many processes do not all begin
     /// with the first.
     pub fn new(endpoints: Vec<Endpoint>) -> Self {
+        Self::beside(endpoints, Arc::default())
+    }
+
+    /// To `one` of those behind this one. What is learned of it counts here as well.
+    pub fn only(&self, one: Endpoint) -> Self {
+        Self::beside(vec![one], Arc::clone(&self.0.aside))
+    }
+
+    fn beside(endpoints: Vec<Endpoint>, aside: Arc<Aside>) -> Self {
         let current = AtomicUsize::new(rand::random_range(0..endpoints.len().max(1)));
-        Self(Arc::new(Inner { endpoints, current }))
+        Self(Arc::new(Inner {
+            endpoints,
+            current,
+            aside,
+        }))
     }
 
     /// Those it goes to.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.0.endpoints
+    }
+
+    /// Those that do not serve.
+    pub fn aside(&self) -> &Aside {
+        &self.0.aside
     }
 }
 
@@ -83,34 +134,82 @@ impl Service<http::Request<Body>> for Dialer {
             let (endpoint, mut connection) = inner.connection().await?;
             let request = endpoint.addressed(request)?;
             let answer = connection
+                .sender
                 .send_request(request)
                 .await
                 .map_err(|error| Status::unavailable(format!("{:#}", anyhow::Error::from(error))))?;
-            Ok(answer.map(Body::new))
+            Ok(Inner::observed(&inner, connection.address, answer))
         }
         .boxed()
     }
 }
 
 impl Inner {
-    /// A connection that stands: to the current endpoint, else to the next that can be reached.
+    /// A connection that stands: to the current endpoint, else to the next that can be reached. Those that are set
+    /// aside come last.
     async fn connection(&self) -> Result<(&Endpoint, Connection), Status> {
+        let aside = self.aside.now();
+        let turns = std::iter::once(Among::Others(&aside)).chain(aside.iter().copied().map(Among::One));
+        let mut problems = Vec::new();
+        for among in turns {
+            if let Some(found) = self.connection_among(among, &mut problems).await {
+                return Ok(found);
+            }
+        }
+        Err(Status::unavailable(problems.join("; ")))
+    }
+
+    async fn connection_among(
+        &self,
+        among: Among<'_>,
+        problems: &mut Vec<String>,
+    ) -> Option<(&Endpoint, Connection)> {
         let count = self.endpoints.len();
         let first = self.current.load(Ordering::Relaxed);
-        let mut problems = Vec::new();
         for at in (first..first + count).map(|at| at % count.max(1)) {
             let Some(endpoint) = self.endpoints.get(at) else {
                 continue;
             };
-            match endpoint.connection().await {
-                Ok(connection) => {
+            match endpoint.connection(among, &self.aside).await {
+                Ok(Some(connection)) => {
                     self.current.store(at, Ordering::Relaxed);
-                    return Ok((endpoint, connection));
+                    return Some((endpoint, connection));
                 }
+                Ok(None) => {}
                 Err(error) => problems.push(format!("{}: {error:#}", endpoint.name())),
             }
         }
-        Err(Status::unavailable(problems.join("; ")))
+        None
+    }
+
+    /// The answer of the one at `address`. If it says that it cannot serve, at once or at the end of its stream, it is
+    /// set aside.
+    fn observed(
+        inner: &Arc<Self>,
+        address: SocketAddr,
+        answer: http::Response<Incoming>,
+    ) -> http::Response<Body> {
+        if answer.status().is_server_error() {
+            inner.aside.put(address, &format!("status {}", answer.status()));
+        }
+        inner.note(address, answer.headers());
+        let inner = Arc::clone(inner);
+        answer.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                if let Some(trailers) = frame.trailers_ref() {
+                    inner.note(address, trailers);
+                }
+                frame
+            }))
+        })
+    }
+
+    fn note(&self, address: SocketAddr, headers: &HeaderMap) {
+        if let Some(status) = Status::from_header_map(headers)
+            && status.code() == Code::Unavailable
+        {
+            self.aside.put(address, status.message());
+        }
     }
 }
 
@@ -149,6 +248,11 @@ impl Endpoint {
         Ok(self.addresses().await?.into_iter().map(one).collect())
     }
 
+    /// The one address it stands for, if there is only one.
+    pub fn pinned(&self) -> Option<SocketAddr> {
+        self.pinned
+    }
+
     /// For messages: the URL, with the address where there is one only.
     pub fn name(&self) -> String {
         match self.pinned {
@@ -157,44 +261,58 @@ impl Endpoint {
         }
     }
 
-    /// The connection that stands, or a new one. Callers that come at the same time share it.
-    async fn connection(&self) -> anyhow::Result<Connection> {
+    /// The connection that stands, or a new one; `None` when nobody is `among` those that may be connected to. Callers
+    /// that come at the same time share it. Who cannot be reached is put `aside`.
+    async fn connection(&self, among: Among<'_>, aside: &Aside) -> anyhow::Result<Option<Connection>> {
         let mut open = self.open.lock().await;
-        if let Some(connection) = open.as_ref().filter(|connection| !connection.is_closed()) {
-            return Ok(connection.clone());
+        if let Some(connection) = open.as_ref().filter(|connection| connection.stands()) {
+            // Not another one behind the same name, if that is what is asked for.
+            if among.has(connection.address) {
+                return Ok(Some(connection.clone()));
+            }
+        } else {
+            *open = None;
         }
-        *open = None;
-        let made = tokio::time::timeout(CONNECT, self.connect()).await;
-        let connection = made.map_err(|_| anyhow!("no connection within {} s", CONNECT.as_secs()))??;
-        Ok(open.insert(connection).clone())
+        let made = self.reach(among, aside).await?;
+        Ok(made.map(|connection| open.insert(connection).clone()))
     }
 
-    async fn connect(&self) -> anyhow::Result<Connection> {
-        let stream = self.reach().await?;
-        // Small messages that are waited for.
-        let _ = stream.set_nodelay(true);
-        let Some((connector, name)) = &self.tls else {
-            return speak(stream).await;
-        };
-        let stream = connector.connect(name.clone(), stream).await.context("TLS")?;
-        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            bail!("it does not speak HTTP/2; is this the gRPC address of a databroker?");
+    /// To any of its addresses, in no order: those behind one name share the load.
+    async fn reach(&self, among: Among<'_>, aside: &Aside) -> anyhow::Result<Option<Connection>> {
+        let mut addresses = in_time(self.addresses()).await?;
+        if addresses.is_empty() {
+            bail!("its name has no address");
         }
-        speak(stream).await
-    }
-
-    /// Any of its addresses, in no order: those behind one name share the load.
-    async fn reach(&self) -> anyhow::Result<TcpStream> {
-        let mut addresses = self.addresses().await?;
+        addresses.retain(|address| among.has(*address));
         addresses.shuffle(&mut rand::rng());
-        let mut last = anyhow!("its name has no address");
+        let mut problem = None;
         for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error.into(),
+            match in_time(self.connect(address)).await {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(error) => {
+                    aside.put(address, &format!("{error:#}"));
+                    problem = Some(error);
+                }
             }
         }
-        Err(last)
+        problem.map_or(Ok(None), Err)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> anyhow::Result<Connection> {
+        let stream = TcpStream::connect(address).await?;
+        // Small messages that are waited for.
+        let _ = stream.set_nodelay(true);
+        let sender = match &self.tls {
+            None => speak(stream).await?,
+            Some((connector, name)) => {
+                let stream = connector.connect(name.clone(), stream).await.context("TLS")?;
+                if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                    bail!("it does not speak HTTP/2; is this the gRPC address of a databroker?");
+                }
+                speak(stream).await?
+            }
+        };
+        Ok(Connection { sender, address })
     }
 
     async fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
@@ -224,11 +342,23 @@ impl Endpoint {
     }
 }
 
-async fn speak<S>(stream: S) -> anyhow::Result<Connection>
+impl Connection {
+    fn stands(&self) -> bool {
+        !self.sender.is_closed()
+    }
+}
+
+/// What a connection is made of must not take longer than the whole may.
+async fn in_time<T>(step: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let made = tokio::time::timeout(CONNECT, step).await;
+    made.map_err(|_| anyhow!("no connection within {} s", CONNECT.as_secs()))?
+}
+
+async fn speak<S>(stream: S) -> anyhow::Result<http2::SendRequest<Body>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (connection, driver) = http2::Builder::new(TokioExecutor::new())
+    let (sender, driver) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
@@ -241,5 +371,5 @@ where
             tracing::debug!(%error, "databroker: a connection ended");
         }
     });
-    Ok(connection)
+    Ok(sender)
 }

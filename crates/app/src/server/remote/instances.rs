@@ -10,7 +10,6 @@ use prometheus::IntGauge;
 use tokio_util::sync::CancellationToken;
 
 use super::Way;
-use super::dial::Dialer;
 use crate::health::{Health, Status};
 
 /// The health check that shows it.
@@ -59,7 +58,7 @@ async fn ask(way: &Way) -> BTreeMap<u64, Vec<String>> {
         let Ok(each) = endpoint.each().await else { continue };
         for one in each {
             let name = one.name();
-            let client = way.client_of(Dialer::new(vec![one]));
+            let client = way.client_of(way.dialer.only(one));
             if let Ok(versions) = client.versions().await {
                 found.entry(versions.server_version).or_default().push(name);
             }

@@ -1,7 +1,9 @@
-//! The databroker of another process: the way there, and whether those behind its name are one.
+//! The databroker of another process: the way there, whether those behind its name serve, and whether they are one.
 
+mod aside;
 mod dial;
 mod instances;
+mod serving;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use self::dial::{Dialer, Endpoint};
 pub use self::instances::watch as watch_instances;
+pub use self::serving::watch as watch_serving;
 
 /// How long a call may take; streams may take for ever.
 const CALL: Duration = Duration::from_secs(10);
