@@ -207,10 +207,9 @@ impl Server {
         }
         start_admin(&settings, &core, &sink, &audit);
         start_tasks(&settings, &core, &control);
-        let source = options.source;
         let server = Self {
             core,
-            source,
+            source: options.source,
             dataplane,
             certificates,
             control,
