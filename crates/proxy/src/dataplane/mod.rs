@@ -258,7 +258,8 @@ impl Dataplane {
         self.upstreams.adopt(&snapshot.upstreams, snapshot.clusters());
         self.shared.sessions.set_groups_claim(&snapshot.groups_claim);
         self.shared.sessions.set_any_provider(snapshot.any_provider);
-        let old = self.current.swap(Arc::clone(&snapshot));
+        let old = self.current.swap(snapshot);
+        let snapshot = self.snapshot();
         self.shared.metrics.reloads.inc();
         let now = self.shared.clock.now();
         for worker in &self.workers {
