@@ -68,7 +68,7 @@ pub(crate) async fn odd_records_are_kept<S: Store>(subject: Subject<S>) {
     assert_eq!(all_latest(&*subject.broker, "").await.0.len(), 4);
 }
 
-fn invalid<T: std::fmt::Debug>(result: Result<T, Error>) {
+fn invalid<T: std::fmt::Debug>(result: &Result<T, Error>) {
     assert!(matches!(result, Err(Error::Invalid(_))), "{result:?}");
 }
 
@@ -86,21 +86,21 @@ pub(crate) async fn names_that_not_every_store_keeps_are_refused<S: Store>(subje
     };
     for bad in [long.as_str(), "a\0b"] {
         for bad in [record(bad, "tom", "x"), record(CATS, bad, "x")] {
-            invalid(broker.put(vec![record(CATS, "kit", "x"), bad.clone()]).await);
-            invalid(broker.replace(bad.clone()).await);
-            invalid(broker.patch(vec![bad.clone()], Vec::new()).await);
-            invalid(broker.get(&bad.r#type, &bad.id).await);
+            invalid(&broker.put(vec![record(CATS, "kit", "x"), bad.clone()]).await);
+            invalid(&broker.replace(bad.clone()).await);
+            invalid(&broker.patch(vec![bad.clone()], Vec::new()).await);
+            invalid(&broker.get(&bad.r#type, &bad.id).await);
         }
-        invalid(broker.query(of(bad, 0, 10)).await);
-        invalid(broker.options(bad).await);
-        invalid(broker.set_options(bad.into(), Options::default()).await);
-        invalid(broker.sync_latest(bad).await.map(drop));
-        invalid(broker.sync(bad, here).await.map(drop));
-        invalid(broker.sync_until_now(bad, here).await.map(drop));
-        invalid(lease(bad, None).await);
-        invalid(lease("job", Some(bad)).await);
-        invalid(broker.release_lease(bad.into(), "x".into()).await);
-        invalid(broker.release_lease("job".into(), bad.into()).await);
+        invalid(&broker.query(of(bad, 0, 10)).await);
+        invalid(&broker.options(bad).await);
+        invalid(&broker.set_options(bad.into(), Options::default()).await);
+        invalid(&broker.sync_latest(bad).await.map(drop));
+        invalid(&broker.sync(bad, here).await.map(drop));
+        invalid(&broker.sync_until_now(bad, here).await.map(drop));
+        invalid(&lease(bad, None).await);
+        invalid(&lease("job", Some(bad)).await);
+        invalid(&broker.release_lease(bad.into(), "x".into()).await);
+        invalid(&broker.release_lease("job".into(), bad.into()).await);
     }
     assert_eq!(broker.versions().await, Ok(here), "nothing was written");
 
@@ -155,7 +155,7 @@ pub(crate) async fn a_patch_makes_no_record_too_large<S: Store>(subject: Subject
         .broker
         .patch(vec![with(0, half)], vec!["idp_id".into()])
         .await;
-    invalid(patched);
+    invalid(&patched);
     assert_eq!(subject.broker.get(Session::TYPE, "s1").await, Ok(stored));
 }
 
