@@ -59,7 +59,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let slots = Arc::new(Semaphore::new(door.most));
-    let refused = Sparing::default();
+    let (refused, failed) = (Sparing::default(), Sparing::default());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -68,7 +68,9 @@ where
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%error, listener = door.name, "accepting a connection failed");
+                if let Some(left_out) = failed.line() {
+                    tracing::warn!(%error, listener = door.name, left_out, "accepting a connection failed");
+                }
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

@@ -17,8 +17,9 @@ use super::response::Tail;
 
 /// A client that does not read for this long is cut, whatever the route says.
 pub const STALLED: Duration = Duration::from_secs(300);
-/// What lasts longer than this is watched for changed routes as well.
-pub const MOMENT: Duration = Duration::from_secs(1);
+/// What lasts longer than this is judged again when something changes. It ends within a second then, also when it began
+/// just before.
+pub const MOMENT: Duration = Duration::from_millis(500);
 
 /// Which limit ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
