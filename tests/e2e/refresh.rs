@@ -10,7 +10,7 @@ use pomerium_tests::apart::Apart;
 /// Tokens last so long: their refresh is due at once, and again each time the pause between two is over.
 const LIFETIME: u64 = 61;
 /// A dead holder's lease lasts half a minute, and others look twice in that time.
-const TAKEN_OVER: Duration = Duration::from_secs(75);
+const TAKEN_OVER: Duration = Duration::from_secs(150);
 
 /// Waits until tokens have been refreshed so often, and the last ones are kept: only then is the provider asked who the
 /// person is.

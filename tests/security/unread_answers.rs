@@ -224,7 +224,7 @@ async fn they_end_with_their_session() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_end_at_the_limits_of_their_route() -> Result<()> {
-    let (env, upstream) = stage(&["open"], "1s").await?;
+    let (env, upstream) = stage(&["open"], "5s").await?;
     let readers = Readers::start((&env, &upstream), "open", None).await?;
     readers.are_cut(&env, "response_timeout").await
 }

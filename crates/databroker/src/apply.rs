@@ -43,7 +43,7 @@ pub(crate) trait Tables {
 
 /// How many records one write lets go that it was not about: others write in between, and what it writes has a bound. The
 /// next clean-up goes on.
-pub(crate) const MOST_EXPIRED: u64 = 10_000;
+pub(crate) const MOST_EXPIRED: u64 = 1_000;
 
 /// Who holds a lease, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]

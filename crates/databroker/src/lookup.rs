@@ -15,11 +15,18 @@ use crate::query::{self, INDEX};
 use crate::store::{Key, Standing, Store};
 
 /// How many changes are read in one go.
-const CHUNK: usize = 1000;
+const CHUNK: usize = 64;
 /// More candidates than this are not read one by one.
 const MOST: usize = 1000;
 /// More types than this are not kept in mind.
 const MOST_TYPES: usize = 1000;
+
+/// Records to be looked at.
+pub(crate) struct Candidates {
+    /// Where the store stood before they were looked for: who follows it from there misses none.
+    pub(crate) versions: Versions,
+    pub(crate) keys: BTreeSet<Key>,
+}
 
 /// What is known of each type that was asked about.
 #[derive(Default)]
@@ -31,8 +38,12 @@ impl Lookup {
         &self,
         store: &impl Store,
         query: &Query,
-    ) -> Result<Option<BTreeSet<Key>>, Error> {
-        if !query::is_narrowed(&query.filter) || store.counters().await?.standing != Standing::Own {
+    ) -> Result<Option<Candidates>, Error> {
+        if !query::is_narrowed(&query.filter) {
+            return Ok(None);
+        }
+        let counters = store.counters().await?;
+        if counters.standing != Standing::Own {
             return Ok(None);
         }
         let types = match query.record_type.as_str() {
@@ -43,7 +54,11 @@ impl Lookup {
         for record_type in types {
             let of_type = self.of_type(&record_type);
             let mut of_type = of_type.lock().await;
-            of_type.catch_up(store, &record_type).await?;
+            match of_type.catch_up(store, &record_type).await {
+                // Cleared meanwhile.
+                Err(Error::Resync) => return Ok(None),
+                caught_up => caught_up?,
+            }
             // Across types, nothing is declared.
             let declared = !query.record_type.is_empty();
             let Some(ids) = of_type.find(&query.filter, declared) else {
@@ -51,7 +66,11 @@ impl Lookup {
             };
             all.extend(ids.into_iter().map(|id| (record_type.clone(), id)));
         }
-        Ok(Some(all).filter(|all| all.len() <= MOST))
+        let found = Candidates {
+            versions: counters.versions(),
+            keys: all,
+        };
+        Ok(Some(found).filter(|found| found.keys.len() <= MOST))
     }
 
     fn of_type(&self, record_type: &str) -> Arc<AsyncMutex<OfType>> {
@@ -95,6 +114,9 @@ impl OfType {
             self.declared = declared;
         }
         if let Some(at) = self.at {
+            if at == store.counters().await?.versions() {
+                return Ok(());
+            }
             match self.follow(store, record_type, at).await {
                 Err(Error::Resync | Error::Invalid(_)) => {}
                 done => return done,
@@ -107,7 +129,11 @@ impl OfType {
         (self.at, self.ids, self.marks) = Default::default();
         let (versions, mut records) = store.latest(record_type).await?;
         while let Some(record) = records.next().await {
-            self.insert(&record?);
+            let record = record?;
+            // To ask for the empty type is to ask for all of them.
+            if record.r#type == record_type {
+                self.insert(&record);
+            }
         }
         self.follow(store, record_type, versions).await
     }
@@ -117,7 +143,11 @@ impl OfType {
         let until = store.counters().await?.latest;
         loop {
             let changes = store.changes(record_type, at, CHUNK).await?;
-            for record in &changes.records {
+            for record in changes
+                .records
+                .iter()
+                .filter(|record| record.r#type == record_type)
+            {
                 self.remove(&record.id);
                 if record.deleted_at.is_none() {
                     self.insert(record);
@@ -259,7 +289,7 @@ mod tests {
     }
 
     fn types() -> impl Strategy<Value = &'static str> {
-        select(vec![Session::TYPE, OTHER])
+        select(vec![Session::TYPE, OTHER, ""])
     }
 
     fn filters() -> impl Strategy<Value = Filter> {
@@ -373,7 +403,7 @@ mod tests {
                 .candidates(server.store(), &query(name, either.clone()))
                 .await
                 .unwrap();
-            let found: Vec<String> = found.unwrap().into_iter().map(|(_, id)| id).collect();
+            let found: Vec<String> = found.unwrap().keys.into_iter().map(|(_, id)| id).collect();
             assert_eq!(found, ["5", "7"]);
         }
         let all = lookup

@@ -1,7 +1,6 @@
 //! Answering queries by looking at records (spec databroker.md 3.2, 6): at every one of the type, or at those that
 //! [`Lookup`](crate::lookup::Lookup) names.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use futures_util::StreamExt;
@@ -12,7 +11,8 @@ use prost_types::value::Kind;
 use prost_types::{Any, Struct, Value};
 
 use crate::limits;
-use crate::store::{Key, Store};
+use crate::lookup::Candidates;
+use crate::store::Store;
 
 /// Fields that need no declaration.
 const ALWAYS: [&str; 3] = ["id", "type", INDEX];
@@ -34,13 +34,12 @@ pub(crate) async fn scan(store: &impl Store, query: &Query) -> Result<Page, Erro
 pub(crate) async fn among(
     store: &impl Store,
     query: &Query,
-    candidates: BTreeSet<Key>,
+    Candidates { versions, keys }: Candidates,
 ) -> Result<Page, Error> {
-    let versions = store.counters().await?.versions();
     let judge = Judge::new(store, query).await?;
     let mut found = Vec::new();
     // Somebody may ask for an id that no record can have.
-    let possible = candidates
+    let possible = keys
         .into_iter()
         .filter(|(record_type, id)| limits::key(record_type, id).is_ok());
     for (record_type, id) in possible {

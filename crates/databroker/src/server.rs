@@ -76,6 +76,8 @@ impl<S: Store> Server<S> {
     /// Deletes records whose time to live is over or that their type has no room for, and trims the change log; returns how many
     /// entries went.
     pub async fn clean(&self) -> Result<u64, Error> {
+        // The change log must not grow because of a record that cannot go.
+        let trimmed = self.trim().await?;
         let mut expired = 0;
         loop {
             let Written::Trimmed(count) = self.write(Write::Expire).await? else {
@@ -83,10 +85,9 @@ impl<S: Store> Server<S> {
             };
             expired += count;
             if count < MOST_EXPIRED {
-                break;
+                return Ok(expired + trimmed);
             }
         }
-        Ok(expired + self.trim().await?)
     }
 
     #[cfg(test)]

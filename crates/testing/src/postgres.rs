@@ -90,22 +90,30 @@ impl Postgres {
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
             give_away(&path)?;
         }
-        // Nobody else listens there, or the server does not start.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut server = Self {
             folder,
             settings: vec![
+                String::new(),
                 "listen_addresses=127.0.0.1".into(),
-                format!("port={port}"),
                 "ssl=on".into(),
                 "ssl_ca_file=clients.crt".into(),
                 "fsync=off".into(),
             ],
             process: None,
-            port: Some(port),
+            port: None,
         };
-        server.go_on()?;
-        Ok(server)
+        let mut said = String::new();
+        for _ in 0..TRIES {
+            // Somebody else may be there before the server is.
+            let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            server.settings[0] = format!("port={port}");
+            server.port = Some(port);
+            (server.process, said) = server.try_start()?;
+            if server.process.is_some() {
+                return Ok(server);
+            }
+        }
+        bail!("PostgreSQL does not start: {said}")
     }
 
     /// The port of a server with TLS.

@@ -8,7 +8,7 @@ use super::migrate::{MigrateError, unsigned};
 use crate::seal::{Place, Sealer};
 
 /// Rows of one portion.
-const CHUNK: i64 = 500;
+const CHUNK: i64 = 50;
 
 /// A value to be sealed anew: what says which row, what it is, what it is to be.
 struct Stale<K> {

@@ -16,6 +16,8 @@ pub(super) struct Listening {
     pub(super) main: Option<Group>,
     pub(super) redirect: Option<Group>,
     pub(super) decision: Option<Group>,
+    /// It drains: nothing is opened any more.
+    closed: bool,
 }
 
 /// Listeners for changed addresses, bound and waiting for [`Dataplane::reload_with`]. Dropping it closes them.
@@ -65,6 +67,26 @@ impl Opened {
 }
 
 impl Listening {
+    pub(super) fn new(main: Option<Group>, redirect: Option<Group>, decision: Option<Group>) -> Self {
+        Self {
+            main,
+            redirect,
+            decision,
+            closed: false,
+        }
+    }
+
+    pub(super) fn closed() -> Self {
+        Self {
+            closed: true,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Stops to accept on what `opened` replaces. Connections live on.
     pub(super) fn replace(&mut self, opened: Opened) {
         if opened.main.is_some() {
@@ -87,6 +109,9 @@ impl Dataplane {
     /// Errors when another address cannot be bound.
     pub fn bind(&self, options: &Options, next: &Snapshot) -> Result<Relisten, StartError> {
         let listening = self.listening.lock();
+        if listening.is_closed() {
+            return Ok(Relisten::default());
+        }
         let changed = |group: &Option<Group>, setting: &str| {
             group.as_ref().is_none_or(|group| group.setting() != setting)
         };

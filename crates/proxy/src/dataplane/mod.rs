@@ -190,11 +190,7 @@ impl Dataplane {
                 http3.settle_after(&snapshot, main.addresses(), &dataplane.workers)?;
             }
         }
-        *dataplane.listening.lock() = Listening {
-            main,
-            redirect,
-            decision,
-        };
+        *dataplane.listening.lock() = Listening::new(main, redirect, decision);
         Ok(dataplane)
     }
 
@@ -251,8 +247,10 @@ impl Dataplane {
         let tls = tls_configs(&self.certificates, &snapshot, Some(&previous))?;
         let mut listening = self.listening.lock();
         let mut opened = next.open(&self.workers)?;
-        self.settle_http3(&snapshot, &listening, &mut opened)?;
-        listening.replace(opened);
+        if !listening.is_closed() {
+            self.settle_http3(&snapshot, &listening, &mut opened)?;
+            listening.replace(opened);
+        }
         drop(listening);
         self.tls.store(Arc::new(tls));
         self.upstreams.adopt(&snapshot.upstreams, snapshot.clusters());
@@ -287,7 +285,7 @@ impl Dataplane {
         let settled = self.http3.settle(snapshot, addresses, udp, &self.workers);
         let wanted_before = opened.main().is_none() && self.snapshot().http3;
         match settled {
-            Err(error) if wanted_before => {
+            Err(StartError::Io(error)) if wanted_before && is_another_s(&error) => {
                 tracing::error!(%error, "codec_type: HTTP/3 stays as it was");
                 Ok(())
             }
@@ -322,7 +320,10 @@ impl Dataplane {
     /// and waits until they and the tunnels have ended, at most `grace`. True when nothing is left.
     pub async fn drain(&self, grace: Duration) -> bool {
         // Our own handles on the sockets: as long as one is open, people connect and wait for nobody.
-        drop(std::mem::take(&mut *self.listening.lock()));
+        drop(std::mem::replace(
+            &mut *self.listening.lock(),
+            Listening::closed(),
+        ));
         self.http3.close();
         for worker in &self.workers {
             worker.lifecycle.drain();
@@ -352,6 +353,14 @@ impl Drop for Dataplane {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Whether somebody else has the address, or the right to it.
+fn is_another_s(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+    )
 }
 
 fn tls_configs(

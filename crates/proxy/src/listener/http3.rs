@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -29,6 +30,8 @@ pub(crate) struct Http3 {
     open: Mutex<Option<Open>>,
     alt_svc: AltSvc,
     certificates: Arc<CertStore>,
+    /// Set once: nothing is opened any more.
+    closed: AtomicBool,
 }
 
 /// A listener with the settings of its handshakes.
@@ -43,6 +46,7 @@ impl Http3 {
             open: Mutex::default(),
             alt_svc,
             certificates,
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -69,7 +73,8 @@ impl Http3 {
         workers: &[Arc<Worker>],
     ) -> Result<(), StartError> {
         let mut open = self.open.lock();
-        let wanted = snapshot.http3 && !main.is_empty();
+        let closed = self.closed.load(Ordering::Relaxed);
+        let wanted = snapshot.http3 && !main.is_empty() && !closed;
         if !wanted {
             *open = None;
             self.alt_svc.store(None);
@@ -137,7 +142,9 @@ impl Http3 {
                 match this.settle(&worker.snapshot(), &main, None, &workers) {
                     Err(StartError::Io(error)) if error.kind() == io::ErrorKind::AddrInUse => {}
                     Err(error) => return tracing::error!(%error, "HTTP/3 is not served"),
-                    Ok(()) => return tracing::info!("HTTP/3 has its socket"),
+                    Ok(()) if this.is_open() => return tracing::info!("HTTP/3 has its socket"),
+                    // It is not wanted any more.
+                    Ok(()) => return,
                 }
             }
         });
@@ -156,7 +163,9 @@ impl Http3 {
 
     /// Takes no more connections; those that are there go on.
     pub(crate) fn close(&self) {
-        *self.open.lock() = None;
+        let mut open = self.open.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        *open = None;
         self.alt_svc.store(None);
     }
 }

@@ -476,7 +476,8 @@ impl HostPool {
 
     pub(super) fn keep(&self, mut connection: H1Connection) {
         // Where HTTP/2 is spoken it was for an upgrade that came to nothing.
-        if connection.sender.is_closed() || !self.speaks_http1() {
+        let http2 = self.learned.load(Ordering::Relaxed) == 2;
+        if connection.sender.is_closed() || http2 {
             return;
         }
         connection.idle_since = Instant::now();

@@ -245,7 +245,7 @@ impl Endpoint {
             pinned: Some(address),
             open: Mutex::new(None),
         };
-        Ok(self.addresses().await?.into_iter().map(one).collect())
+        Ok(in_time(self.addresses()).await?.into_iter().map(one).collect())
     }
 
     /// The one address it stands for, if there is only one.

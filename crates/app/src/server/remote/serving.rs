@@ -38,7 +38,12 @@ pub async fn watch(way: Way, stop: CancellationToken) {
 async fn find(dialer: &Dialer, known: &mut HashMap<SocketAddr, Dialer>) {
     let mut found = HashMap::new();
     for endpoint in dialer.endpoints() {
-        for one in endpoint.each().await.unwrap_or_default() {
+        let Ok(all) = endpoint.each().await else {
+            // Who was known before is asked on.
+            found.extend(known.drain());
+            continue;
+        };
+        for one in all {
             if let Some(address) = one.pinned() {
                 let way = known.remove(&address).unwrap_or_else(|| dialer.only(one));
                 found.insert(address, way);
