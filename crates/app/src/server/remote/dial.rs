@@ -28,6 +28,7 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -35,6 +36,8 @@ use tower::Service;
 
 use super::aside::Aside;
 
+/// How long an answer of the name server counts: who asks a databroker that does not serve asks often.
+const FRESH: Duration = Duration::from_secs(2);
 /// Longest wait for a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A silent connection is asked so often whether it still stands…
@@ -85,6 +88,7 @@ pub struct Endpoint {
     /// The one address to connect to; any of its name's unless given.
     pinned: Option<SocketAddr>,
     open: Mutex<Option<Connection>>,
+    looked_up: parking_lot::Mutex<Option<(Instant, Vec<SocketAddr>)>>,
 }
 
 impl Dialer {
@@ -232,6 +236,7 @@ impl Endpoint {
             tls: secured,
             pinned: None,
             open: Mutex::new(None),
+            looked_up: parking_lot::Mutex::default(),
         })
     }
 
@@ -244,6 +249,7 @@ impl Endpoint {
             tls: self.tls.clone(),
             pinned: Some(address),
             open: Mutex::new(None),
+            looked_up: parking_lot::Mutex::default(),
         };
         Ok(in_time(self.addresses()).await?.into_iter().map(one).collect())
     }
@@ -324,8 +330,15 @@ impl Endpoint {
             .port
             .unwrap_or(if self.tls.is_some() { 443 } else { 80 });
         let host = self.origin.host.as_str();
+        if let Some((at, addresses)) = &*self.looked_up.lock()
+            && at.elapsed() < FRESH
+        {
+            return Ok(addresses.clone());
+        }
         let found = tokio::net::lookup_host((host, port)).await.context("its name")?;
-        Ok(found.collect())
+        let addresses: Vec<_> = found.collect();
+        *self.looked_up.lock() = Some((Instant::now(), addresses.clone()));
+        Ok(addresses)
     }
 
     /// `request` with the address it goes to.
