@@ -72,9 +72,11 @@ impl Server {
         let parts = next.snapshot.session_parts();
         sessions::prepare_blocking(&self.core.records, parts);
         // The last that can fail, and then it has changed nothing.
-        self.dataplane
-            .reload_with(next.snapshot, listeners)
-            .map_err(|error| cannot_listen(error, &next.settings))?;
+        if let Err(error) = self.dataplane.reload_with(next.snapshot, listeners) {
+            self.core.tokens.extend(&previous)?;
+            self.core.tokens.retain(&previous);
+            return Err(cannot_listen(error, &next.settings));
+        }
         self.audit.swap(audit);
         self.core.tokens.retain(&next.settings);
         self.core.records.keep(parts);

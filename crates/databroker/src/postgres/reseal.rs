@@ -3,6 +3,7 @@
 //! read.
 
 use deadpool_postgres::Object;
+use tokio_postgres::types::ToSql;
 
 use super::migrate::{MigrateError, unsigned};
 use crate::seal::{Place, Sealer};
@@ -46,19 +47,17 @@ async fn records(connection: &mut Object, sealer: &Sealer) -> Result<u64, Migrat
             })
         });
         let stale: Vec<_> = stale.collect();
-        if stale.is_empty() {
-            continue;
-        }
-        let transaction = in_turn(connection).await?;
-        for Stale { key, found, renewed } in &stale {
-            count += transaction
-                .execute(
-                    "UPDATE pomerium_rs.records SET value = $4 WHERE type = $1 AND id = $2 AND value = $3",
-                    &[&key.0, &key.1, found, renewed],
-                )
-                .await?;
-        }
-        transaction.commit().await?;
+        let values = stale.iter().map(|stale| {
+            [
+                &stale.key.0 as &(dyn ToSql + Sync),
+                &stale.key.1,
+                &stale.found,
+                &stale.renewed,
+            ]
+        });
+        let statement =
+            "UPDATE pomerium_rs.records SET value = $4 WHERE type = $1 AND id = $2 AND value = $3";
+        count += replace(connection, statement, values.collect()).await?;
     }
 }
 
@@ -84,20 +83,30 @@ async fn changes(connection: &mut Object, sealer: &Sealer) -> Result<u64, Migrat
             })
         });
         let stale: Vec<_> = stale.collect();
-        if stale.is_empty() {
-            continue;
-        }
-        let transaction = in_turn(connection).await?;
-        for Stale { key, found, renewed } in &stale {
-            count += transaction
-                .execute(
-                    "UPDATE pomerium_rs.changes SET value = $3 WHERE version = $1 AND value = $2",
-                    &[key, found, renewed],
-                )
-                .await?;
-        }
-        transaction.commit().await?;
+        let values = stale
+            .iter()
+            .map(|stale| [&stale.key as &(dyn ToSql + Sync), &stale.found, &stale.renewed]);
+        let statement = "UPDATE pomerium_rs.changes SET value = $3 WHERE version = $1 AND value = $2";
+        count += replace(connection, statement, values.collect()).await?;
     }
+}
+
+/// Carries out `statement` with the values of each row, unless there are none; how many rows it has changed.
+async fn replace<const N: usize>(
+    connection: &mut Object,
+    statement: &str,
+    rows: Vec<[&(dyn ToSql + Sync); N]>,
+) -> Result<u64, MigrateError> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let transaction = in_turn(connection).await?;
+    let mut count = 0;
+    for values in &rows {
+        count += transaction.execute(statement, values).await?;
+    }
+    transaction.commit().await?;
+    Ok(count)
 }
 
 /// A transaction in turn with whoever writes: rows are never waited for in two orders. What has changed since it was read is

@@ -48,17 +48,24 @@ pub(crate) fn defaults(values: &Values) -> Vec<(String, String)> {
 /// Headers set on every response, sorted by name; `disable` means none.
 pub(super) fn global(values: &Values, cx: &mut Cx<'_>) -> Vec<(String, String)> {
     let name = "set_response_headers";
-    let mut headers = if values.is_set(name) {
-        let given = values.pairs(name);
-        if disables(given) {
-            return Vec::new();
-        }
+    let given = values.pairs(name);
+    if !disables(given) {
         check(given, values.place(name), name, cx);
-        let settable =
-            |(name, _): &&(String, String)| header_name(name).is_ok_and(|name| !is_of_the_message(&name));
-        given.iter().filter(settable).cloned().collect()
-    } else {
-        defaults(values)
+    }
+    unreported(values)
+}
+
+/// As [`global`], without telling of its mistakes again.
+pub(super) fn unreported(values: &Values) -> Vec<(String, String)> {
+    let name = "set_response_headers";
+    let mut headers = match values.pairs(name) {
+        _ if !values.is_set(name) => defaults(values),
+        given if disables(given) => Vec::new(),
+        given => {
+            let settable =
+                |(name, _): &&(String, String)| header_name(name).is_ok_and(|name| !is_of_the_message(&name));
+            given.iter().filter(settable).cloned().collect()
+        }
     };
     headers.sort();
     headers
@@ -83,9 +90,7 @@ pub(super) fn of_route(
     }
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
     for (name, value) in global {
-        if let Ok(pair) = parse(name, value)
-            && !is_of_the_message(&pair.0)
-        {
+        if let Ok(pair) = parse(name, value) {
             headers.push(pair);
         }
     }

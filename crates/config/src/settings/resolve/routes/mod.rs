@@ -59,7 +59,7 @@ pub(super) fn resolve(
     (rate_limit, deny_without_certificate): (Option<RateLimit>, bool),
     cx: &mut Cx<'_>,
 ) -> Vec<Arc<RouteSettings>> {
-    let response_headers = global_response_headers(values);
+    let response_headers = headers::unreported(values);
     let breakers = balance::breakers(values, CircuitBreakers::default());
     let inherited = Inherited {
         plain: Plain {
@@ -121,19 +121,6 @@ fn shared_idp(authenticate: &AuthenticateSettings, cx: &Cx<'_>) -> Option<Arc<Id
     let idp = authenticate.idp.as_ref()?;
     let known = cx.sink.memory.idp().filter(|known| ***known == *idp);
     Some(known.cloned().unwrap_or_else(|| Arc::new(idp.clone())))
-}
-
-/// The global map without reporting its mistakes again.
-fn global_response_headers(values: &Values) -> Vec<(String, String)> {
-    if !values.is_set("set_response_headers") {
-        return headers::defaults(values);
-    }
-    let given = values.pairs("set_response_headers");
-    if given.iter().any(|(name, _)| name.eq_ignore_ascii_case("disable")) {
-        Vec::new()
-    } else {
-        given.to_vec()
-    }
 }
 
 fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<RouteSettings> {
