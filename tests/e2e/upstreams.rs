@@ -453,3 +453,22 @@ async fn h2c_and_alpn_decide_which_http_is_spoken() -> Result<()> {
     }
     Ok(())
 }
+
+/// Where it turned out that HTTP/1.1 is spoken, an upgrade takes an unused connection, also when there may be no more.
+#[tokio::test]
+async fn an_upgrade_takes_an_unused_connection() -> Result<()> {
+    let authority = Authority::new()?;
+    let old = Upstream::start_tls(&authority, &["127.0.0.1"], false).await?;
+    let route = Route::new("open", &old.url())
+        .set("tls_custom_ca", base64(authority.pem()))
+        .set("allow_upgrades", vec!["spdy/3.1"])
+        .set("circuit_breaker_thresholds", json!({ "max_connections": 1 }));
+    let env = start(route).await?;
+    let mut client = env.raw("open").await?;
+    let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\n", env.authority_of("open"));
+    for more in ["", "Connection: Upgrade\r\nUpgrade: spdy/3.1\r\n", ""] {
+        client.send(format!("{ask}{more}\r\n")).await?;
+        assert_eq!(client.reply(false).await?.status, 200, "{more}");
+    }
+    Ok(())
+}

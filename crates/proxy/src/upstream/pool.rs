@@ -6,6 +6,8 @@
 //! sent again only when the upstream cannot have looked at it: an idle connection that closed before
 //! the first byte, a stream that was refused, a request after the last one of a GOAWAY.
 
+mod switch;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -449,29 +451,6 @@ impl HostPool {
         } else {
             start::http1(stream, open).await.map(Connection::Http1)
         }
-    }
-
-    /// A connection that nobody else gets, for a request that may become a tunnel where HTTP/2 is usual
-    /// (spec proxy.md 4.9).
-    async fn connect_to_switch(&self, to: To<'_>) -> Result<(Connection, bool), UpstreamError> {
-        let limit = to.cluster.balance.breakers.max_connections;
-        let Some(open) = to.cluster.counts().connection(limit, to.host) else {
-            self.upstreams.metrics.upstream_overflow();
-            return Err(UpstreamError::Overflow("max_connections"));
-        };
-        self.upstreams.metrics.upstream_connect();
-        let endpoint = to.host.endpoint.in_http1();
-        let connecting = async {
-            let (stream, _) = dial(&endpoint, &to.host.addresses, None, self.upstreams.bind()).await?;
-            start::http1(stream, open).await
-        };
-        let connected = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connected) => connected,
-            Err(_) => Err(UpstreamError::ConnectTimeout),
-        };
-        connected
-            .map(|connection| (Connection::Http1(connection), false))
-            .inspect_err(|_| self.upstreams.metrics.upstream_connect_error())
     }
 
     pub(super) fn keep(&self, mut connection: H1Connection) {
