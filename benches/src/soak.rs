@@ -1,6 +1,7 @@
 //! Mixed load for as long as is wanted: requests of every kind, WebSockets, bodies, sign-ins, reloads.
 //! Nothing may fail, and the memory of the program may not grow once everything has been seen.
 
+use std::fs::OpenOptions;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -42,6 +43,7 @@ pub async fn run(minutes: u64) -> Result<()> {
             .await
             .with_context(|| format!("round {rounds}"))?;
         sockets.check().await?;
+        rotate_log(&environment)?;
         rounds += 1;
         #[allow(clippy::cast_precision_loss, reason = "memory in bytes is far below 2^52")]
         let (own, resident) = (process::own(process)? as f64, process::resident(process)? as f64);
@@ -113,6 +115,14 @@ async fn round(environment: &mut Environment, number: u32, session: &mut Session
     environment.rewrite_config(|config| {
         config["routes"][1]["description"] = json!(format!("version {number}"));
     })
+}
+
+/// As a rotation by copying does: a log of hours would fill the disk.
+fn rotate_log(environment: &Environment) -> Result<()> {
+    let log = OpenOptions::new()
+        .write(true)
+        .open(environment.folder().join("log.txt"))?;
+    Ok(log.set_len(0)?)
 }
 
 /// What gets no further than the door.

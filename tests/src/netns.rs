@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use pomerium_testing::Program;
+use pomerium_testing::{Network, Program};
 use tokio::process::Command;
 
 /// A namespace. Gone with its owner.
@@ -13,6 +13,7 @@ pub struct Namespace {
     name: String,
     link: String,
     address: Ipv4Addr,
+    _changing: Network,
 }
 
 impl Namespace {
@@ -26,6 +27,7 @@ impl Namespace {
             name: format!("pomerium-{id}"),
             link: format!("pom{id}"),
             address: there,
+            _changing: Network::changing().await?,
         };
         let (name, link) = (namespace.name.as_str(), namespace.link.as_str());
         if let Err(error) = ip(&["netns", "add", name]).await {
@@ -94,10 +96,10 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Its end of the link goes with it, and so does ours.
-        let _ = std::process::Command::new("ip")
-            .args(["netns", "del", &self.name])
-            .status();
+        // The link by itself: with the namespace it would go at some later time, under the eyes of the next browser.
+        for gone in [["link", "del", &self.link], ["netns", "del", &self.name]] {
+            let _ = std::process::Command::new("ip").args(gone).output();
+        }
     }
 }
 

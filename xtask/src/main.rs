@@ -8,6 +8,7 @@ mod bench;
 mod chaos;
 mod ci;
 mod conformance;
+mod failures;
 mod layers;
 mod run;
 mod setup;

@@ -61,7 +61,8 @@ pub fn find(program: &str, extra: &[PathBuf]) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-fn describe(command: &Command) -> String {
+/// A command as a person would type it, without the folder of the program.
+pub fn describe(command: &Command) -> String {
     let mut text = Path::new(command.get_program())
         .file_name()
         .unwrap_or_else(|| command.get_program())

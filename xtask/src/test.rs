@@ -1,11 +1,13 @@
 //! `cargo xtask test`: gets what tests need, builds the server once, then runs them all.
 
+use std::io::BufReader;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use crate::run::{cargo, check, output};
+use crate::failures::Failures;
+use crate::run::{cargo, check, describe, output};
 use crate::setup::{self, Purpose, Tools};
 
 /// Runs `cargo test` over the workspace (or what `args` choose) with the tools at hand.
@@ -21,7 +23,24 @@ pub fn run(args: &[String]) -> Result<()> {
     }
     command.args(args);
     with_tools(&mut command, &tools).env("POMERIUM_BIN", server);
-    check(&mut command)
+    check_tests(&mut command)
+}
+
+/// As [`check`]; what failed is told once more at the end.
+fn check_tests(command: &mut Command) -> Result<()> {
+    let text = describe(command);
+    eprintln!("$ {text}");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{text}`"))?;
+    let output = child.stdout.take().context("no standard output")?;
+    let failures = Failures::of(BufReader::new(output), std::io::stdout().lock())?;
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{}`{text}` failed ({status})", failures.text());
+    }
+    Ok(())
 }
 
 /// Puts the tools on the PATH of a command and says where the npm packages are.

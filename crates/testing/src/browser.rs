@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::sync::Mutex;
 
-use crate::{Program, tools};
+use crate::{Network, Program, tools};
 
 /// A running browser. Pages of different people share the process and nothing else.
 #[derive(Debug, Clone)]
@@ -22,6 +22,7 @@ struct Inner {
     program: Program,
     stdin: Mutex<ChildStdin>,
     next: AtomicU64,
+    _steady: Network,
 }
 
 /// How a page is looked at.
@@ -96,6 +97,7 @@ impl Browser {
 
     async fn start_with(quic: Value) -> Result<Browser> {
         let options = json!({ "chromium": tools::find("chromium")?, "patience": 20_000, "quic": quic });
+        let steady = Network::steady().await?;
         let mut command = tools::node("browser.mjs")?;
         command.env("BROWSER_OPTIONS", options.to_string());
         let mut program = Program::start(command)?;
@@ -109,6 +111,7 @@ impl Browser {
                 program,
                 stdin,
                 next: AtomicU64::new(1),
+                _steady: steady,
             }),
         })
     }

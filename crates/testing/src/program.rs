@@ -1,6 +1,6 @@
 //! A program that runs beside the test and ends with it.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
@@ -46,13 +46,17 @@ impl Program {
         })
     }
 
-    /// Starts a command whose output goes to a file, as a service manager would have it; none is collected.
+    /// Starts a command whose output is added to a file, as a service manager would have it; none is collected.
     ///
     /// # Errors
     /// The program cannot be started, or the file cannot be made.
     pub fn start_into_file(mut command: Command, file: &Path) -> Result<Program> {
         let name = command.as_std().get_program().to_string_lossy().into_owned();
-        let file = File::create(file).with_context(|| format!("cannot make {}", file.display()))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(file)
+            .with_context(|| format!("cannot make {}", file.display()))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)

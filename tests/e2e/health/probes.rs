@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::{HEALTHY, UNHEALTHY, behind, check, http, route, told, with};
 use crate::grpc_parts::Grpc;
 
-/// The probes that an upstream got for a check.
-async fn probes(to: &str, upstream: &Upstream, check: Value) -> Result<(Recorded, String)> {
-    upstream.take_requests();
-    let env = behind(&[to.to_owned()], &[check]).await?;
+/// The first probe that an upstream of its own got for a check, and the name of the cluster.
+async fn probed(check: Value) -> Result<(Recorded, String)> {
+    let upstream = Upstream::start().await?;
+    let env = behind(&[upstream.url()], &[check]).await?;
     told(env.log(), 0, HEALTHY, upstream.address()).await?;
     let cluster = env.log().json().into_iter().find_map(|line| {
         (line["message"] == HEALTHY).then(|| line["cluster"].as_str().unwrap_or_default().to_owned())
@@ -36,9 +36,7 @@ async fn judged(upstream: &Upstream, check: Value) -> Result<(bool, String)> {
 
 #[tokio::test]
 async fn what_an_http_probe_sends() -> Result<()> {
-    let upstream = Upstream::start().await?;
-    let to = upstream.url();
-    let (probe, cluster) = probes(&to, &upstream, http(json!({"path": "/healthz?deep=1"}))).await?;
+    let (probe, cluster) = probed(http(json!({"path": "/healthz?deep=1"}))).await?;
     ensure!(
         probe.method == "GET" && probe.target == "/healthz?deep=1",
         "{probe:?}"
@@ -54,7 +52,7 @@ async fn what_an_http_probe_sends() -> Result<()> {
         "send": {"text": "70696e67"},
         "request_headers_to_remove": ["User-Agent"],
     });
-    let (probe, _) = probes(&to, &upstream, http(all)).await?;
+    let (probe, _) = probed(http(all)).await?;
     ensure!(
         probe.host == "health.example.com" && probe.method == "POST",
         "{probe:?}"
@@ -64,7 +62,7 @@ async fn what_an_http_probe_sends() -> Result<()> {
         "{probe:?}"
     );
     let h2 = json!({"path": "/healthz", "host": "health.example.com", "codec_client_type": "HTTP2"});
-    let (probe, _) = probes(&to, &upstream, http(h2)).await?;
+    let (probe, _) = probed(http(h2)).await?;
     ensure!(
         probe.version == "HTTP/2.0" && probe.host == "health.example.com",
         "{probe:?}"
