@@ -12,6 +12,10 @@ const LONGEST_ID: usize = 1536;
 /// The longest of all other names.
 const LONGEST_NAME: usize = 1024;
 
+/// How many bytes of sealed records are read in one go, but for the first, which is read however large it is: what a
+/// reader takes stays within bounds when all records are as large as they may be.
+pub(crate) const READ_AT_ONCE: usize = 8 * 1024 * 1024;
+
 /// Errors with [`Error::Invalid`] when a record is too large, or not to be found under its names.
 pub(crate) fn record(record: &Record) -> Result<(), Error> {
     key(&record.r#type, &record.id)?;

@@ -285,7 +285,7 @@ pub trait Store: Send + Sync + 'static {
     /// may not be among them.
     fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>>;
 
-    /// Changes after `from`, at most `limit` entries looked at.
+    /// Changes after `from`, at most `limit` entries looked at; fewer when they are large.
     /// Errors with [`Error::Resync`] as [`Counters::check`] says.
     fn changes<'a>(
         &'a self,

@@ -225,6 +225,7 @@ macro_rules! conformance {
             an_index_follows_its_records
             filters_go_across_types
             an_empty_database_has_a_name
+            large_records_come_in_portions
             a_thousand_changes_are_told_until_they_are_old
         }
     };

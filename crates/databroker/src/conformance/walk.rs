@@ -217,3 +217,22 @@ pub(crate) async fn a_thousand_changes_are_told_until_they_are_old<S: Store>(sub
     subject.server.clean().await.unwrap();
     assert!(subject.resync(here).await);
 }
+
+/// What is read in one go is bounded in bytes: between the portions nothing is missed and nothing told twice.
+pub(crate) async fn large_records_come_in_portions<S: Store>(subject: Subject<S>) {
+    let here = subject.broker.versions().await.unwrap();
+    let large = "x".repeat(3 * 1024 * 1024);
+    let sizes = [&*large, "small", &large, &large, &large, "small", &large];
+    for (i, text) in sizes.into_iter().enumerate() {
+        subject.put(record(CATS, &i.to_string(), text)).await;
+    }
+    let (records, _) = all_latest(&*subject.broker, CATS).await;
+    let stream = subject.broker.sync_until_now("", here).await.unwrap();
+    let changes: Vec<_> = stream.map(Result::unwrap).collect().await;
+    for told in [records, changes] {
+        assert_eq!(told.len(), sizes.len());
+        for (i, (record, text)) in told.iter().zip(sizes).enumerate() {
+            assert_eq!((&*record.id, data(record).len()), (&*i.to_string(), text.len()));
+        }
+    }
+}

@@ -12,6 +12,7 @@ use super::folder::Handle;
 use super::index::{Entry, Index, Spot};
 use super::op;
 use super::unavailable;
+use crate::limits;
 use crate::seal::{Place, Sealer};
 use crate::store::{Changes, Inventory, Records};
 
@@ -83,12 +84,20 @@ pub(super) fn changes(
 ) -> Result<Changes, Error> {
     let mut seen = from.latest_record_version;
     let mut found = Vec::new();
+    let mut bytes = 0;
     {
         let index = index.read();
         index.counters.check(from)?;
         for change in index.changes_after(seen).take(limit) {
+            let wanted = record_type.is_empty() || *change.record_type == *record_type;
+            if wanted {
+                bytes += change.spot.length as usize;
+                if bytes > limits::READ_AT_ONCE && !found.is_empty() {
+                    break;
+                }
+            }
             seen = change.version;
-            if record_type.is_empty() || *change.record_type == *record_type {
+            if wanted {
                 found.push((change.version, change.spot, index.file(change.spot)?));
             }
         }
@@ -191,16 +200,17 @@ pub(super) fn latest(index: Arc<RwLock<Index>>, sealer: Arc<Sealer>, record_type
             }
         }
     });
+    // One is opened when it is wanted, not before: they may be large.
     let records = chunks.map(move |chunk| {
-        let records: Vec<Result<Record, Error>> = match chunk {
-            Ok(rows) => rows
-                .iter()
-                .filter_map(|row| readable(row, &sealer))
-                .map(Ok)
-                .collect(),
-            Err(error) => vec![Err(error)],
+        let (rows, error) = match chunk {
+            Ok(rows) => (rows, None),
+            Err(error) => (Vec::new(), Some(Err(error))),
         };
-        stream::iter(records)
+        let sealer = Arc::clone(&sealer);
+        let records = rows
+            .into_iter()
+            .filter_map(move |row| readable(&row, &sealer).map(Ok));
+        stream::iter(records.chain(error))
     });
     records.flatten().boxed()
 }

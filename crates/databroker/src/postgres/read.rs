@@ -13,11 +13,54 @@ use tokio_postgres::{GenericClient, IsolationLevel, Row};
 
 use super::migrate::{signed, unsigned};
 use super::{in_time, unavailable};
+use crate::limits;
 use crate::seal::{Place, Sealer};
 use crate::store::{Changes, Counters, Inventory, Key, Records, Registered};
 
 /// How many records are read in one go.
 const PAGE: i64 = 512;
+/// How many bytes of them, but for the first.
+const BYTES: i64 = limits::READ_AT_ONCE as i64;
+
+/// What a query finds, in order, up to as many bytes of values as its last parameter says, but at least one row; the column after
+/// the named ones says how many rows there were without that. The length of a value is known without reading it.
+macro_rules! within_bytes {
+    ($columns:literal, $order:literal, $bytes:literal, $query:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            ", found FROM (SELECT ",
+            $columns,
+            ", count(*) OVER () AS found,
+                 sum(octet_length(value)) OVER (ORDER BY ",
+            $order,
+            " ROWS UNBOUNDED PRECEDING) AS bytes
+             FROM (",
+            $query,
+            ") AS page) AS page
+             WHERE bytes <= ",
+            $bytes,
+            " OR bytes = octet_length(value) ORDER BY ",
+            $order
+        )
+    };
+}
+
+const LIVE: &str = within_bytes!(
+    "type, id, value",
+    "type, id",
+    "$5",
+    "SELECT type, id, value FROM pomerium_rs.records
+     WHERE ($1 = '' OR type = $1) AND ($2::text IS NULL OR (type, id) > ($2, $3))
+     ORDER BY type, id LIMIT $4"
+);
+
+const CHANGES: &str = within_bytes!(
+    "version, type, value",
+    "version",
+    "$3",
+    "SELECT version, type, value FROM pomerium_rs.changes WHERE version > $1 ORDER BY version LIMIT $2"
+);
 
 /// What was said of each type.
 pub(super) const OPTIONS: &str = "SELECT type, value FROM pomerium_rs.options";
@@ -183,7 +226,8 @@ impl Reading {
 
     async fn read_page(&mut self) -> Result<(), Error> {
         let rows = live_page(&self.pool, &self.record_type, self.after.as_ref()).await?;
-        self.done = rows.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+        let found = rows.first().map_or(0, |row| row.get::<_, i64>(3));
+        self.done = found < PAGE && usize::try_from(found) == Ok(rows.len());
         for row in rows {
             let (record_type, id): (String, String) = (row.get(0), row.get(1));
             let place = Place::Live {
@@ -222,7 +266,7 @@ pub(super) async fn inspect(pool: &Pool, sealer: &Sealer) -> Result<Inventory, E
         let Some(last) = rows.last() else { break };
         after = last.get(0);
         for row in rows {
-            match sealer.open(row.get(1), &Place::Change(unsigned(row.get(0)))) {
+            match sealer.open(row.get(2), &Place::Change(unsigned(row.get(0)))) {
                 Ok(_) => inventory.changes += 1,
                 Err(error) => inventory.unreadable.push(error.to_string()),
             }
@@ -235,16 +279,12 @@ pub(super) async fn inspect(pool: &Pool, sealer: &Sealer) -> Result<Inventory, E
 async fn live_page(pool: &Pool, record_type: &str, after: Option<&Key>) -> Result<Vec<Row>, Error> {
     let connection = pool.get().await.map_err(|error| unavailable(&error))?;
     let statement = connection
-        .prepare_cached(
-            "SELECT type, id, value FROM pomerium_rs.records
-             WHERE ($1 = '' OR type = $1) AND ($2::text IS NULL OR (type, id) > ($2, $3))
-             ORDER BY type, id LIMIT $4",
-        )
+        .prepare_cached(LIVE)
         .await
         .map_err(|error| unavailable(&error))?;
     let (after_type, after_id) = after.map(|(record_type, id)| (record_type, id)).unzip();
     connection
-        .query(&statement, &[&record_type, &after_type, &after_id, &PAGE])
+        .query(&statement, &[&record_type, &after_type, &after_id, &PAGE, &BYTES])
         .await
         .map_err(|error| unavailable(&error))
 }
@@ -253,10 +293,7 @@ async fn live_page(pool: &Pool, record_type: &str, after: Option<&Key>) -> Resul
 async fn change_page(pool: &Pool, after: i64) -> Result<Vec<Row>, Error> {
     let connection = pool.get().await.map_err(|error| unavailable(&error))?;
     connection
-        .query(
-            "SELECT version, value FROM pomerium_rs.changes WHERE version > $1 ORDER BY version LIMIT $2",
-            &[&after, &PAGE],
-        )
+        .query(CHANGES, &[&after, &PAGE, &BYTES])
         .await
         .map_err(|error| unavailable(&error))
 }
@@ -277,14 +314,13 @@ pub(super) async fn changes(
         .await
         .map_err(|error| unavailable(&error))?;
     counters(&*transaction).await?.check(from)?;
+    let statement = transaction
+        .prepare_cached(CHANGES)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = transaction
-        .query(
-            "SELECT version, type, value FROM pomerium_rs.changes WHERE version > $1 ORDER BY version LIMIT $2",
-            &[
-                &signed(from.latest_record_version),
-                &i64::try_from(limit).unwrap_or(i64::MAX),
-            ],
-        )
+        .query(&statement, &[&signed(from.latest_record_version), &limit, &BYTES])
         .await
         .map_err(|error| unavailable(&error))?;
     let mut changes = Changes {
