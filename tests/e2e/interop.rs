@@ -2,14 +2,17 @@
 //! cannot be had, this is skipped, and says so.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use pomerium_testing::{Environment, lease};
+use pomerium_testing::{Environment, EnvironmentBuilder, lease};
+use pomerium_tests::apart::NAME;
 use tokio::process::Command;
 
 /// Of every environment of the tests.
 const SHARED: &str = "dGVzdHMgb25seTogdGhlIHNoYXJlZCBzZWNyZXQgISE=";
+/// Steps of the program.
+const STEPS: usize = 27;
 /// What Go says when it cannot have a module.
 const NO_MODULES: [&str; 4] = ["dial tcp", "no such host", "Forbidden", "not available"];
 
@@ -19,19 +22,33 @@ async fn the_go_client_of_the_original_finds_what_it_expects() -> Result<()> {
     let Some(program) = build(folder.path().join("interop")).await? else {
         return Ok(());
     };
+    let insecure = |builder: EnvironmentBuilder| builder.set("grpc_insecure", true);
+    all_holds(&program, insecure, &[]).await?;
+    // With a certificate from an authority that both derive from the secret.
+    all_holds(&program, |builder| builder.set("tls_derive", NAME), &[NAME]).await
+}
+
+/// Runs the program against a databroker of its own.
+async fn all_holds(
+    program: &Path,
+    with: impl FnOnce(EnvironmentBuilder) -> EnvironmentBuilder,
+    arguments: &[&str],
+) -> Result<()> {
     let port = lease()?;
     let address = format!("127.0.0.1:{}", port.number());
-    let databroker = Environment::builder()?
+    let builder = Environment::builder()?
         .set("services", "databroker")
-        .set("grpc_address", address.as_str())
-        .set("grpc_insecure", true)
-        .start()
+        .set("grpc_address", address.as_str());
+    let databroker = with(builder).start().await?;
+    let ran = Command::new(program)
+        .args([&address, SHARED])
+        .args(arguments)
+        .output()
         .await?;
-    let ran = Command::new(program).args([&address, SHARED]).output().await?;
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
     ensure!(ran.status.success(), "{said}\n{}", databroker.log().tail(20));
     let held = said.lines().filter(|line| line.starts_with("ok ")).count();
-    ensure!(held >= 11, "fewer steps than there are: {said}");
+    ensure!(held >= STEPS, "fewer steps than there are: {said}");
     Ok(())
 }
 

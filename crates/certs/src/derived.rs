@@ -76,10 +76,26 @@ pub fn catch_all(shared: &[u8; 32]) -> Result<LoadedCertificate, MakeError> {
 
 #[cfg(test)]
 mod tests {
+    use x509_parser::pem::parse_x509_pem;
     use x509_parser::prelude::{FromDer as _, X509Certificate};
 
     use super::*;
     use crate::load::Validity;
+
+    /// A server certificate that Pomerium 0.32.9 derived from the bytes 0 to 31.
+    const OF_THE_ORIGINAL: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBtTCCAVqgAwIBAgIQLAzGEm+yjHQZaGWRzTuQ7DAKBggqhkjOPQQDAjAtMREw
+DwYDVQQKEwhQb21lcml1bTEYMBYGA1UEAxMPUG9tZXJpdW0gUFNLIENBMCAXDTIy
+MTIwMTAwMDAwMFoYDzIwNTAxMjAxMDAwMDAwWjATMREwDwYDVQQKEwhQb21lcml1
+bTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABIQCSNJAMczDZGrktlV8qlrTfM1A
+g6LP1elc5AGCRueB72G+ZAg0Wgn13yd8xTmFwQIQFYGCdRiqZ6M6m7NzrgyjdDBy
+MA4GA1UdDwEB/wQEAwIHgDATBgNVHSUEDDAKBggrBgEFBQcDATAfBgNVHSMEGDAW
+gBSrUQTgstTlPf3RA5ml5kKjMMD0NDAqBgNVHREEIzAhgh9kYXRhYnJva2VyLmlu
+dGVybmFsLmV4YW1wbGUuY29tMAoGCCqGSM49BAMCA0kAMEYCIQDK9Qgwibvy4+sN
+BoD4o1OqbQeiwz3WwXH7Eq3hXSh2lAIhAJNp3WOgQhV/cPRVZiglJ5d4x83MdPJI
+N1poi6ST8uL9
+-----END CERTIFICATE-----";
 
     fn authority_key(authority: &DerivedAuthority) -> Vec<u8> {
         X509Certificate::from_der(authority.certificate.der())
@@ -101,6 +117,24 @@ mod tests {
             authority_key(&one),
             authority_key(&DerivedAuthority::new(&[2; 32]).unwrap())
         );
+    }
+
+    /// What the original issues with the same secret is trusted here, and what is issued here is trusted there: the names
+    /// of the authority are the same bytes, and so is its key.
+    #[test]
+    fn the_authority_is_that_of_the_original() {
+        let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
+        let ours = DerivedAuthority::new(&secret).unwrap();
+        let (_, authority) = X509Certificate::from_der(ours.certificate.der()).unwrap();
+        let (_, pem) = parse_x509_pem(OF_THE_ORIGINAL.as_bytes()).unwrap();
+        let leaf = pem.parse_x509().unwrap();
+        assert_eq!(leaf.issuer().as_raw(), authority.subject().as_raw());
+        leaf.verify_signature(Some(authority.public_key())).unwrap();
+        let issued = ours
+            .issue("test", &["databroker.internal.example.com".into()])
+            .unwrap();
+        let (_, issued) = X509Certificate::from_der(&issued.chain()[0]).unwrap();
+        assert_eq!(issued.issuer().as_raw(), leaf.issuer().as_raw());
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use rcgen::string::PrintableString;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use time::OffsetDateTime;
@@ -41,11 +42,18 @@ fn date(unix: i64) -> Result<OffsetDateTime, MakeError> {
 /// `O=Pomerium`, and a common name where one is wanted.
 fn subject(common_name: Option<&str>) -> DistinguishedName {
     let mut name = DistinguishedName::new();
-    name.push(DnType::OrganizationName, "Pomerium");
+    name.push(DnType::OrganizationName, text("Pomerium"));
     if let Some(common_name) = common_name {
-        name.push(DnType::CommonName, common_name);
+        name.push(DnType::CommonName, text(common_name));
     }
     name
+}
+
+/// As the original writes it. The name of an issuer is looked for byte by byte, so that the same text in another encoding would
+/// be another issuer.
+fn text(text: &str) -> DnValue {
+    PrintableString::try_from(text)
+        .map_or_else(|_| DnValue::Utf8String(text.to_owned()), DnValue::PrintableString)
 }
 
 /// What an authority of ours looks like. It may sign leaves, no further authorities.
