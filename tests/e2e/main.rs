@@ -18,6 +18,7 @@ mod deployed;
 mod devices;
 mod error_details;
 mod error_pages;
+mod fronted;
 mod geoip;
 mod groups;
 mod grpc;

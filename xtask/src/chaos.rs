@@ -28,7 +28,9 @@ pub struct Chaos {
 pub fn run(chaos: &Chaos) -> Result<()> {
     let mut failing = cargo([
         "test",
-        "--workspace",
+        "--release",
+        "--package",
+        "pomerium-databroker",
         "--lib",
         "file::crashes",
         "--",

@@ -24,12 +24,17 @@ pub fn strip_credentials(headers: &mut HeaderMap, own: &OwnCookies) {
         return;
     }
     headers.remove(POMERIUM_AUTHORIZATION);
-    headers.remove(JWT_ASSERTION);
-    headers.remove(JWT_ASSERTION_FOR);
+    strip_assertions(headers);
     let is_ours = |value: &http::HeaderValue| value.as_bytes().starts_with(b"Pomerium ");
     if headers.get_all(header::AUTHORIZATION).iter().any(is_ours) {
         headers.remove(header::AUTHORIZATION);
     }
+}
+
+/// Removes the inbound assertion headers only: where the upstream is the authenticate service, the credentials are for it.
+pub fn strip_assertions(headers: &mut HeaderMap) {
+    headers.remove(JWT_ASSERTION);
+    headers.remove(JWT_ASSERTION_FOR);
 }
 
 #[cfg(test)]

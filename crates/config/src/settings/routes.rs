@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Balance, IdpSettings, IssuerFormat, RateLimit, RouteId, Secret};
+use super::{Balance, IdpSettings, IssuerFormat, Origin, RateLimit, RouteId, Secret};
 
 /// One route: what is its own. There may be many thousands, so what most of them have in common stands in `options`,
 /// which those that are alike share, and whose fields are those of the route as well.
@@ -98,6 +98,9 @@ pub struct RouteOptions {
     pub balance: Arc<Balance>,
     /// Token bucket: the route's own, else the global one.
     pub rate_limit: Option<RateLimit>,
+    /// Whether it leads to the authenticate service, which is another process: everybody gets there, and all that is
+    /// asked of its host goes there (proxy.md 4.3).
+    pub leads_to_sign_in: bool,
     /// `tls_downstream_server_name`: one more host that answers internal paths.
     pub downstream_server_name: Option<String>,
     /// `tls_downstream_client_ca`: trust anchors (PEM) that replace the global ones for this route.
@@ -143,6 +146,16 @@ pub enum HostMatch {
         /// Anchored regular expression.
         regex: Box<str>,
     },
+}
+
+impl HostMatch {
+    /// Whether what is asked of `origin` comes here by its exact name.
+    pub(crate) fn reaches(&self, origin: &Origin) -> bool {
+        let Self::Exact { domains, any_port } = self else {
+            return false;
+        };
+        domains.contains(&origin.authority()) || *any_port && domains.contains(&origin.host)
+    }
 }
 
 /// Exact domains of a route, lower case.

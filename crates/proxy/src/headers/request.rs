@@ -49,7 +49,10 @@ pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) -> Result<(), Missi
         })
         .flatten();
     let templates = render_templates(parts, from);
-    hygiene::strip_credentials(&mut parts.headers, &from.snapshot.own_cookies);
+    match from.route.settings.leads_to_sign_in {
+        true => hygiene::strip_assertions(&mut parts.headers),
+        false => hygiene::strip_credentials(&mut parts.headers, &from.snapshot.own_cookies),
+    }
     upstream_identity::strip(&mut parts.headers, from.route);
     // The library answers 100-continue when the body is first asked for, which is when the upstream is
     // there to take it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pomerium_config::settings::{Domains, HostMatch, Origin};
+use pomerium_config::settings::{Domains, HostMatch, Origin, RouteSettings};
 
 use super::Hosts;
 
@@ -42,13 +42,14 @@ pub(super) fn declare_server_name(hosts: &mut Hosts, name: &str, any_port: bool)
 }
 
 /// Puts a route into every host that exists under one of its domains.
-pub(super) fn join(hosts: &mut Hosts, wanted: &HostMatch, index: u32) {
-    let HostMatch::Exact { domains, .. } = wanted else {
+pub(super) fn join(hosts: &mut Hosts, route: &RouteSettings, index: u32) {
+    let HostMatch::Exact { domains, .. } = &route.hosts else {
         return;
     };
     for domain in domains.iter() {
         if let Some(host) = hosts.get_mut(&*domain) {
             host.routes.push(index);
+            host.elsewhere |= route.leads_to_sign_in;
         }
     }
 }

@@ -60,6 +60,8 @@ type Hosts = HashMap<Arc<str>, VirtualHost, foldhash::fast::RandomState>;
 struct VirtualHost {
     any_port: bool,
     authenticate: bool,
+    /// A route leads to the authenticate service, another process: no path of this host is ours.
+    elsewhere: bool,
     routes: HostRoutes,
 }
 
@@ -94,6 +96,7 @@ impl Source {
                 || (a.kind == b.kind
                     && a.hosts == b.hosts
                     && a.path == b.path
+                    && a.leads_to_sign_in == b.leads_to_sign_in
                     && a.downstream_server_name == b.downstream_server_name)
         };
         self.any_port == other.any_port
@@ -152,7 +155,7 @@ impl RouteTable {
         }
         for (index, route) in (0..).zip(routes) {
             if route.kind == RouteKind::Http {
-                host::join(&mut hosts, &route.hosts, index);
+                host::join(&mut hosts, route, index);
             }
         }
         for host in hosts.values_mut() {
@@ -170,7 +173,8 @@ impl RouteTable {
     pub fn find(&self, authority: &str, path: &str) -> Match {
         let host = self.virtual_host(authority);
         let authenticate = host.is_some_and(|host| host.authenticate);
-        if let Some(internal) = InternalPath::of(path, authenticate) {
+        let elsewhere = host.is_some_and(|host| host.elsewhere);
+        if let Some(internal) = InternalPath::of(path, authenticate).filter(|_| !elsewhere) {
             let first = match host {
                 Some(host) => host.routes.all().first().map(|&index| index as usize),
                 None => self.catch_all.find(authority, |_| true),

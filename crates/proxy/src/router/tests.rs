@@ -36,6 +36,35 @@ fn an_explicit_port_shadows_the_any_port_host_for_that_port() {
     assert_eq!(table.find("a.example.com:9443", "/x"), Match::Route(0));
 }
 
+/// Of a proxy beside an authenticate service elsewhere; with any other name, or in one process, the paths are ours.
+#[test]
+fn a_route_to_the_sign_in_service_has_all_paths_of_its_host() {
+    let routes = [("https://auth.example.com", ""), ("https://*.example.com", "")];
+    let named = |services: &str, name: &str| {
+        let options = format!("services: {services}\nauthenticate_service_url: https://{name}.example.com\n");
+        table(&options, &routes)
+    };
+    let fronting = named("proxy", "auth");
+    for path in ["/.pomerium/sign_in", "/oauth2/callback", "/ping", "/"] {
+        assert_eq!(fronting.find("auth.example.com", path), Match::Route(0), "{path}");
+        assert_eq!(
+            fronting.find("auth.example.com:443", path),
+            Match::Route(0),
+            "{path}"
+        );
+    }
+    let health = Match::Internal(InternalPath::Health, Some(1));
+    assert_eq!(fronting.find("app.example.com", "/ping"), health);
+    let first = Match::Internal(InternalPath::Health, Some(0));
+    assert_eq!(named("proxy", "other").find("auth.example.com", "/ping"), first);
+    assert_eq!(named("all", "auth").find("auth.example.com", "/ping"), first);
+    // By a wildcard it is a host like any other.
+    assert_eq!(
+        named("proxy", "sign-in").find("sign-in.example.com", "/ping"),
+        health
+    );
+}
+
 #[test]
 fn a_downstream_server_name_is_a_host_with_internal_paths_only() {
     let named = "    tls_downstream_server_name: B.example.com\n";

@@ -120,7 +120,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
     });
     let routes = routes::resolve(
         values,
-        &runtime_flags,
+        (services, &runtime_flags),
         &authenticate,
         &secrets,
         (rate_limit, deny_without_certificate),

@@ -67,6 +67,33 @@ pub(super) fn resolve(
     }
 }
 
+/// For a route that leads to the authenticate service: who has not signed in yet must get there, whatever it says.
+pub(super) fn open(route: &Values, deny_without_certificate: bool, cx: &mut Cx<'_>) -> Access {
+    let program = compile(
+        &merge(
+            &RouteRules {
+                public: true,
+                client_certificate: deny_without_certificate,
+                ..RouteRules::default()
+            },
+            None,
+        ),
+        None,
+        route,
+        cx,
+    );
+    if !route.on("allow_public_unauthenticated_access") {
+        let message = "people sign in behind this route, so that everybody may pass: what it says of who may is not asked";
+        let help = "write `allow_public_unauthenticated_access: true`";
+        cx.sink.warn(route.place, route.path.clone(), message, help);
+    }
+    Access {
+        program,
+        told: Vec::new(),
+        depends_on: depends_on(route, cx),
+    }
+}
+
 fn rules(route: &Values) -> RouteRules {
     RouteRules {
         public: route.on("allow_public_unauthenticated_access"),

@@ -10,8 +10,8 @@ use self::options::Alike;
 use super::{Cx, balance, headers};
 use crate::diagnostic::Stage;
 use crate::settings::{
-    AuthenticateSettings, Balance, CircuitBreakers, IdpSettings, RateLimit, RouteSettings, RuntimeFlags,
-    Secrets, UpstreamTls,
+    AuthenticateSettings, Balance, CircuitBreakers, IdpSettings, Origin, RateLimit, RouteKind, RouteSettings,
+    RuntimeFlags, Secrets, Services, UpstreamTls,
 };
 use crate::spec::values::Values;
 
@@ -32,6 +32,8 @@ struct Inherited<'a> {
     global: &'a Values,
     flags: &'a RuntimeFlags,
     authenticate: &'a AuthenticateSettings,
+    /// Where people sign in, if that is another process.
+    sign_in: Option<&'a Origin>,
     idp: Option<Arc<IdpSettings>>,
     secrets: &'a Secrets,
     response_headers: Vec<(String, String)>,
@@ -53,7 +55,7 @@ struct Plain {
 /// All routes in order of evaluation: `policy` first, then `routes`.
 pub(super) fn resolve(
     values: &Values,
-    flags: &RuntimeFlags,
+    (services, flags): (Services, &RuntimeFlags),
     authenticate: &AuthenticateSettings,
     secrets: &Secrets,
     (rate_limit, deny_without_certificate): (Option<RateLimit>, bool),
@@ -74,6 +76,7 @@ pub(super) fn resolve(
         global: values,
         flags,
         authenticate,
+        sign_in: (services.proxy && !services.authenticate).then_some(&authenticate.url),
         idp: shared_idp(authenticate, cx),
         secrets,
         response_headers,
@@ -131,17 +134,21 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
         cx,
     );
     let action = action::resolve(route, cx);
-    let access = access::resolve(
-        route,
-        inherited.deny_without_certificate,
-        &inherited.script_data,
-        cx,
-    );
+    let leads_to_sign_in = from.as_ref().is_some_and(|from| {
+        let reaches = |origin: &Origin| from.kind == RouteKind::Http && from.hosts.reaches(origin);
+        inherited.sign_in.is_some_and(reaches)
+    });
+    let deny_without_certificate = inherited.deny_without_certificate;
+    let access = match leads_to_sign_in {
+        true => access::open(route, deny_without_certificate, cx),
+        false => access::resolve(route, deny_without_certificate, &inherited.script_data, cx),
+    };
     let upstream_tls = tls::resolve(route, cx);
     let kubernetes_token = upstream_identity::kubernetes(route, cx);
     let (from, action) = (from?, action?);
     let read = options::Read {
         kind: from.kind,
+        leads_to_sign_in,
         depends_on: access.depends_on,
         told_policies: (!access.told.is_empty()).then(|| access.told.into()),
         upstream_tls,

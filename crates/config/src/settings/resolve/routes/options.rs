@@ -20,6 +20,7 @@ const REMEMBERED: usize = 16;
 /// What has been read of a route already.
 pub(super) struct Read {
     pub kind: RouteKind,
+    pub leads_to_sign_in: bool,
     pub depends_on: Vec<String>,
     pub told_policies: Option<Arc<[Part]>>,
     pub upstream_tls: UpstreamTls,
@@ -60,6 +61,7 @@ pub(super) fn resolve(
         show_error_details: route.on("show_error_details"),
         told_policies: read.told_policies,
         depends_on: read.depends_on,
+        leads_to_sign_in: read.leads_to_sign_in,
         idp: idp(route, inherited, cx),
         set_request_headers: rewrite::set_request_headers(route, cx),
         remove_request_headers: rewrite::remove_request_headers(route, cx),
