@@ -1,11 +1,14 @@
 //! Databroker, authenticate service and two proxies as processes of their own, over TLS.
 
 use anyhow::Result;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt;
 use pomerium_testing::{Environment, Route, lease, within};
-use pomerium_tests::apart::{Apart, as_it_is, with};
+use pomerium_tests::apart::{self, Apart, as_it_is, with};
 use pomerium_tests::decision::{denial, question};
 use pomerium_tests::services;
+use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -208,6 +211,40 @@ async fn services_show_each_other_certificates_where_that_is_asked_for() -> Resu
         .wait("the refusal", |line| line.contains("databroker sync interrupted"))
         .await?;
     program.kill().await
+}
+
+/// As charts of the original have it: one wildcard certificate for all services.
+#[tokio::test]
+async fn the_name_of_their_certificates_may_be_a_pattern() -> Result<()> {
+    let port = lease()?;
+    let databroker = Environment::builder()?
+        .set("services", "databroker")
+        .set("grpc_address", format!("127.0.0.1:{}", port.number()));
+    let wildcard = databroker.authority().issue(&["*.internal.example.com"])?;
+    let authority = databroker.folder().join("authority.pem");
+    std::fs::write(&authority, databroker.authority().pem())?;
+    let _databroker = databroker
+        .set("certificate_file", Value::Null)
+        .set("certificate_key_file", Value::Null)
+        .set("certificate", STANDARD.encode(&wildcard.certificate_pem))
+        .set("certificate_key", STANDARD.encode(&wildcard.key_pem))
+        .start()
+        .await?;
+    let proxy = |name: &str| {
+        Ok::<_, anyhow::Error>(
+            Environment::builder()?
+                .set("services", "proxy")
+                .set("databroker_service_url", apart::url(&port))
+                .set("certificate_authority_file", authority.display().to_string())
+                .set("override_certificate_name", name),
+        )
+    };
+    proxy("*.internal.example.com")?.start().await?;
+    let mut elsewhere = proxy("*.external.example.com")?.start_unready().await?;
+    let refused =
+        |line: &str| line.contains("databroker sync interrupted") && line.contains("NotValidForName");
+    elsewhere.log().wait("the refusal", refused).await?;
+    elsewhere.kill().await
 }
 
 #[tokio::test]

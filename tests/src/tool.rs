@@ -63,7 +63,7 @@ impl Interceptor for Signed {
 
 fn channel(port: u16) -> Result<Channel> {
     let authority = DerivedAuthority::new(&shared_secret()?)?;
-    let config = services::client(authority.ca_pem().as_bytes(), None)?;
+    let config = services::client(authority.ca_pem().as_bytes(), None, None)?;
     let tls = TlsConnector::from(Arc::new(config));
     let connect = service_fn(move |_| {
         let tls = tls.clone();

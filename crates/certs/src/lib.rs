@@ -22,6 +22,7 @@ mod files;
 mod guarded;
 mod load;
 mod make;
+pub mod name_pattern;
 pub mod ocsp;
 mod server;
 pub mod services;

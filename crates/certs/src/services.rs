@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
@@ -14,6 +16,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::derived::DerivedAuthority;
 use crate::make::MakeError;
+use crate::name_pattern::NamePattern;
 use crate::server::{self, Alpn};
 use crate::store::CertStore;
 
@@ -55,17 +58,28 @@ pub fn listener(
     Ok(server::server_config_with(store, Alpn::Auto, verifier)?)
 }
 
-/// For clients: trusts the roots of the system and those of `roots_pem`, speaks HTTP/2. With `mutual`, it shows a
-/// certificate of that authority.
+/// For clients: trusts the roots of the system and those of `roots_pem`, speaks HTTP/2. With a `pattern`, the certificate is
+/// for a name that fits it, otherwise for the name that is connected to. With `mutual`, it shows a certificate of that
+/// authority.
 ///
 /// # Errors
 /// [`ServicesError`] when a root cannot be read.
-pub fn client(roots_pem: &[u8], mutual: Option<&DerivedAuthority>) -> Result<ClientConfig, ServicesError> {
+pub fn client(
+    roots_pem: &[u8],
+    pattern: Option<NamePattern>,
+    mutual: Option<&DerivedAuthority>,
+) -> Result<ClientConfig, ServicesError> {
     let mut roots = system_roots();
     add(&mut roots, roots_pem)?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    let verifier: Arc<dyn ServerCertVerifier> = match pattern {
+        Some(pattern) => Arc::new(pattern.verified_by(verifier)),
+        None => verifier,
+    };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_root_certificates(roots);
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
     let mut config = match mutual {
         None => builder.with_no_client_auth(),
         Some(authority) => {

@@ -2,15 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
+use pomerium_certs::name_pattern::{NamePattern, PatternError};
 use pomerium_crypto::tls::AnyCertificate;
-use regex::Regex;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::endpoint::TlsSpec;
 
@@ -31,9 +30,9 @@ pub enum TlsError {
     /// The TLS library refuses the combination.
     #[error("TLS to the upstream cannot be set up: {0}")]
     Rustls(#[from] rustls::Error),
-    /// The name pattern does not compile.
-    #[error("the server name pattern cannot be used: {0}")]
-    Pattern(#[from] Box<regex::Error>),
+    /// The server name with `*` cannot be used.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
 }
 
 /// The default trust: the system's roots (the built-in bundle where a machine has none) and the extra ones.
@@ -134,89 +133,10 @@ fn verifier(
     let inner = WebPkiServerVerifier::builder_with_provider(store, provider.clone())
         .build()
         .map_err(|error| pem_error("tls_custom_ca", error))?;
-    if !spec.server_name.contains('*') {
-        return Ok(inner);
-    }
-    let quoted: Vec<String> = spec.server_name.split('*').map(regex::escape).collect();
-    let pattern = Regex::new(&format!(r"\A(?i:{})\z", quoted.join(".*"))).map_err(Box::new)?;
-    Ok(Arc::new(NamePattern { inner, pattern }))
-}
-
-/// A server name with `*`: the chain must be valid for some DNS name of the leaf that fits the pattern.
-#[derive(Debug)]
-struct NamePattern {
-    inner: Arc<WebPkiServerVerifier>,
-    pattern: Regex,
-}
-
-impl ServerCertVerifier for NamePattern {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let mut result = Err(rustls::Error::InvalidCertificate(
-            rustls::CertificateError::NotValidForName,
-        ));
-        for name in dns_names(leaf)
-            .into_iter()
-            .filter(|name| self.pattern.is_match(name))
-        {
-            // A wildcard entry is checked through a name that it covers.
-            let concrete = name
-                .strip_prefix("*.")
-                .map_or_else(|| name.clone(), |rest| format!("any.{rest}"));
-            let Ok(server_name) = ServerName::try_from(concrete) else {
-                continue;
-            };
-            result = self
-                .inner
-                .verify_server_cert(leaf, intermediates, &server_name, ocsp, now);
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-fn dns_names(leaf: &CertificateDer<'_>) -> Vec<String> {
-    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
-        return Vec::new();
-    };
-    let Ok(Some(names)) = certificate.subject_alternative_name() else {
-        return Vec::new();
-    };
-    let dns = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        _ => None,
-    });
-    dns.collect()
+    Ok(match NamePattern::of(&spec.server_name) {
+        Some(pattern) => Arc::new(pattern?.verified_by(inner)),
+        None => inner,
+    })
 }
 
 /// A client configuration that believes any certificate and offers one protocol; for tests, which

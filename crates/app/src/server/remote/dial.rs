@@ -22,6 +22,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use pomerium_certs::name_pattern::NamePattern;
 use pomerium_config::settings::Origin;
 use rand::seq::SliceRandom;
 use rustls_pki_types::ServerName;
@@ -218,13 +219,18 @@ impl Inner {
 }
 
 impl Endpoint {
-    /// At `origin`; over TLS where its scheme says so, with a certificate for `server_name` or else its host.
+    /// At `origin`; over TLS where its scheme says so, with a certificate for `server_name` or else its host. Of a pattern
+    /// an example is asked for.
     ///
     /// Errors when that is no name a certificate could be for.
     pub fn new(origin: Origin, server_name: Option<&str>, tls: &TlsConnector) -> anyhow::Result<Self> {
         let secured = match origin.scheme.as_str() {
             "https" => {
-                let name = server_name.unwrap_or(&origin.host).to_owned();
+                let name = server_name.unwrap_or(&origin.host);
+                let name = match NamePattern::of(name) {
+                    Some(pattern) => pattern?.example(),
+                    None => name.to_owned(),
+                };
                 let name = ServerName::try_from(name.clone())
                     .map_err(|_| anyhow!("{name}: no certificate can be for that name"))?;
                 Some((tls.clone(), name))

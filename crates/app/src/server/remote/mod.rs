@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use pomerium_api::clock::Clock;
 use pomerium_api::databroker::remote::{Remote, Token, Transport};
+use pomerium_certs::name_pattern::NamePattern;
 use pomerium_certs::{DerivedAuthority, services};
 use pomerium_config::settings::{RemoteDatabroker, Settings};
 use pomerium_crypto::service_token;
@@ -30,6 +31,12 @@ pub struct Way {
     token: Token,
 }
 
+/// The name of their certificates, where it is a pattern.
+fn pattern(remote: &RemoteDatabroker) -> anyhow::Result<Option<NamePattern>> {
+    let name = remote.server_name.as_deref().and_then(NamePattern::of);
+    Ok(name.transpose()?)
+}
+
 impl Way {
     /// To the databrokers that `remote` names.
     ///
@@ -41,7 +48,8 @@ impl Way {
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let mutual = settings.internal.mutual_tls.then_some(derived);
-        let tls = services::client(&super::generation::roots(settings, derived), mutual)?;
+        let roots = super::generation::roots(settings, derived);
+        let tls = services::client(&roots, pattern(remote)?, mutual)?;
         Self::over(remote, tls, *shared, clock)
     }
 
@@ -55,7 +63,7 @@ impl Way {
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let derived = DerivedAuthority::new(&shared)?;
-        let tls = services::client(derived.ca_pem().as_bytes(), None)?;
+        let tls = services::client(derived.ca_pem().as_bytes(), pattern(remote)?, None)?;
         Self::over(remote, tls, shared, clock)
     }
 
