@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pomerium_testing::{Environment, Postgres, Program, lease, tools, within};
 use pomerium_tests::services::SHARED;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 fn health(env: &Environment, args: &[&str]) -> Result<Command> {
@@ -32,6 +33,54 @@ async fn one_look_tells_what_runs() -> Result<()> {
     let address = format!("127.0.0.1:{}", nobody.number());
     let output = health(&env, &["-a", &address])?.output().await?;
     assert!(!output.status.success());
+    Ok(())
+}
+
+/// Probes, `/status` and the metrics tell of the same checks, and what keeps the records.
+#[tokio::test]
+async fn what_the_store_is_shows_and_the_checks_are_measured() -> Result<()> {
+    let metrics = lease()?;
+    let env = Environment::builder()?
+        .set("metrics_address", format!("127.0.0.1:{}", metrics.number()))
+        .start()
+        .await?;
+    let client = env.client()?;
+    let status: Value = client.get(&env.health_url("/status")).await?.json()?;
+    let probe: Value = client.get(&env.health_url("/readyz")).await?.json()?;
+    for checks in [&status["statuses"], &probe] {
+        let attributes = |name: &str| checks[name]["attributes"].clone();
+        assert_eq!(
+            attributes("storage.backend"),
+            json!([{"Key": "backend", "Value": "file"}])
+        );
+        assert_eq!(
+            attributes("databroker.cluster"),
+            json!([{"Key": "member", "Value": "leader"}])
+        );
+        assert!(checks["proxy.service"].get("attributes").is_none(), "{checks}");
+    }
+    let url = format!("http://127.0.0.1:{}/metrics", metrics.number());
+    let text = client.get(&url).await?.text();
+    let value = |name: &str, labels: &[&str]| {
+        let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+        let line =
+            lines.find(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)))?;
+        line.rsplit(' ').next()?.parse::<f64>().ok()
+    };
+    let check = "check=\"storage.backend\"";
+    let running = ["pomerium_health_status{", "pomerium_health_status_total{"];
+    for name in running {
+        assert!(value(name, &[check, "status=\"running\""]) >= Some(1.0), "{text}");
+    }
+    assert_eq!(
+        value(running[0], &[check, "status=\"error\""]),
+        Some(0.0),
+        "{text}"
+    );
+    assert!(
+        value("pomerium_health_startup_duration_seconds", &[]) > Some(0.0),
+        "{text}"
+    );
     Ok(())
 }
 

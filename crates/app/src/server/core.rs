@@ -10,6 +10,7 @@ use pomerium_certs::DerivedAuthority;
 use pomerium_certs::acme::Challenges;
 use pomerium_config::settings::{DatabrokerSettings, Settings};
 use pomerium_crypto::jwt::SigningKey;
+use pomerium_databroker::cluster::Role;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +70,7 @@ impl Core {
         let registry = metrics::registry(settings)?;
         let process = ProcessMetrics::register(&registry)?;
         let autocert = Autocert::new(&registry)?;
-        let health = Arc::new(Health::new(settings.services));
+        let health = Arc::new(Health::measured(settings.services, &registry)?);
         let stop = CancellationToken::new();
         let waiting = before.is_some();
         if let Some(before) = before {
@@ -83,6 +84,9 @@ impl Core {
         };
         broker.handle = Arc::new(Observed::new(broker.handle, Arc::clone(&health), check));
         health.report(check, Status::Running);
+        if settings.internal.databroker.is_none() {
+            describe_store(&health, &settings.databroker);
+        }
         if let Some(group) = &broker.group {
             let watched = cluster::Watched::new(&registry, Arc::clone(&health), Arc::clone(&clock))?;
             tokio::spawn(watched.run(group.status.clone(), stop.clone()));
@@ -139,6 +143,17 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// Says what keeps the records of this process. It leads, unless its place among others says something else.
+fn describe_store(health: &Health, store: &DatabrokerSettings) {
+    let backend = match store {
+        DatabrokerSettings::Memory => "memory",
+        DatabrokerSettings::File(_) => "file",
+        DatabrokerSettings::Postgres(_) => "postgres",
+    };
+    health.describe(observed::OWN, "backend", backend);
+    cluster::describe(health, &Role::Leads);
 }
 
 /// Whether the records may be out of reach while this process runs: those of another process, and of a server of their
