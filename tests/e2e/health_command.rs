@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pomerium_testing::{Environment, Postgres, Program, lease, tools, within};
+use pomerium_testing::{Client, Environment, Port, Postgres, Program, lease, tools, within};
 use pomerium_tests::services::SHARED;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -59,28 +59,89 @@ async fn what_the_store_is_shows_and_the_checks_are_measured() -> Result<()> {
         );
         assert!(checks["proxy.service"].get("attributes").is_none(), "{checks}");
     }
-    let url = format!("http://127.0.0.1:{}/metrics", metrics.number());
-    let text = client.get(&url).await?.text();
-    let value = |name: &str, labels: &[&str]| {
-        let mut lines = text.lines().filter(|line| !line.starts_with('#'));
-        let line =
-            lines.find(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)))?;
-        line.rsplit(' ').next()?.parse::<f64>().ok()
-    };
-    let check = "check=\"storage.backend\"";
-    let running = ["pomerium_health_status{", "pomerium_health_status_total{"];
-    for name in running {
-        assert!(value(name, &[check, "status=\"running\""]) >= Some(1.0), "{text}");
+    let numbers = Numbers::read(&client, &metrics).await?;
+    let running = ["check=\"storage.backend\"", "status=\"running\""];
+    let failing = [running[0], "status=\"error\""];
+    for name in ["pomerium_health_status", "pomerium_health_status_total"] {
+        assert!(numbers.value(name, &running)? >= 1.0, "{}", numbers.0);
     }
-    assert_eq!(
-        value(running[0], &[check, "status=\"error\""]),
-        Some(0.0),
-        "{text}"
-    );
-    assert!(
-        value("pomerium_health_startup_duration_seconds", &[]) > Some(0.0),
-        "{text}"
-    );
+    assert!(numbers.value("pomerium_health_status", &failing)? < 1.0);
+    assert!(numbers.value("pomerium_health_startup_duration_seconds", &[])? > 0.0);
+    Ok(())
+}
+
+/// What the metrics listener says.
+struct Numbers(String);
+
+impl Numbers {
+    async fn read(client: &Client, port: &Port) -> Result<Numbers> {
+        let url = format!("http://127.0.0.1:{}/metrics", port.number());
+        Ok(Numbers(client.get(&url).await?.text()))
+    }
+
+    /// The value of a series that has these labels among others.
+    fn value(&self, name: &str, labels: &[&str]) -> Result<f64> {
+        let start = format!("{name}{{");
+        let mut lines = self.0.lines().filter(|line| line.starts_with(&start));
+        let line = lines.find(|line| labels.iter().all(|label| line.contains(label)));
+        let line = line.with_context(|| format!("no {name} with {labels:?}: {}", self.0))?;
+        Ok(line.rsplit(' ').next().context("no value")?.parse()?)
+    }
+}
+
+/// Who keeps up with the databroker is told of, and how far it has come.
+#[tokio::test]
+async fn those_who_follow_the_databroker_are_measured() -> Result<()> {
+    let metrics = lease()?;
+    let env = Environment::builder()?
+        .set("metrics_address", format!("127.0.0.1:{}", metrics.number()))
+        .start()
+        .await?;
+    let client = env.client()?;
+    let of = |record_type, id| {
+        [
+            format!("record_type=\"{record_type}\""),
+            format!("syncer_id=\"{id}\""),
+        ]
+    };
+    let syncers = [
+        of("", "records"),
+        of("type.googleapis.com/session.Session", "identity_manager"),
+    ];
+    for labels in syncers {
+        let labels = labels.each_ref().map(String::as_str);
+        let value = |numbers: &Numbers, name: &str| {
+            numbers.value(&format!("pomerium_databroker_syncer_{name}"), &labels)
+        };
+        let numbers = within("a syncer that follows", async {
+            loop {
+                let numbers = Numbers::read(&client, &metrics).await?;
+                // The one that refreshes sessions needs its lease first.
+                if value(&numbers, "active").is_ok_and(|state| state == 1.0) {
+                    return anyhow::Ok(numbers);
+                }
+            }
+        })
+        .await??;
+        for (name, least) in [
+            ("server_version", 1.0),
+            ("sync_total", 1.0),
+            ("sync_latest_total", 1.0),
+            ("clear_records_total", 1.0),
+            ("update_records_total", 1.0),
+        ] {
+            assert!(value(&numbers, name)? >= least, "{name} of {labels:?}");
+        }
+        for name in [
+            "latest_record_version",
+            "sync_failures_total",
+            "sync_latest_failures_total",
+            "clear_records_duration_seconds_total",
+            "update_records_duration_seconds_total",
+        ] {
+            assert!(value(&numbers, name)? >= 0.0, "{name} of {labels:?}");
+        }
+    }
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use super::autocert::Autocert;
 use super::cluster;
 use super::observed::{self, Observed};
 use super::store::{self, Broker};
+use super::syncers::SyncerMetrics;
 use super::tokens::Tokens;
 use crate::handover::predecessor::Conversation;
 use crate::health::{Health, Status};
@@ -46,6 +47,8 @@ pub struct Core {
     pub registry: Registry,
     /// Metrics of the program itself.
     pub process: ProcessMetrics,
+    /// Metrics of whoever follows the databroker.
+    pub syncers: SyncerMetrics,
     /// What stands before the metrics.
     pub metrics_guard: Guards,
     /// Tokens that upstreams are shown.
@@ -69,6 +72,7 @@ impl Core {
         let shared = secret(settings.secrets.shared.expose(), "shared_secret")?;
         let registry = metrics::registry(settings)?;
         let process = ProcessMetrics::register(&registry)?;
+        let syncers = SyncerMetrics::register(&registry)?;
         let autocert = Autocert::new(&registry)?;
         let health = Arc::new(Health::measured(settings.services, &registry)?);
         let stop = CancellationToken::new();
@@ -101,7 +105,7 @@ impl Core {
             SyncedRecords::new(handle)
         };
         records.keep(pomerium_proxy::session_parts(settings));
-        tokio::spawn(Arc::clone(&records).run(stop.clone().cancelled_owned()));
+        start_following(&records, &syncers, &stop);
         let signing_key = Arc::new(signing_key(settings, &shared)?);
         let tokens = Tokens::new(Arc::clone(&clock), tokio::runtime::Handle::current());
         Ok(Self {
@@ -114,6 +118,7 @@ impl Core {
             records,
             registry,
             process,
+            syncers,
             metrics_guard: Guards::default(),
             health,
             challenges: Arc::default(),
@@ -143,6 +148,13 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// Keeps `records` in step with the databroker until `stop`.
+fn start_following(records: &Arc<SyncedRecords>, syncers: &SyncerMetrics, stop: &CancellationToken) {
+    let (records, observer) = (Arc::clone(records), syncers.of("", "records"));
+    let stopped = stop.clone().cancelled_owned();
+    tokio::spawn(async move { records.run_observed(stopped, &*observer).await });
 }
 
 /// Says what keeps the records of this process. It leads, unless its place among others says something else.

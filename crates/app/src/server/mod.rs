@@ -26,6 +26,7 @@ mod sessions;
 pub mod signals;
 pub mod store;
 mod switch;
+pub mod syncers;
 pub mod tokens;
 mod upgrade;
 
@@ -40,6 +41,8 @@ use anyhow::Context;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use parking_lot::Mutex;
 use pomerium_api::databroker::{Databroker, Leaser, Over};
+use pomerium_api::pb::session::Session;
+use pomerium_api::records::RecordMessage;
 use pomerium_api::synced::SyncedRecords;
 use pomerium_authenticate::State;
 use pomerium_authorize::{AssertionSigner, SessionResolver};
@@ -481,12 +484,14 @@ fn start_refresh(settings: &Settings, core: &Core, control: &Arc<Control>) {
     };
     let stop = core.stop.clone();
     let leaser = Leaser::new(Arc::clone(&broker), IDENTITY_LEASE, IDENTITY_LEASE_TTL);
+    let syncer = core.syncers.of(Session::TYPE, IDENTITY_LEASE);
     let turn = move |over: Over| {
         let control = Arc::clone(&control);
         let deps = RefreshDeps {
             broker: Arc::clone(&broker),
             providers: Box::new(move |id| control.current().provider(id)),
             clock: Arc::clone(&clock),
+            syncer: Arc::clone(&syncer),
         };
         Refresher::new(deps, refresh.clone()).run(over.wait())
     };

@@ -2,8 +2,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pomerium_api::clock::Clock;
-use pomerium_api::databroker::{Databroker, Error};
+use pomerium_api::databroker::{Databroker, Error, SyncCall, SyncObserver, SyncState, Versions};
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::User;
 use pomerium_api::records::{RecordMessage, from_record, to_proto_time, to_record, to_tombstone};
@@ -31,6 +32,7 @@ fn deps(fake: &Arc<FakeProvider>, broker: &Arc<FakeBroker>, clock: Arc<dyn Clock
         broker: Arc::new(Following(broker.clone())),
         providers: Box::new(move |id| (id == "idp-1").then(|| provider.clone())),
         clock,
+        syncer: Arc::new(()),
     }
 }
 
@@ -376,4 +378,81 @@ async fn a_session_whose_job_panics_is_looked_at_again() {
     assert_eq!(world.refresh_token().await.as_deref(), Some("refresh-2"));
     drop(stop);
     running.await.unwrap();
+}
+
+/// Notes what is told of following sessions.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Notes {
+    fn add(&self, note: String) {
+        self.0.lock().push(note);
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+impl SyncObserver for Notes {
+    fn state(&self, state: SyncState) {
+        self.add(format!("{state:?}"));
+    }
+    fn reached(&self, at: Versions) {
+        self.add(format!("at {}", at.latest_record_version));
+    }
+    fn asked(&self, call: SyncCall) {
+        self.add(format!("asked {call:?}"));
+    }
+    fn failed(&self, call: SyncCall) {
+        self.add(format!("failed {call:?}"));
+    }
+    fn cleared(&self, _: Duration) {
+        self.add("cleared".into());
+    }
+    fn updated(&self, _: Duration) {
+        self.add("updated".into());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_manager_tells_how_it_follows_sessions() {
+    let world = world(json!({})).await;
+    let notes = Arc::new(Notes::default());
+    let deps = RefreshDeps {
+        syncer: notes.clone(),
+        ..deps(&world.fake, &world.broker, Arc::new(TimerClock::new()))
+    };
+    *world.broker.down.lock() = true;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(Refresher::new(deps, RefreshSettings::DEFAULT).run(async {
+        let _ = stopped.await;
+    }));
+    let sleep = |millis| tokio::time::sleep(Duration::from_millis(millis));
+    sleep(1).await;
+    assert_eq!(
+        notes.take(),
+        ["Pending", "asked SyncLatest", "failed SyncLatest", "Pending"]
+    );
+    *world.broker.down.lock() = false;
+    sleep(200).await;
+    assert_eq!(
+        notes.take(),
+        [
+            "asked SyncLatest",
+            "at 2",
+            "cleared",
+            "updated",
+            "asked Sync",
+            "Active"
+        ]
+    );
+    let mut second = world.session().await.unwrap();
+    second.id = "second".into();
+    world.edit(&second);
+    sleep(1).await;
+    assert_eq!(notes.take(), ["at 3", "updated"]);
+    drop(stop);
+    running.await.unwrap();
+    assert_eq!(notes.take(), ["Inactive"]);
 }
