@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pomerium_testing::{Client, Environment, Port, Postgres, Program, lease, tools, within};
+use pomerium_testing::{Environment, Postgres, Program, lease, tools, within};
+use pomerium_tests::numbers::Numbers;
 use pomerium_tests::services::SHARED;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -59,34 +60,15 @@ async fn what_the_store_is_shows_and_the_checks_are_measured() -> Result<()> {
         );
         assert!(checks["proxy.service"].get("attributes").is_none(), "{checks}");
     }
-    let numbers = Numbers::read(&client, &metrics).await?;
+    let numbers = Numbers::read(&client, metrics.number()).await?;
     let running = ["check=\"storage.backend\"", "status=\"running\""];
     let failing = [running[0], "status=\"error\""];
     for name in ["pomerium_health_status", "pomerium_health_status_total"] {
-        assert!(numbers.value(name, &running)? >= 1.0, "{}", numbers.0);
+        assert!(numbers.value(name, &running)? >= 1.0, "{numbers}");
     }
     assert!(numbers.value("pomerium_health_status", &failing)? < 1.0);
     assert!(numbers.value("pomerium_health_startup_duration_seconds", &[])? > 0.0);
     Ok(())
-}
-
-/// What the metrics listener says.
-struct Numbers(String);
-
-impl Numbers {
-    async fn read(client: &Client, port: &Port) -> Result<Numbers> {
-        let url = format!("http://127.0.0.1:{}/metrics", port.number());
-        Ok(Numbers(client.get(&url).await?.text()))
-    }
-
-    /// The value of a series that has these labels among others.
-    fn value(&self, name: &str, labels: &[&str]) -> Result<f64> {
-        let start = format!("{name}{{");
-        let mut lines = self.0.lines().filter(|line| line.starts_with(&start));
-        let line = lines.find(|line| labels.iter().all(|label| line.contains(label)));
-        let line = line.with_context(|| format!("no {name} with {labels:?}: {}", self.0))?;
-        Ok(line.rsplit(' ').next().context("no value")?.parse()?)
-    }
 }
 
 /// Who keeps up with the databroker is told of, and how far it has come.
@@ -115,7 +97,7 @@ async fn those_who_follow_the_databroker_are_measured() -> Result<()> {
         };
         let numbers = within("a syncer that follows", async {
             loop {
-                let numbers = Numbers::read(&client, &metrics).await?;
+                let numbers = Numbers::read(&client, metrics.number()).await?;
                 // The one that refreshes sessions needs its lease first.
                 if value(&numbers, "active").is_ok_and(|state| state == 1.0) {
                     return anyhow::Ok(numbers);

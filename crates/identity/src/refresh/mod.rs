@@ -6,8 +6,9 @@
 //! or is out of order, the session stays and the question is put again, later and later.
 //!
 //! One task follows the sessions and starts jobs; `schedule` decides when, `session` says what a job
-//! does. One session never has two jobs at the same time.
+//! does, an `observer` is told how the provider took it. One session never has two jobs at the same time.
 
+mod observer;
 mod schedule;
 mod session;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use pomerium_api::databroker::{Databroker, SyncObserver, SyncState};
 use pomerium_crypto::random;
 use tokio::task::JoinSet;
 
+pub use self::observer::{Matter, RefreshObserver};
 use self::schedule::{Outcome, Schedule, Task};
 use self::watch::Event;
 use crate::OidcProvider;
@@ -43,6 +45,8 @@ pub struct RefreshDeps {
     pub clock: Arc<dyn Clock>,
     /// Learns how sessions are followed.
     pub syncer: Arc<dyn SyncObserver>,
+    /// Learns how the provider takes it.
+    pub observer: Arc<dyn RefreshObserver>,
 }
 
 /// How often and how early.
@@ -133,7 +137,7 @@ impl Refresher {
 
     fn take_note(&mut self, event: Event) {
         let now = self.deps.clock.now();
-        let began = Instant::now();
+        let mut began = Instant::now();
         match event {
             Event::All(sessions) => {
                 self.schedule.keep_only(
@@ -143,6 +147,7 @@ impl Refresher {
                         .collect::<HashSet<_>>(),
                 );
                 self.deps.syncer.cleared(began.elapsed());
+                began = Instant::now();
                 sessions
                     .iter()
                     .for_each(|session| self.schedule.upsert(session, now, chance()));
