@@ -3,7 +3,7 @@
 use protox::prost::Message as _;
 
 /// What becomes Rust types, clients and servers.
-const TYPED: [&str; 9] = [
+const TYPED: [&str; 10] = [
     "session.proto",
     "user.proto",
     "databroker.proto",
@@ -13,17 +13,12 @@ const TYPED: [&str; 9] = [
     "health.proto",
     "grpc_health.proto",
     "internal.proto",
+    "events.proto",
 ];
 
 /// What is read by description alone: the hundred fields of a route are the options of a file, by name, and
 /// the rest is looked into without being understood.
-const DESCRIBED: [&str; 5] = [
-    "config.proto",
-    "identity.proto",
-    "events.proto",
-    "oauth21.proto",
-    "rfc7591.proto",
-];
+const DESCRIBED: [&str; 4] = ["config.proto", "identity.proto", "oauth21.proto", "rfc7591.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Cargo tells at run time: a build folder shared by clones shares this program as well.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pomerium_testing::{Environment, Postgres, Program, lease, tools, within};
+use pomerium_tests::numbers::Numbers;
 use pomerium_tests::services::SHARED;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 fn health(env: &Environment, args: &[&str]) -> Result<Command> {
@@ -32,6 +34,96 @@ async fn one_look_tells_what_runs() -> Result<()> {
     let address = format!("127.0.0.1:{}", nobody.number());
     let output = health(&env, &["-a", &address])?.output().await?;
     assert!(!output.status.success());
+    Ok(())
+}
+
+/// Probes, `/status` and the metrics tell of the same checks, and what keeps the records.
+#[tokio::test]
+async fn what_the_store_is_shows_and_the_checks_are_measured() -> Result<()> {
+    let metrics = lease()?;
+    let env = Environment::builder()?
+        .set("metrics_address", format!("127.0.0.1:{}", metrics.number()))
+        .start()
+        .await?;
+    let client = env.client()?;
+    let status: Value = client.get(&env.health_url("/status")).await?.json()?;
+    let probe: Value = client.get(&env.health_url("/readyz")).await?.json()?;
+    for checks in [&status["statuses"], &probe] {
+        let attributes = |name: &str| checks[name]["attributes"].clone();
+        assert_eq!(
+            attributes("storage.backend"),
+            json!([{"Key": "backend", "Value": "file"}])
+        );
+        assert_eq!(
+            attributes("databroker.cluster"),
+            json!([{"Key": "member", "Value": "leader"}])
+        );
+        assert!(checks["proxy.service"].get("attributes").is_none(), "{checks}");
+    }
+    let numbers = Numbers::read(&client, metrics.number()).await?;
+    let running = ["check=\"storage.backend\"", "status=\"running\""];
+    let failing = [running[0], "status=\"error\""];
+    for name in ["pomerium_health_status", "pomerium_health_status_total"] {
+        assert!(numbers.value(name, &running)? >= 1.0, "{numbers}");
+    }
+    assert!(numbers.value("pomerium_health_status", &failing)? < 1.0);
+    assert!(numbers.value("pomerium_health_startup_duration_seconds", &[])? > 0.0);
+    Ok(())
+}
+
+/// Who keeps up with the databroker is told of, and how far it has come.
+#[tokio::test]
+async fn those_who_follow_the_databroker_are_measured() -> Result<()> {
+    let metrics = lease()?;
+    let env = Environment::builder()?
+        .set("metrics_address", format!("127.0.0.1:{}", metrics.number()))
+        .start()
+        .await?;
+    let client = env.client()?;
+    let of = |record_type, id| {
+        [
+            format!("record_type=\"{record_type}\""),
+            format!("syncer_id=\"{id}\""),
+        ]
+    };
+    let syncers = [
+        of("", "records"),
+        of("type.googleapis.com/session.Session", "identity_manager"),
+    ];
+    for labels in syncers {
+        let labels = labels.each_ref().map(String::as_str);
+        let value = |numbers: &Numbers, name: &str| {
+            numbers.value(&format!("pomerium_databroker_syncer_{name}"), &labels)
+        };
+        let numbers = within("a syncer that follows", async {
+            loop {
+                let numbers = Numbers::read(&client, metrics.number()).await?;
+                // The one that refreshes sessions needs its lease first.
+                if value(&numbers, "active").is_ok_and(|state| state == 1.0) {
+                    return anyhow::Ok(numbers);
+                }
+            }
+        })
+        .await??;
+        for (name, least) in [
+            ("server_version", 1.0),
+            ("sync_total", 1.0),
+            ("sync_latest_total", 1.0),
+            ("clear_records_total", 1.0),
+            ("update_records_total", 1.0),
+        ] {
+            assert!(value(&numbers, name)? >= least, "{name} of {labels:?}");
+        }
+        for name in [
+            "latest_record_version",
+            "sync_failures_total",
+            "sync_latest_failures_total",
+            "clear_records_duration_seconds_total",
+            "update_records_duration_seconds_total",
+        ] {
+            assert!(value(&numbers, name)? >= 0.0, "{name} of {labels:?}");
+        }
+    }
     Ok(())
 }
 

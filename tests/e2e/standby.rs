@@ -31,11 +31,25 @@ async fn ids(broker: &dyn Databroker) -> Result<BTreeSet<String>> {
 }
 
 /// What the health of a node says of its place among the others.
-async fn trouble(pair: &Pair, node: usize) -> Result<String> {
+async fn place(pair: &Pair, node: usize) -> Result<Value> {
     let node = &pair.nodes[node];
-    let status: Value = node.client()?.get(&node.health_url("/status")).await?.json()?;
-    let error = &status["statuses"]["databroker.cluster"]["error"];
+    let mut status: Value = node.client()?.get(&node.health_url("/status")).await?.json()?;
+    Ok(status["statuses"]["databroker.cluster"].take())
+}
+
+async fn trouble(pair: &Pair, node: usize) -> Result<String> {
+    let error = &place(pair, node).await?["error"];
     Ok(error.as_str().unwrap_or_default().to_owned())
+}
+
+/// Waits until a node is this to the others.
+async fn is_member(pair: &Pair, node: usize, member: &str) -> Result<()> {
+    let wanted = json!([{"Key": "member", "Value": member}]);
+    within(member, async {
+        while place(pair, node).await?["attributes"] != wanted {}
+        anyhow::Ok(())
+    })
+    .await?
 }
 
 #[tokio::test]
@@ -46,6 +60,8 @@ async fn a_standby_takes_the_place_of_a_dead_leader_which_gives_way_when_it_come
         .put((0..50).map(|id| cat(&format!("{id:03}"))).collect())
         .await?;
     pair.caught_up().await?;
+    is_member(&pair, 0, "leader").await?;
+    is_member(&pair, 1, "follower").await?;
     let got = pair
         .local(1)?
         .get(pb::GetRequest {
@@ -92,6 +108,7 @@ async fn a_standby_takes_the_place_of_a_dead_leader_which_gives_way_when_it_come
         anyhow::Ok(())
     })
     .await??;
+    is_member(&pair, 0, "unknown").await?;
     let refused = pair.local(0)?.put(put).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     pair.client(0)?.put(vec![cat("passed on")]).await?;

@@ -22,6 +22,7 @@ pub mod foreign;
 pub mod inside;
 pub mod link;
 pub mod netns;
+pub mod numbers;
 pub mod records;
 pub mod services;
 pub mod standby;

@@ -34,6 +34,10 @@ pub mod pb {
         pub mod internal {
             include!(concat!(env!("OUT_DIR"), "/pomerium.internal.rs"));
         }
+        /// Package `pomerium.events`.
+        pub mod events {
+            include!(concat!(env!("OUT_DIR"), "/pomerium.events.rs"));
+        }
     }
     /// Package `registry`.
     pub mod registry {

@@ -43,6 +43,7 @@ record_message!(pb::user::ServiceAccount, "user.ServiceAccount");
 record_message!(pb::device::Type, "pomerium.device.Type");
 record_message!(pb::device::Enrollment, "pomerium.device.Enrollment");
 record_message!(pb::device::Credential, "pomerium.device.Credential");
+record_message!(pb::pomerium::events::LastError, "pomerium.events.LastError");
 
 /// The live record that holds `message`.
 pub fn to_record<M: RecordMessage>(message: &M) -> Record {

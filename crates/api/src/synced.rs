@@ -36,7 +36,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config_records;
-use crate::databroker::{Databroker, Error, Record, Versions};
+use crate::databroker::{Databroker, Error, Record, SyncObserver, SyncState, Versions};
 use contact::Contact;
 pub use entry::{
     Confirmed, CredentialEntry, DeviceTypeEntry, EnrollmentEntry, Entry, ServiceAccountEntry, SessionEntry,
@@ -114,11 +114,21 @@ impl SyncedRecords {
     /// Follows the databroker until `cancel` completes: the latest records first, then each change. Starts
     /// over on [`Error::Resync`]; on other errors goes on from where it stood, after a pause.
     pub async fn run(self: Arc<Self>, cancel: impl Future<Output = ()> + Send) {
+        self.run_observed(cancel, &()).await;
+    }
+
+    /// As [`Self::run`]; `observer` learns how it goes.
+    pub async fn run_observed(
+        self: Arc<Self>,
+        cancel: impl Future<Output = ()> + Send,
+        observer: &dyn SyncObserver,
+    ) {
         tokio::select! {
             () = cancel => {}
-            () = self.follow_forever() => {}
+            () = self.follow_forever(observer) => {}
             () = self.fill_forever() => {}
         }
+        observer.state(SyncState::Inactive);
     }
 
     /// Whether the first complete read has been done.

@@ -100,6 +100,26 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
+    /// What went wrong, without what the provider said in words of its own: it may repeat tokens it was sent, or name
+    /// people. The names of issuers and clients stay.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::BadAnswer { url, .. } => {
+                format!("the identity provider's answer at {url} cannot be used")
+            }
+            Self::Refused {
+                what, status, error, ..
+            } if is_code(error) => format!("the identity provider refused the {what} ({status} {error})"),
+            Self::Refused { what, status, .. } => {
+                format!("the identity provider refused the {what} ({status})")
+            }
+            Self::Subject { what, .. } => {
+                format!("the identity provider's {what} is about another subject than its ID token")
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// Whether this says nothing about the person, so that another try later may well work. Sessions live
     /// on through temporary errors.
     pub fn is_temporary(&self) -> bool {
@@ -117,6 +137,13 @@ impl IdentityError {
             | Self::NoRefreshToken => false,
         }
     }
+}
+
+/// Whether this looks like an error code of OAuth, and not like anything that could be a token.
+fn is_code(error: &str) -> bool {
+    const LONGEST: usize = 40;
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    (1..=LONGEST).contains(&error.len()) && error.bytes().all(fits)
 }
 
 fn hint(error: &HttpError) -> &'static str {
@@ -142,5 +169,50 @@ fn detail(description: &str) -> String {
         String::new()
     } else {
         format!(": {description}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_repeats_nothing_of_the_provider() {
+        let secret = "refresh-token-7";
+        let refused = |error: &str| IdentityError::Refused {
+            what: "refresh token",
+            status: 400,
+            error: error.into(),
+            description: format!("{secret} has ended"),
+        };
+        let code = refused("invalid_grant");
+        assert_eq!(
+            code.summary(),
+            "the identity provider refused the refresh token (400 invalid_grant)"
+        );
+        let url = "https://idp.example.com/token".to_owned();
+        let expected = "id-member".to_owned();
+        for error in [
+            refused(secret),
+            refused(&"x".repeat(41)),
+            IdentityError::BadAnswer {
+                url,
+                detail: format!("invalid type: string \"{secret}\""),
+            },
+            IdentityError::Subject {
+                what: "user info",
+                expected,
+                found: secret.into(),
+            },
+        ] {
+            let summary = error.summary();
+            assert!(
+                !summary.contains(secret) && !summary.contains("xx") && !summary.contains("id-member"),
+                "{summary}"
+            );
+            assert!(summary.starts_with("the identity provider"), "{summary}");
+        }
+        let plain = IdentityError::NoRefreshToken;
+        assert_eq!(plain.summary(), plain.to_string());
     }
 }

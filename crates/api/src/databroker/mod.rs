@@ -1,7 +1,7 @@
 //! The databroker as its clients see it: one trait, with an in-process and a remote client.
 //!
 //! Start at [`Databroker`]. [`Query`] is what can be asked, [`remote`] the client of a databroker in another
-//! process, [`Leaser`] work that one of several processes does.
+//! process, [`Leaser`] work that one of several processes does, [`SyncObserver`] what whoever follows it tells of itself.
 
 mod error;
 mod forward;
@@ -9,6 +9,7 @@ mod leaser;
 mod query;
 pub mod remote;
 pub mod status;
+mod syncer;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use futures_util::future::BoxFuture;
 pub use self::error::Error;
 pub use self::leaser::{Leaser, Over};
 pub use self::query::{Filter, Query};
+pub use self::syncer::{SyncCall, SyncObserver, SyncState};
 pub use crate::pb::databroker::{Options, Record, Versions};
 pub use crate::pb::registry::Service;
 

@@ -1,7 +1,7 @@
 //! Follows the databroker: the latest records first, then each change, and that again whenever it breaks.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 
@@ -10,7 +10,7 @@ use super::table::Arrival;
 use super::tables::{Seen, Tables};
 use super::{Scope, SyncedRecords};
 use crate::config_records;
-use crate::databroker::{Error, Latest, Record, RecordStream, Versions};
+use crate::databroker::{Error, Latest, Record, RecordStream, SyncCall, SyncObserver, SyncState, Versions};
 
 /// First pause after a failure; doubles up to [`LONGEST_PAUSE`].
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -20,10 +20,11 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const BEFORE_ALL: Duration = Duration::from_millis(250);
 
 impl SyncedRecords {
-    pub(super) async fn follow_forever(&self) {
+    pub(super) async fn follow_forever(&self, observer: &dyn SyncObserver) {
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = self.follow(&mut pause).await;
+            observer.state(SyncState::Pending);
+            let error = self.follow(&mut pause, observer).await;
             if let Some(contact) = &self.contact {
                 contact.lost();
             }
@@ -58,26 +59,29 @@ impl SyncedRecords {
     }
 
     /// One connection: catches up if needed, then follows until something fails.
-    async fn follow(&self, pause: &mut Duration) -> Error {
-        let position = self.position();
-        let started = match (position, self.scope) {
-            (Some(position), _) => Ok(position),
-            (None, Scope::All) => self.read_all().await,
-            (None, Scope::Configuration) => self.read_configuration().await,
+    async fn follow(&self, pause: &mut Duration, observer: &dyn SyncObserver) -> Error {
+        let started = match self.position() {
+            Some(position) => Ok(position),
+            None => self.start_over(observer).await,
         };
         let from = match started {
             Ok(from) => from,
             Err(error) => return error,
         };
-        match self.broker.sync("", from).await {
+        observer.asked(SyncCall::Sync);
+        let error = match self.broker.sync("", from).await {
             Ok(stream) => {
                 if let Some(contact) = &self.contact {
                     contact.kept();
                 }
-                self.follow_stream(from.server_version, stream, pause).await
+                observer.state(SyncState::Active);
+                self.follow_stream(from.server_version, stream, pause, observer)
+                    .await
             }
             Err(error) => error,
-        }
+        };
+        observer.failed(SyncCall::Sync);
+        error
     }
 
     async fn follow_stream(
@@ -85,10 +89,16 @@ impl SyncedRecords {
         server_version: u64,
         mut stream: RecordStream<Record>,
         pause: &mut Duration,
+        observer: &dyn SyncObserver,
     ) -> Error {
         while let Some(next) = stream.next().await {
             match next {
-                Ok(record) => self.advance(server_version, &record),
+                Ok(record) => {
+                    let began = Instant::now();
+                    let at = self.advance(server_version, &record);
+                    observer.updated(began.elapsed());
+                    observer.reached(at);
+                }
                 Err(error) => return error,
             }
             *pause = FIRST_PAUSE;
@@ -96,12 +106,27 @@ impl SyncedRecords {
         Error::Unavailable("the stream of changes ended".into())
     }
 
+    /// Reads everything that is kept here, and says where to go on.
+    async fn start_over(&self, observer: &dyn SyncObserver) -> Result<Versions, Error> {
+        observer.asked(SyncCall::SyncLatest);
+        let read = match self.scope {
+            Scope::All => self.read_all(observer).await,
+            Scope::Configuration => self.read_configuration(observer).await,
+        };
+        match &read {
+            Ok(at) => observer.reached(*at),
+            Err(_) => observer.failed(SyncCall::SyncLatest),
+        }
+        read
+    }
+
     /// Reads every live record, drops what is gone, and says where to go on.
-    async fn read_all(&self) -> Result<Versions, Error> {
+    async fn read_all(&self, observer: &dyn SyncObserver) -> Result<Versions, Error> {
         // Known before the records, so that they are entered under the right database.
         let expected = self.broker.versions().await?;
         let mut stream = self.broker.sync_latest("").await?;
         let mut seen = Seen::new();
+        let mut spent = Duration::ZERO;
         let snapshot = self.begin_snapshot();
         self.tables.structs.begin();
         while let Some(next) = stream.next().await {
@@ -110,11 +135,12 @@ impl SyncedRecords {
                     return Err(Error::Resync);
                 }
                 Latest::Versions(at) => {
-                    self.arrived(&seen, (snapshot, at));
+                    observer.updated(spent);
+                    observer.cleared(self.arrived(&seen, (snapshot, at)));
                     return Ok(at);
                 }
                 Latest::Record(record) => {
-                    self.take(expected.server_version, snapshot, &record);
+                    spent += self.take(expected.server_version, snapshot, &record);
                     Tables::note(&mut seen, record);
                 }
             }
@@ -125,9 +151,10 @@ impl SyncedRecords {
     }
 
     /// Reads every configuration record, and says where to go on: where the database stood before.
-    async fn read_configuration(&self) -> Result<Versions, Error> {
+    async fn read_configuration(&self, observer: &dyn SyncObserver) -> Result<Versions, Error> {
         let at = self.broker.versions().await?;
         let mut seen = Seen::new();
+        let mut spent = Duration::ZERO;
         let snapshot = self.begin_snapshot();
         for kind in self.broker.types().await? {
             if !kind.starts_with(config_records::PREFIX) {
@@ -141,13 +168,14 @@ impl SyncedRecords {
                     }
                     Latest::Versions(_) => {}
                     Latest::Record(record) => {
-                        self.take(at.server_version, snapshot, &record);
+                        spent += self.take(at.server_version, snapshot, &record);
                         Tables::note(&mut seen, record);
                     }
                 }
             }
         }
-        self.arrived(&seen, (snapshot, at));
+        observer.updated(spent);
+        observer.cleared(self.arrived(&seen, (snapshot, at)));
         Ok(at)
     }
 
@@ -159,8 +187,9 @@ impl SyncedRecords {
             .max(1)
     }
 
-    /// Takes over a record of a snapshot.
-    fn take(&self, server_version: u64, snapshot: u32, record: &Record) {
+    /// Takes over a record of a snapshot. How long that took.
+    fn take(&self, server_version: u64, snapshot: u32, record: &Record) -> Duration {
+        let began = Instant::now();
         let writing = self.position.lock();
         let arrival = Arrival {
             snapshot: Some(snapshot),
@@ -168,28 +197,33 @@ impl SyncedRecords {
         };
         self.apply_to_table(arrival, record);
         drop(writing);
+        began.elapsed()
     }
 
-    /// A complete read has been done.
-    fn arrived(&self, seen: &Seen, (snapshot, at): (u32, Versions)) {
+    /// A complete read has been done: what it did not name goes. How long that took.
+    fn arrived(&self, seen: &Seen, (snapshot, at): (u32, Versions)) -> Duration {
+        let began = Instant::now();
         let mut position = self.position.lock();
         self.tables.keep_only(seen, (snapshot, at));
         *position = Some(at);
         drop(position);
         self.changed();
         self.ready.send_replace(true);
+        began.elapsed()
     }
 
-    /// Takes over the next change of the log.
-    fn advance(&self, server_version: u64, record: &Record) {
-        let mut position = self.position.lock();
-        let changed = self.apply_to_table(self.arrival(server_version, Parts::NONE), record);
-        *position = Some(Versions {
+    /// Takes over the next change of the log, and says how far it has been followed.
+    fn advance(&self, server_version: u64, record: &Record) -> Versions {
+        let at = Versions {
             server_version,
             latest_record_version: record.version,
-        });
+        };
+        let mut position = self.position.lock();
+        let changed = self.apply_to_table(self.arrival(server_version, Parts::NONE), record);
+        *position = Some(at);
         drop(position);
         self.changed_if(changed);
+        at
     }
 }
 

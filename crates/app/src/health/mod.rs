@@ -1,6 +1,8 @@
 //! What is running and what is not (spec databroker.md 16). Parts report here; [`server`] tells probes
 //! and [`systemd`] tells the service manager.
 
+mod attributes;
+mod metrics;
 mod notifier;
 pub mod server;
 pub mod systemd;
@@ -9,8 +11,12 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use pomerium_config::settings::Services;
+use prometheus::Registry;
 use serde::Serialize;
 use tokio::sync::watch;
+
+pub use self::attributes::Attributes;
+use self::metrics::HealthMetrics;
 
 /// The checks a process with `services` is expected to report. The names are those of the original, its proxy's
 /// included, so that existing probes and dashboards keep working.
@@ -64,14 +70,26 @@ pub struct Check {
     /// What is wrong, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What else is known of the part.
+    #[serde(skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
 }
 
 /// The state of every check.
 #[derive(Debug)]
 pub struct Health {
     expected: Vec<&'static str>,
-    checks: Mutex<BTreeMap<&'static str, Check>>,
+    table: Mutex<Table>,
     changed: watch::Sender<u64>,
+    metrics: Option<HealthMetrics>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// What was reported.
+    checks: BTreeMap<&'static str, Check>,
+    /// Of every check that has some, reported or not.
+    attributes: BTreeMap<&'static str, Attributes>,
 }
 
 /// What a probe asks.
@@ -90,9 +108,22 @@ impl Health {
     pub fn new(services: Services) -> Self {
         Self {
             expected: expected(services),
-            checks: Mutex::default(),
+            table: Mutex::default(),
             changed: watch::channel(0).0,
+            metrics: None,
         }
+    }
+
+    /// As [`Self::new`], and told in the metrics of `registry` as well.
+    ///
+    /// Errors when the registry has such metrics already.
+    pub fn measured(services: Services, registry: &Registry) -> Result<Self, prometheus::Error> {
+        let health = Self::new(services);
+        let metrics = HealthMetrics::register(registry, &health.expected)?;
+        Ok(Self {
+            metrics: Some(metrics),
+            ..health
+        })
     }
 
     /// The checks that must be reported.
@@ -102,32 +133,38 @@ impl Health {
 
     /// A part reports its state; an earlier error of it is gone.
     pub fn report(&self, name: &'static str, status: Status) {
-        self.set(name, Check { status, error: None });
+        self.table(|table| {
+            self.change(table, name, |check| {
+                check.status = status;
+                check.error = None;
+            });
+        });
     }
 
     /// A part reports an error and keeps its state.
     pub fn report_error(&self, name: &'static str, error: impl Into<String>) {
-        let status = self
-            .checks
-            .lock()
-            .get(name)
-            .map_or(Status::Unknown, |check| check.status);
-        self.set(
-            name,
-            Check {
-                status,
-                error: Some(error.into()),
-            },
-        );
+        let error = error.into();
+        self.table(|table| self.change(table, name, |check| check.error = Some(error)));
     }
 
     /// A part that reported an error works again; its state stays.
     pub fn recover(&self, name: &'static str) {
-        let mut checks = self.checks.lock();
-        if let Some(check) = checks.get_mut(name).filter(|check| check.error.is_some()) {
-            check.error = None;
-            self.changed.send_modify(|count| *count += 1);
-        }
+        self.table(|table| {
+            if table.checks.contains_key(name) {
+                self.change(table, name, |check| check.error = None);
+            }
+        });
+    }
+
+    /// Says something else about a part. It stays through later reports, and is none itself: a check that was never
+    /// reported is still missing.
+    pub fn describe(&self, name: &'static str, key: &'static str, value: &'static str) {
+        self.table(|table| {
+            table.attributes.entry(name).or_default().set(key, value);
+            if table.checks.contains_key(name) {
+                self.change(table, name, |_| {});
+            }
+        });
     }
 
     /// Every part is going away.
@@ -144,32 +181,53 @@ impl Health {
 
     /// Whether a probe succeeds.
     pub fn passes(&self, probe: Probe) -> bool {
-        let checks = self.checks.lock();
-        self.expected
-            .iter()
-            .all(|name| checks.get(name).is_some_and(|check| probe.accepts(check)))
+        self.table(|table| self.all(table, probe))
     }
 
     /// The expected checks, with those that never reported filled in.
     pub fn required(&self) -> BTreeMap<&'static str, Check> {
-        let checks = self.checks.lock();
+        let mut checks = self.reported();
         self.expected
             .iter()
-            .map(|name| (*name, checks.get(name).cloned().unwrap_or_else(|| missing(name))))
+            .map(|&name| (name, checks.remove(name).unwrap_or_else(|| missing(name))))
             .collect()
     }
 
     /// Everything that was reported.
     pub fn reported(&self) -> BTreeMap<&'static str, Check> {
-        self.checks.lock().clone()
+        self.table(|table| table.checks.clone())
     }
 
-    fn set(&self, name: &'static str, check: Check) {
-        let mut checks = self.checks.lock();
-        if checks.get(name) != Some(&check) {
-            checks.insert(name, check);
-            self.changed.send_modify(|count| *count += 1);
+    fn table<T>(&self, work: impl FnOnce(&mut Table) -> T) -> T {
+        work(&mut self.table.lock())
+    }
+
+    /// Changes what is known of a check, and tells whoever follows if that is something new.
+    fn change(&self, table: &mut Table, name: &'static str, change: impl FnOnce(&mut Check)) {
+        let before = table.checks.get(name);
+        let mut check = before.cloned().unwrap_or(Check {
+            status: Status::Unknown,
+            error: None,
+            attributes: Attributes::default(),
+        });
+        change(&mut check);
+        check.attributes = table.attributes.get(name).cloned().unwrap_or_default();
+        if before == Some(&check) {
+            return;
         }
+        table.checks.insert(name, check.clone());
+        if let Some(metrics) = &self.metrics {
+            metrics.tell(name, &check);
+            if self.all(table, Probe::Ready) {
+                metrics.started();
+            }
+        }
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn all(&self, table: &Table, probe: Probe) -> bool {
+        let accepted = |name| table.checks.get(name).is_some_and(|check| probe.accepts(check));
+        self.expected.iter().all(accepted)
     }
 }
 
@@ -188,11 +246,14 @@ fn missing(name: &str) -> Check {
     Check {
         status: Status::Unavailable,
         error: Some(error),
+        attributes: Attributes::default(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn all_running() -> Health {
@@ -247,5 +308,33 @@ mod tests {
         health.terminate();
         assert!(!health.passes(Probe::Ready));
         assert!(health.passes(Probe::Live));
+    }
+
+    #[test]
+    fn what_is_said_of_a_part_stays_and_is_no_report() {
+        let health = Health::new(Services::ALL);
+        health.describe("storage.backend", "backend", "file");
+        assert!(health.reported().is_empty());
+        assert!(health.required()["storage.backend"].attributes.is_empty());
+        health.report("storage.backend", Status::Running);
+        health.report_error("storage.backend", "disk full");
+        let check = |name| serde_json::to_value(&health.reported()[name]).unwrap();
+        let attributes = |value| json!([{"Key": "backend", "Value": value}]);
+        assert_eq!(
+            check("storage.backend"),
+            json!({"status": "RUNNING", "error": "disk full", "attributes": attributes("file")})
+        );
+        let changes = health.subscribe();
+        health.describe("storage.backend", "backend", "file");
+        assert!(!changes.has_changed().unwrap(), "nothing new");
+        health.describe("storage.backend", "backend", "postgres");
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(check("storage.backend")["attributes"], attributes("postgres"));
+        health.report("proxy.service", Status::Running);
+        assert_eq!(
+            check("proxy.service"),
+            json!({"status": "RUNNING"}),
+            "none are left out"
+        );
     }
 }

@@ -30,8 +30,8 @@ fn component(check: Check) -> ComponentStatus {
     };
     ComponentStatus {
         status: status.into(),
+        attributes: check.attributes.to_map(),
         err: check.error,
-        ..ComponentStatus::default()
     }
 }
 
@@ -47,6 +47,7 @@ mod tests {
         let changes = health.changes();
         health.report("proxy.service", Status::Running);
         health.report_error("storage.backend", "disk full");
+        health.describe("storage.backend", "backend", "file");
         assert!(changes.has_changed().is_ok_and(|changed| changed));
         let state = health.state();
         assert_eq!(state.components.len(), 2);
@@ -55,6 +56,8 @@ mod tests {
             state.components["storage.backend"].err.as_deref(),
             Some("disk full")
         );
+        assert_eq!(state.components["storage.backend"].attributes["backend"], "file");
+        assert!(state.components["proxy.service"].attributes.is_empty());
         assert!(state.required.iter().any(|name| name == "storage.backend"));
     }
 }

@@ -75,6 +75,7 @@ impl Watched {
         let changes = lag.changes.and_then(|changes| i64::try_from(changes).ok());
         self.changes.set(changes.unwrap_or(-1));
         self.age.set(lag.age.map_or(-1.0, |age| age.as_secs_f64()));
+        describe(&self.health, &status.role);
         match (&status.role, &status.rival) {
             (Role::Alone(why) | Role::GaveWay(why), _) | (_, Some(why)) => {
                 self.health.report_error(CHECK, why.as_str());
@@ -82,4 +83,9 @@ impl Watched {
             _ => self.health.recover(CHECK),
         }
     }
+}
+
+/// Says what this databroker is to others.
+pub fn describe(health: &Health, role: &Role) {
+    health.describe(CHECK, "member", role.member());
 }

@@ -10,6 +10,7 @@ use pomerium_certs::DerivedAuthority;
 use pomerium_certs::acme::Challenges;
 use pomerium_config::settings::{DatabrokerSettings, Settings};
 use pomerium_crypto::jwt::SigningKey;
+use pomerium_databroker::cluster::Role;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,7 @@ use super::autocert::Autocert;
 use super::cluster;
 use super::observed::{self, Observed};
 use super::store::{self, Broker};
+use super::syncers::SyncerMetrics;
 use super::tokens::Tokens;
 use crate::handover::predecessor::Conversation;
 use crate::health::{Health, Status};
@@ -45,6 +47,8 @@ pub struct Core {
     pub registry: Registry,
     /// Metrics of the program itself.
     pub process: ProcessMetrics,
+    /// Metrics of whoever follows the databroker.
+    pub syncers: SyncerMetrics,
     /// What stands before the metrics.
     pub metrics_guard: Guards,
     /// Tokens that upstreams are shown.
@@ -68,8 +72,9 @@ impl Core {
         let shared = secret(settings.secrets.shared.expose(), "shared_secret")?;
         let registry = metrics::registry(settings)?;
         let process = ProcessMetrics::register(&registry)?;
+        let syncers = SyncerMetrics::register(&registry)?;
         let autocert = Autocert::new(&registry)?;
-        let health = Arc::new(Health::new(settings.services));
+        let health = Arc::new(Health::measured(settings.services, &registry)?);
         let stop = CancellationToken::new();
         let waiting = before.is_some();
         if let Some(before) = before {
@@ -83,6 +88,9 @@ impl Core {
         };
         broker.handle = Arc::new(Observed::new(broker.handle, Arc::clone(&health), check));
         health.report(check, Status::Running);
+        if settings.internal.databroker.is_none() {
+            describe_store(&health, &settings.databroker);
+        }
         if let Some(group) = &broker.group {
             let watched = cluster::Watched::new(&registry, Arc::clone(&health), Arc::clone(&clock))?;
             tokio::spawn(watched.run(group.status.clone(), stop.clone()));
@@ -97,7 +105,7 @@ impl Core {
             SyncedRecords::new(handle)
         };
         records.keep(pomerium_proxy::session_parts(settings));
-        tokio::spawn(Arc::clone(&records).run(stop.clone().cancelled_owned()));
+        start_following(&records, &syncers, &stop);
         let signing_key = Arc::new(signing_key(settings, &shared)?);
         let tokens = Tokens::new(Arc::clone(&clock), tokio::runtime::Handle::current());
         Ok(Self {
@@ -110,6 +118,7 @@ impl Core {
             records,
             registry,
             process,
+            syncers,
             metrics_guard: Guards::default(),
             health,
             challenges: Arc::default(),
@@ -139,6 +148,24 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// Keeps `records` in step with the databroker until `stop`.
+fn start_following(records: &Arc<SyncedRecords>, syncers: &SyncerMetrics, stop: &CancellationToken) {
+    let (records, observer) = (Arc::clone(records), syncers.of("", "records"));
+    let stopped = stop.clone().cancelled_owned();
+    tokio::spawn(async move { records.run_observed(stopped, &*observer).await });
+}
+
+/// Says what keeps the records of this process. It leads, unless its place among others says something else.
+fn describe_store(health: &Health, store: &DatabrokerSettings) {
+    let backend = match store {
+        DatabrokerSettings::Memory => "memory",
+        DatabrokerSettings::File(_) => "file",
+        DatabrokerSettings::Postgres(_) => "postgres",
+    };
+    health.describe(observed::OWN, "backend", backend);
+    cluster::describe(health, &Role::Leads);
 }
 
 /// Whether the records may be out of reach while this process runs: those of another process, and of a server of their

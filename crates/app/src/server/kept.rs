@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use pomerium_api::databroker::{Databroker, Error, Options};
+use pomerium_api::pb::pomerium::events::LastError;
+use pomerium_api::records::RecordMessage;
 
 /// How records of a type are kept.
 struct Kept {
@@ -16,7 +18,7 @@ struct Kept {
 /// What is in flight and is never finished is forgotten after this long.
 const IN_FLIGHT: Duration = Duration::from_secs(15 * 60);
 
-const TABLE: [Kept; 5] = [
+const TABLE: [Kept; 6] = [
     Kept {
         record_type: "type.googleapis.com/session.SessionBindingRequest",
         found_by: &["key"],
@@ -46,6 +48,12 @@ const TABLE: [Kept; 5] = [
         found_by: &["state_id"],
         capacity: None,
         ttl: Some(IN_FLIGHT),
+    },
+    Kept {
+        record_type: LastError::TYPE,
+        found_by: &[],
+        capacity: Some(50),
+        ttl: None,
     },
 ];
 

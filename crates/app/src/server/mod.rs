@@ -13,12 +13,14 @@ pub mod expiry;
 pub mod generation;
 mod grpc;
 mod kept;
+mod last_errors;
 pub mod listeners;
 pub mod load;
 mod lost;
 pub mod observed;
 mod outage;
 pub mod records;
+mod refresh;
 mod registration;
 pub mod reload;
 pub mod remote;
@@ -26,6 +28,7 @@ mod sessions;
 pub mod signals;
 pub mod store;
 mod switch;
+pub mod syncers;
 pub mod tokens;
 mod upgrade;
 
@@ -39,12 +42,11 @@ use std::time::Duration;
 use anyhow::Context;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use parking_lot::Mutex;
-use pomerium_api::databroker::{Databroker, Leaser, Over};
+use pomerium_api::databroker::Databroker;
 use pomerium_api::synced::SyncedRecords;
 use pomerium_authenticate::State;
 use pomerium_authorize::{AssertionSigner, SessionResolver};
 use pomerium_config::settings::Settings;
-use pomerium_identity::refresh::{RefreshDeps, RefreshSettings, Refresher};
 use pomerium_proxy::{Dataplane, Handed, LogSink, Metrics, Shared, StartError, Tracer};
 use tokio::task::JoinHandle;
 
@@ -66,9 +68,6 @@ use crate::telemetry::{log, otel, spans::Spans};
 
 /// How long requests and tunnels may take to finish after the signal to stop.
 const GRACE: Duration = Duration::from_secs(600);
-/// The lease of whoever refreshes sessions: its name and time (spec databroker.md 7).
-const IDENTITY_LEASE: &str = "identity_manager";
-const IDENTITY_LEASE_TTL: Duration = Duration::from_secs(30);
 /// How long the last spans may take to leave.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
@@ -206,7 +205,7 @@ impl Server {
             before.ready(Arc::clone(&core.broker.handle)).await?;
         }
         start_admin(&settings, &core, &sink, &audit);
-        start_tasks(&settings, &core, &control);
+        start_tasks(&settings, &core, &control)?;
         let server = Self {
             core,
             source: options.source,
@@ -440,14 +439,15 @@ fn start_admin(settings: &Settings, core: &Core, sink: &LogSink, audit: &Arc<Aud
 }
 
 /// What goes on beside requests, from the start on.
-fn start_tasks(settings: &Settings, core: &Core, control: &Arc<Control>) {
+fn start_tasks(settings: &Settings, core: &Core, control: &Arc<Control>) -> anyhow::Result<()> {
     if !settings.systemd_disabled {
         tokio::spawn(health::systemd::run(Arc::clone(&core.health), core.stop.clone()));
     }
     if settings.services.databroker {
-        start_refresh(settings, core, control);
+        refresh::start(settings, core, control)?;
     }
     watch_instances(core);
+    Ok(())
 }
 
 /// Acts on what changes: files, records, rights, and whether the databroker can be reached. `changes` are those of the
@@ -469,28 +469,6 @@ fn watch_instances(core: &Core) {
         core.process.databases.clone(),
         core.stop.clone(),
     ));
-}
-
-/// One process at a time keeps sessions up to date: two would spend each other's refresh tokens.
-fn start_refresh(settings: &Settings, core: &Core, control: &Arc<Control>) {
-    let (broker, clock) = (Arc::clone(&core.broker.handle), Arc::clone(&core.clock));
-    let control = Arc::clone(control);
-    let refresh = RefreshSettings {
-        at_id_token_expiry: settings.runtime_flags.refresh_session_at_id_token_expiration,
-        ..RefreshSettings::DEFAULT
-    };
-    let stop = core.stop.clone();
-    let leaser = Leaser::new(Arc::clone(&broker), IDENTITY_LEASE, IDENTITY_LEASE_TTL);
-    let turn = move |over: Over| {
-        let control = Arc::clone(&control);
-        let deps = RefreshDeps {
-            broker: Arc::clone(&broker),
-            providers: Box::new(move |id| control.current().provider(id)),
-            clock: Arc::clone(&clock),
-        };
-        Refresher::new(deps, refresh.clone()).run(over.wait())
-    };
-    tokio::spawn(async move { leaser.run(stop.cancelled_owned(), turn).await });
 }
 
 fn report_running(core: &Core, settings: &Settings, dataplane: &Dataplane) {

@@ -423,6 +423,9 @@ mod tests {
                 assert_eq!(kept.ttl, ttl.and_then(|ttl| ttl.try_into().ok()));
                 assert_eq!(kept.capacity, None);
             }
+            let errors = "type.googleapis.com/pomerium.events.LastError";
+            let kept = source.broker.options(errors).await.unwrap().unwrap();
+            assert_eq!((kept.capacity, kept.ttl), (Some(50), None));
             // Whatever a tool made of it, the next start says it again.
             source
                 .broker

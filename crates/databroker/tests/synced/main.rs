@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod observer;
 mod parts;
 mod world;
 
@@ -12,6 +13,7 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 use pomerium_api::clock::ManualClock;
 use pomerium_api::databroker::{Databroker, Error, Versions};
+use pomerium_api::pb::pomerium::events::LastError;
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::{ServiceAccount, User};
 use pomerium_api::records::{to_record, to_tombstone};
@@ -132,6 +134,22 @@ async fn it_ends_when_told_to_and_is_not_ready_before() {
     records.wait_ready().await;
     drop(stop);
     run.await.unwrap();
+}
+
+/// Nobody who is let in is judged again because a refresh failed.
+#[tokio::test]
+async fn what_went_wrong_is_no_change() {
+    let world = running().await;
+    let generation = world.records.generation();
+    world
+        .put(&LastError {
+            id: "identity_manager_last_user_refresh_error".into(),
+            ..LastError::default()
+        })
+        .await;
+    world.put(&session("c", "member")).await;
+    until(&world.records, |records| records.session("c").is_some()).await;
+    assert_eq!(world.records.generation(), generation + 1);
 }
 
 #[tokio::test]

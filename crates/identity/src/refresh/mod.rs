@@ -6,8 +6,9 @@
 //! or is out of order, the session stays and the question is put again, later and later.
 //!
 //! One task follows the sessions and starts jobs; `schedule` decides when, `session` says what a job
-//! does. One session never has two jobs at the same time.
+//! does, an `observer` is told how the provider took it. One session never has two jobs at the same time.
 
+mod observer;
 mod schedule;
 mod session;
 #[cfg(test)]
@@ -17,15 +18,16 @@ mod watch;
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use pomerium_api::clock::Clock;
-use pomerium_api::databroker::Databroker;
+use pomerium_api::databroker::{Databroker, SyncObserver, SyncState};
 use pomerium_crypto::random;
 use tokio::task::JoinSet;
 
+pub use self::observer::{Matter, RefreshObserver};
 use self::schedule::{Outcome, Schedule, Task};
 use self::watch::Event;
 use crate::OidcProvider;
@@ -41,6 +43,10 @@ pub struct RefreshDeps {
     pub providers: Box<Providers>,
     /// Judges when something is due.
     pub clock: Arc<dyn Clock>,
+    /// Learns how sessions are followed.
+    pub syncer: Arc<dyn SyncObserver>,
+    /// Learns how the provider takes it.
+    pub observer: Arc<dyn RefreshObserver>,
 }
 
 /// How often and how early.
@@ -109,7 +115,8 @@ impl Refresher {
     /// Works until `cancel` completes, then lets the jobs under way finish, for some seconds: a refresh cut
     /// off in the middle may lose a refresh token.
     pub async fn run(mut self, cancel: impl Future<Output = ()> + Send) {
-        let mut events = watch::sessions(self.deps.broker.clone());
+        let syncer = Arc::clone(&self.deps.syncer);
+        let mut events = watch::sessions(self.deps.broker.clone(), Arc::clone(&syncer));
         tokio::pin!(cancel);
         loop {
             self.start_due();
@@ -121,6 +128,7 @@ impl Refresher {
                 () = sleep => {}
             }
         }
+        syncer.state(SyncState::Inactive);
         let rest = async { while self.jobs.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_WAIT, rest).await.is_err() {
             tracing::warn!("session refreshes were cut off at the end");
@@ -129,6 +137,7 @@ impl Refresher {
 
     fn take_note(&mut self, event: Event) {
         let now = self.deps.clock.now();
+        let mut began = Instant::now();
         match event {
             Event::All(sessions) => {
                 self.schedule.keep_only(
@@ -137,6 +146,8 @@ impl Refresher {
                         .map(|session| session.id.as_str())
                         .collect::<HashSet<_>>(),
                 );
+                self.deps.syncer.cleared(began.elapsed());
+                began = Instant::now();
                 sessions
                     .iter()
                     .for_each(|session| self.schedule.upsert(session, now, chance()));
@@ -145,6 +156,7 @@ impl Refresher {
             Event::Changed(session) => self.schedule.upsert(&session, now, chance()),
             Event::Gone(id) => self.schedule.remove(&id),
         }
+        self.deps.syncer.updated(began.elapsed());
     }
 
     fn start_due(&mut self) {

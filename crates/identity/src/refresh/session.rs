@@ -11,7 +11,7 @@ use prost_types::ListValue;
 use serde_json::{Map, Value};
 
 use super::schedule::{Outcome, Task};
-use super::{Providers, RefreshDeps};
+use super::{Matter, Providers, RefreshDeps};
 use crate::claims::{AUTHENTICATION, PROTOCOL, flatten_claims, text, tidy};
 use crate::records::{id_token_record, oauth_token, sign_in_claims, stored_claims};
 use crate::{IdentityError, OidcProvider, Refreshed, UserInfo};
@@ -21,12 +21,23 @@ const ATTEMPTS: usize = 8;
 
 /// Why a task stopped.
 enum Stop {
-    /// The databroker failed, or the provider did for now.
+    /// The databroker failed.
     Later(String),
-    /// The provider says no: the session ends.
-    Refused(IdentityError),
+    /// The provider did not do what it was asked. If it said no, the session ends.
+    Provider(Matter, IdentityError),
     /// The session is no more.
     Gone,
+}
+
+impl Stop {
+    /// Why it may work later; `None` if it will not.
+    fn for_now(&self) -> Option<String> {
+        match self {
+            Self::Later(reason) => Some(reason.clone()),
+            Self::Provider(_, error) if error.is_temporary() => Some(error.to_string()),
+            Self::Provider(..) | Self::Gone => None,
+        }
+    }
 }
 
 impl From<Error> for Stop {
@@ -38,16 +49,6 @@ impl From<Error> for Stop {
     }
 }
 
-impl From<IdentityError> for Stop {
-    fn from(error: IdentityError) -> Self {
-        if error.is_temporary() {
-            Self::Later(error.to_string())
-        } else {
-            Self::Refused(error)
-        }
-    }
-}
-
 /// Carries out one task. Never more than one per session at a time.
 pub(super) async fn carry_out(deps: Arc<RefreshDeps>, id: String, task: Task) -> Outcome {
     let work = Work { deps: &deps, id: &id };
@@ -55,16 +56,17 @@ pub(super) async fn carry_out(deps: Arc<RefreshDeps>, id: String, task: Task) ->
         Ok(outcome) => return outcome,
         Err(stop) => stop,
     };
-    match stop {
-        Stop::Gone => Outcome::Gone,
-        Stop::Later(reason) => {
+    work.tell(&stop);
+    match (stop.for_now(), stop) {
+        (Some(reason), _) => {
             tracing::warn!(session_id = id, ?task, reason, "session kept; will try again");
             Outcome::Retry
         }
-        Stop::Refused(error) => {
+        (None, Stop::Provider(_, error)) => {
             tracing::info!(session_id = id, ?task, %error, "session ends: the identity provider says no");
             work.delete().await
         }
+        (None, _) => Outcome::Gone,
     }
 }
 
@@ -100,7 +102,7 @@ impl Work<'_> {
         }
         match self.update_userinfo(&provider, &session).await {
             // The access token may have ended early; whether the person is still welcome, a refresh tells.
-            Err(Stop::Refused(IdentityError::Refused { .. })) if has_refresh_token(&session) => {
+            Err(Stop::Provider(_, IdentityError::Refused { .. })) if has_refresh_token(&session) => {
                 self.refresh(&provider, session).await
             }
             other => other,
@@ -120,7 +122,9 @@ impl Work<'_> {
             return Ok(Outcome::Pointless);
         }
         let subject = subject_of(&session);
-        let refreshed = provider.refresh(&tokens.refresh_token, &subject).await?;
+        let refreshed = provider.refresh(&tokens.refresh_token, &subject).await;
+        let refreshed = refreshed.map_err(|error| Stop::Provider(Matter::Session, error))?;
+        self.deps.observer.succeeded(Matter::Session);
         // At once: a provider that rotates refresh tokens has just made the old one worthless.
         let kept = self.update(|session| take_tokens(session, &refreshed)).await;
         if matches!(kept, Err(Stop::Gone)) {
@@ -130,13 +134,22 @@ impl Work<'_> {
             }
         }
         let session = kept?;
-        match self.update_userinfo(provider, &session).await {
+        let updated = self.update_userinfo(provider, &session).await;
+        updated.or_else(|stop| {
             // The tokens are new; user info has a turn of its own.
-            Err(Stop::Later(reason)) => {
-                tracing::warn!(session_id = self.id, reason, "tokens refreshed, user info not");
-                Ok(Outcome::Done)
-            }
-            other => other,
+            let Some(reason) = stop.for_now() else {
+                return Err(stop);
+            };
+            self.tell(&stop);
+            tracing::warn!(session_id = self.id, reason, "tokens refreshed, user info not");
+            Ok(Outcome::Done)
+        })
+    }
+
+    /// Tells the observer what the provider did not do.
+    fn tell(&self, stop: &Stop) {
+        if let Stop::Provider(matter, error) = stop {
+            self.deps.observer.failed(*matter, error);
         }
     }
 
@@ -154,8 +167,11 @@ impl Work<'_> {
             {
                 return Ok(Outcome::Pointless);
             }
-            other => other?,
+            other => other.map_err(|error| Stop::Provider(Matter::User, error))?,
         };
+        if userinfo.is_some() {
+            self.deps.observer.succeeded(Matter::User);
+        }
         let claims = Claims::new(provider, session, userinfo.as_ref());
         let session = self.update(|session| claims.apply(&mut session.claims)).await?;
         self.update_user(&session.user_id, &claims).await?;
@@ -215,7 +231,7 @@ impl Work<'_> {
                 );
                 Outcome::Retry
             }
-            Err(Stop::Refused(_)) => Outcome::Retry,
+            Err(Stop::Provider(..)) => Outcome::Retry,
         }
     }
 }

@@ -2,17 +2,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pomerium_api::clock::Clock;
-use pomerium_api::databroker::{Databroker, Error};
+use pomerium_api::databroker::{Databroker, Error, SyncCall, SyncObserver, SyncState, Versions};
 use pomerium_api::pb::session::Session;
 use pomerium_api::pb::user::User;
 use pomerium_api::records::{RecordMessage, from_record, to_proto_time, to_record, to_tombstone};
 use serde_json::{Value, json};
 
 use super::schedule::{Outcome, Task};
-use super::{RefreshDeps, RefreshSettings, Refresher, session};
-use crate::testing::{FakeBroker, FakeProvider, Following, TimerClock, json_answer, start};
-use crate::{NewSession, OidcProvider, session_from_identity, user_from_identity};
+use super::{Matter, RefreshDeps, RefreshObserver, RefreshSettings, Refresher, session};
+use crate::testing::{FakeBroker, FakeProvider, Following, ISSUER, TimerClock, json_answer, start};
+use crate::{IdentityError, NewSession, OidcProvider, session_from_identity, user_from_identity};
 
 struct World {
     fake: Arc<FakeProvider>,
@@ -31,6 +32,8 @@ fn deps(fake: &Arc<FakeProvider>, broker: &Arc<FakeBroker>, clock: Arc<dyn Clock
         broker: Arc::new(Following(broker.clone())),
         providers: Box::new(move |id| (id == "idp-1").then(|| provider.clone())),
         clock,
+        syncer: Arc::new(()),
+        observer: Arc::new(()),
     }
 }
 
@@ -376,4 +379,132 @@ async fn a_session_whose_job_panics_is_looked_at_again() {
     assert_eq!(world.refresh_token().await.as_deref(), Some("refresh-2"));
     drop(stop);
     running.await.unwrap();
+}
+
+/// Notes what is told of following sessions, and of asking the provider.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Notes {
+    fn add(&self, note: String) {
+        self.0.lock().push(note);
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+impl SyncObserver for Notes {
+    fn state(&self, state: SyncState) {
+        self.add(format!("{state:?}"));
+    }
+    fn reached(&self, at: Versions) {
+        self.add(format!("at {}", at.latest_record_version));
+    }
+    fn asked(&self, call: SyncCall) {
+        self.add(format!("asked {call:?}"));
+    }
+    fn failed(&self, call: SyncCall) {
+        self.add(format!("failed {call:?}"));
+    }
+    fn cleared(&self, _: Duration) {
+        self.add("cleared".into());
+    }
+    fn updated(&self, _: Duration) {
+        self.add("updated".into());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_manager_tells_how_it_follows_sessions() {
+    let world = world(json!({})).await;
+    let notes = Arc::new(Notes::default());
+    let deps = RefreshDeps {
+        syncer: notes.clone(),
+        ..deps(&world.fake, &world.broker, Arc::new(TimerClock::new()))
+    };
+    *world.broker.down.lock() = true;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(Refresher::new(deps, RefreshSettings::DEFAULT).run(async {
+        let _ = stopped.await;
+    }));
+    let sleep = |millis| tokio::time::sleep(Duration::from_millis(millis));
+    sleep(1).await;
+    assert_eq!(
+        notes.take(),
+        ["Pending", "asked SyncLatest", "failed SyncLatest", "Pending"]
+    );
+    *world.broker.down.lock() = false;
+    sleep(200).await;
+    assert_eq!(
+        notes.take(),
+        [
+            "asked SyncLatest",
+            "at 2",
+            "cleared",
+            "updated",
+            "asked Sync",
+            "Active"
+        ]
+    );
+    let mut second = world.session().await.unwrap();
+    second.id = "second".into();
+    world.edit(&second);
+    sleep(1).await;
+    assert_eq!(notes.take(), ["at 3", "updated"]);
+    drop(stop);
+    running.await.unwrap();
+    assert_eq!(notes.take(), ["Inactive"]);
+}
+
+impl RefreshObserver for Notes {
+    fn succeeded(&self, matter: Matter) {
+        self.add(format!("{matter:?} well"));
+    }
+    fn failed(&self, matter: Matter, error: &IdentityError) {
+        self.add(format!("{matter:?}: {}", error.summary()));
+    }
+}
+
+#[tokio::test]
+async fn what_the_provider_does_not_do_is_told() {
+    let world = world(json!({})).await;
+    let notes = Arc::new(Notes::default());
+    let deps = Arc::new(RefreshDeps {
+        observer: notes.clone(),
+        ..deps(&world.fake, &world.broker, Arc::new(world.fake.clock.clone()))
+    });
+    let carry_out = async |task| {
+        session::carry_out(deps.clone(), world.id.clone(), task).await;
+        notes.take()
+    };
+    assert_eq!(carry_out(Task::UserInfo).await, ["User well"]);
+    assert_eq!(carry_out(Task::Refresh).await, ["Session well", "User well"]);
+
+    let out_of_order =
+        |path: &str| format!("the identity provider answered 503 at {ISSUER}{path}; it may work again later");
+    world.fake.on_json("/userinfo", 503, &json!({}));
+    let user = format!("User: {}", out_of_order("/userinfo"));
+    assert_eq!(carry_out(Task::UserInfo).await, [user.as_str()]);
+    assert_eq!(carry_out(Task::Refresh).await, ["Session well", user.as_str()]);
+
+    // An access token that ended early is no trouble, if there are new ones.
+    world.fake.on_json("/userinfo", 401, &json!({}));
+    world.fake.on_json("/token", 503, &json!({}));
+    let session = format!("Session: {}", out_of_order("/token"));
+    assert_eq!(carry_out(Task::UserInfo).await, [session]);
+
+    // What the databroker does not do is not the provider's.
+    *world.broker.down.lock() = true;
+    assert_eq!(carry_out(Task::UserInfo).await, Vec::<String>::new());
+    *world.broker.down.lock() = false;
+
+    world
+        .fake
+        .on_json("/token", 400, &json!({"error": "invalid_grant"}));
+    assert_eq!(
+        carry_out(Task::Refresh).await,
+        ["Session: the identity provider refused the refresh token (400 invalid_grant)"]
+    );
 }

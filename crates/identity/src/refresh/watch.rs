@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use pomerium_api::databroker::{Databroker, Error, Latest, Record, RecordStream, Versions};
+use pomerium_api::databroker::{
+    Databroker, Error, Latest, Record, RecordStream, SyncCall, SyncObserver, SyncState, Versions,
+};
 use pomerium_api::pb::session::Session;
 use pomerium_api::records::{RecordMessage, from_record};
 
@@ -23,10 +25,15 @@ pub(super) enum Event {
     Gone(String),
 }
 
-/// Never ends.
-pub(super) fn sessions(broker: Arc<dyn Databroker>) -> BoxStream<'static, Event> {
+/// Never ends. `observer` learns how it goes.
+pub(super) fn sessions(
+    broker: Arc<dyn Databroker>,
+    observer: Arc<dyn SyncObserver>,
+) -> BoxStream<'static, Event> {
+    observer.state(SyncState::Pending);
     let watcher = Watcher {
         broker,
+        observer,
         position: None,
         changes: None,
         pause: FIRST_PAUSE,
@@ -40,6 +47,7 @@ pub(super) fn sessions(broker: Arc<dyn Databroker>) -> BoxStream<'static, Event>
 
 struct Watcher {
     broker: Arc<dyn Databroker>,
+    observer: Arc<dyn SyncObserver>,
     position: Option<Versions>,
     changes: Option<RecordStream<Record>>,
     pause: Duration,
@@ -55,6 +63,8 @@ impl Watcher {
                 }
                 Ok(None) => {}
                 Err(error) => {
+                    self.observer.failed(self.call());
+                    self.observer.state(SyncState::Pending);
                     self.changes = None;
                     if error == Error::Resync {
                         self.position = None;
@@ -68,17 +78,30 @@ impl Watcher {
         }
     }
 
+    /// What the databroker is asked for in a step.
+    fn call(&self) -> SyncCall {
+        match self.position {
+            None => SyncCall::SyncLatest,
+            Some(_) => SyncCall::Sync,
+        }
+    }
+
     async fn step(&mut self) -> Result<Option<Event>, Error> {
+        if self.changes.is_none() {
+            self.observer.asked(self.call());
+        }
         let Some(position) = self.position.as_mut() else {
             return self.read_all().await.map(Some);
         };
         let Some(changes) = self.changes.as_mut() else {
             self.changes = Some(self.broker.sync(Session::TYPE, *position).await?);
+            self.observer.state(SyncState::Active);
             return Ok(None);
         };
         let ended = || Error::Unavailable("the stream of changes ended".into());
         let record = changes.next().await.ok_or_else(ended)??;
         position.latest_record_version = record.version;
+        self.observer.reached(*position);
         Ok(if record.deleted_at.is_some() {
             Some(Event::Gone(record.id))
         } else {
@@ -94,6 +117,7 @@ impl Watcher {
                 Latest::Record(record) => sessions.extend(decode(&record)),
                 Latest::Versions(at) => {
                     self.position = Some(at);
+                    self.observer.reached(at);
                     return Ok(Event::All(sessions));
                 }
             }
