@@ -179,19 +179,19 @@ impl Structs {
     }
 
     /// Takes over a live record or a tombstone; data of another kind than a free object is as good as none.
-    /// An older version than the one known is left out.
-    pub(super) fn apply(&self, server_version: u64, record: &Record) -> Result<(), Error> {
+    /// An older version than the one known is left out. Whether anything is there now, or was.
+    pub(super) fn apply(&self, server_version: u64, record: &Record) -> Result<bool, Error> {
         let at = Versions {
             server_version,
             latest_record_version: record.version,
         };
         let known = self.get(&record.r#type, &record.id);
         if known.as_ref().is_some_and(|known| is_older(at, known.at())) {
-            return Ok(());
+            return Ok(false);
         }
         let read = StructEntry::of_record(server_version, record);
         self.put(record, read.as_ref().ok().cloned().flatten().map(Arc::new));
-        read.map(drop)
+        Ok(read?.is_some() || known.is_some())
     }
 
     fn put(&self, record: &Record, new: Option<Arc<StructEntry>>) {
@@ -308,7 +308,8 @@ mod tests {
         structs.apply(1, &record("a", 1, &json!({"n": 1}))).unwrap();
         let mut other = record("a", 2, &json!({}));
         other.data.as_mut().unwrap().type_url = "type.googleapis.com/google.protobuf.Empty".into();
-        structs.apply(1, &other).unwrap();
+        assert!(structs.apply(1, &other).unwrap(), "what was there is gone");
+        assert!(!structs.apply(1, &other).unwrap(), "and nothing came");
         assert_eq!(data(&structs, "a"), None);
         structs.apply(1, &record("a", 3, &json!({"n": 1}))).unwrap();
         let mut broken = record("a", 4, &json!({}));

@@ -60,9 +60,7 @@ impl Tables {
                 self.documents.apply(record);
                 Ok(true)
             }
-            // Nobody is judged by what went wrong.
-            pb::pomerium::events::LastError::TYPE => Ok(false),
-            _ => self.structs.apply(arrival.server_version, record).map(|()| true),
+            _ => self.structs.apply(arrival.server_version, record),
         }
     }
 
