@@ -10,6 +10,7 @@ use crate::handover::activation::Activated;
 use crate::handover::predecessor::Predecessor;
 use crate::handover::successor::Relaunch;
 use crate::server::load::Source;
+use crate::server::signals::StoppedEarly;
 use crate::server::{LogOutput, Options, Server, Start};
 
 /// Runs until a signal ends it.
@@ -29,7 +30,14 @@ pub fn run(config: Option<&Path>) -> anyhow::Result<ExitCode> {
             workers: None,
             start,
         };
-        Server::start(options).await?.run_until_stopped().await
+        match Server::start(options).await {
+            Ok(server) => server.run_until_stopped().await,
+            Err(error) if error.is::<StoppedEarly>() => {
+                tracing::info!("cmd/pomerium: exiting");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -124,6 +124,8 @@ pub struct Server {
     grpc: Option<(String, TcpListener)>,
     relaunch: Option<Relaunch>,
     signals: Mutex<Option<Signals>>,
+    /// A reload was asked for while the start was under way.
+    reload_owed: bool,
     /// Held while a reload is under way.
     reloading: Mutex<()>,
 }
@@ -143,13 +145,14 @@ impl Server {
             }
             None => (options.start.activated.assign(&settings)?, None),
         };
-        let core = Core::start(&settings, before.as_mut()).await?;
+        let mut signals = Signals::install().context("signals cannot be received")?;
+        let core = signals.meanwhile(Core::start(&settings, before.as_mut())).await?;
         // Probes are answered while the databroker of another process is waited for.
         let mut operators = None;
         if settings.internal.databroker.is_some() {
             operators = Some(listeners::start(&settings, &core, &mut sockets).await?);
         }
-        core.wait_for_records(&settings).await?;
+        signals.meanwhile(core.wait_for_records(&settings)).await?;
         let changes = core.records.config_changes();
         let state = Arc::<State>::default();
         let (first, records_fault) = records::first(settings, &options.source, &core, &state)?;
@@ -189,7 +192,6 @@ impl Server {
         )
         .map_err(|error| cannot_listen(error, &settings))?;
         drop(handed);
-        let signals = Signals::install().context("signals cannot be received")?;
         let operators = match operators {
             Some(operators) => operators,
             None => listeners::start(&settings, &core, &mut sockets).await?,
@@ -222,6 +224,7 @@ impl Server {
             operators,
             grpc,
             relaunch: options.start.relaunch,
+            reload_owed: signals.owed(),
             signals: Mutex::new(Some(signals)),
             reloading: Mutex::new(()),
         };
@@ -260,6 +263,9 @@ impl Server {
     pub async fn run_until_stopped(self: Arc<Self>) -> anyhow::Result<()> {
         let signals = self.signals.lock().take();
         let mut signals = signals.context("this server is run already")?;
+        if self.reload_owed {
+            self.reload_beside();
+        }
         let replaced = loop {
             match signals.next().await {
                 Request::Stop => break false,

@@ -1,5 +1,8 @@
 //! Signals: stop softly, stop at once, reload, upgrade.
 
+use std::future::Future;
+use std::pin::pin;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What the operator asks for.
@@ -20,7 +23,14 @@ pub struct Signals {
     interrupt: Signal,
     hangup: Signal,
     user: Signal,
+    /// A reload was asked for before there was anything to reload.
+    owed: bool,
 }
+
+/// A stop was asked for before everything had started.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped before everything had started")]
+pub struct StoppedEarly;
 
 impl Signals {
     /// Takes over the signals. Must be called within a tokio runtime.
@@ -30,7 +40,34 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user: signal(SignalKind::user_defined2())?,
+            owed: false,
         })
+    }
+
+    /// Waits for a part of the start, which may take long when it needs others. A reload is owed until [`Self::owed`] is
+    /// asked.
+    ///
+    /// Errors with those of the part, or [`StoppedEarly`].
+    pub async fn meanwhile<T>(&mut self, part: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        let mut part = pin!(part);
+        loop {
+            let request = tokio::select! {
+                started = &mut part => return started,
+                request = self.next() => request,
+            };
+            match request {
+                Request::Stop => return Err(StoppedEarly.into()),
+                Request::Reload => self.owed = true,
+                Request::Upgrade => {
+                    tracing::warn!("upgrade: not before everything has started; this process goes on");
+                }
+            }
+        }
+    }
+
+    /// Whether a reload is owed, once.
+    pub fn owed(&mut self) -> bool {
+        std::mem::take(&mut self.owed)
     }
 
     /// The next request.
