@@ -54,6 +54,25 @@ async fn who_signs_in_at_one_proxy_is_known_at_the_other_and_signed_out_at_both(
     Ok(())
 }
 
+/// Whoever has a cookie, however old, gets no less than whoever has none.
+#[tokio::test]
+async fn a_cookie_is_no_hindrance_on_open_routes_during_an_outage() -> Result<()> {
+    let mut apart = Apart::start(&with("databroker_outage_limit", "1ms")).await?;
+    let client = apart.signed_in().await?;
+    apart.databroker.kill().await?;
+    let url = apart.url(0, "open", "/");
+    client.set_cookie(&url, "_pomerium", "not-known-here")?;
+    within("the end of the outage limit", async {
+        while apart.status(&client, 0, "app").await? != 503 {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    assert_eq!(apart.status(&client, 0, "open").await?, 200);
+    Ok(())
+}
+
 #[tokio::test]
 async fn people_who_are_signed_in_work_on_while_the_databroker_is_dead_and_nobody_signs_in_again_after()
 -> Result<()> {

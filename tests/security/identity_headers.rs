@@ -3,8 +3,9 @@
 //! reaches the application as identity, in any spelling, and nothing it sends takes the real one away.
 
 use anyhow::{Context, Result};
-use pomerium_testing::Recorded;
+use pomerium_testing::{Recorded, Route};
 use pomerium_tests::{scripted, scripted_with};
+use serde_json::json;
 
 fn is_spoofed(request: &Recorded) -> bool {
     request.headers.iter().any(|(_, value)| value.contains("spoofed"))
@@ -161,5 +162,51 @@ async fn our_cookies_and_tokens_stay_here() -> Result<()> {
         .context("the application was asked")?;
     assert_eq!(request.header("cookie"), Some("theirs=1"));
     assert!(!format!("{:?}", request.headers).contains(&cookie));
+    Ok(())
+}
+
+/// A template may quote what the client sent, but not what opens our doors.
+#[tokio::test]
+async fn templates_quote_no_credentials_of_ours() -> Result<()> {
+    let stage = scripted_with(|builder| {
+        let quoting = Route::new("quoting", "http://127.0.0.1:9").public().set(
+            "set_request_headers",
+            json!({
+                "X-Cookie": "${pomerium.request.headers[\"Cookie\"]}",
+                "X-Auth": "${pomerium.request.headers[\"Authorization\"]}",
+                "X-Other": "${pomerium.request.headers[\"X-Pomerium-Authorization\"]}",
+                "X-Agent": "${pomerium.request.headers[\"X-Agent-Name\"]}",
+            }),
+        );
+        builder.route(quoting)
+    })
+    .await?;
+    let mut env = stage.env;
+    let to = stage.upstream.url();
+    let mark = env.log().mark();
+    env.rewrite_config(|config| {
+        let routes = config["routes"].as_array_mut();
+        for route in routes.into_iter().flatten() {
+            if route["set_request_headers"].is_object() {
+                route["to"] = to.clone().into();
+            }
+        }
+    })?;
+    env.log()
+        .wait_from(mark, "the reload", |line| line.contains("loaded configuration"))
+        .await?;
+    let headers = [
+        ("cookie", "theme=dark; _pomerium=secret"),
+        ("authorization", "Pomerium secret"),
+        ("x-pomerium-authorization", "secret"),
+        ("x-agent-name", "browser"),
+    ];
+    stage.upstream.take_requests();
+    env.client()?.get_with(&env.url("quoting", "/"), &headers).await?;
+    let request = stage.upstream.take_requests().pop().context("no request")?;
+    assert_eq!(request.header("x-cookie"), Some("theme=dark"));
+    assert_eq!(request.header("x-agent"), Some("browser"));
+    let secret = |(_, value): &(String, String)| value.contains("secret");
+    assert!(!request.headers.iter().any(secret), "{request:?}");
     Ok(())
 }

@@ -2,7 +2,8 @@
 //! answers on the listener for people.
 
 use anyhow::Result;
-use pomerium_tests::scripted;
+use pomerium_testing::{Environment, Route, SignIn, Upstream, lease};
+use pomerium_tests::{developer, scripted};
 
 #[tokio::test]
 async fn nothing_for_operators_on_the_public_listener() -> Result<()> {
@@ -55,5 +56,22 @@ async fn the_health_listener_is_for_health_alone() -> Result<()> {
             "{path}"
         );
     }
+    Ok(())
+}
+
+/// Routes are there for what is judged and where people come from; only a proxy forwards.
+#[tokio::test]
+async fn a_process_that_is_no_proxy_forwards_nothing() -> Result<()> {
+    let (upstream, port) = (Upstream::start().await?, lease()?);
+    let env = Environment::builder()?
+        .set("services", "authenticate,authorize,databroker")
+        .set("grpc_address", format!("127.0.0.1:{}", port.number()))
+        .sign_in(SignIn::Local(vec![developer()]))
+        .route(Route::new("open", &upstream.url()).public())
+        .start()
+        .await?;
+    let reply = env.client()?.get(&env.url("open", "/")).await?;
+    assert_eq!(reply.status, 404);
+    assert!(upstream.take_requests().is_empty());
     Ok(())
 }

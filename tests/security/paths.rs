@@ -155,3 +155,26 @@ async fn a_rule_for_a_path_does_not_look_at_the_query() -> Result<()> {
     assert_eq!(ask(&env, b"/private#/public/y").await?.status / 100, 4);
     Ok(())
 }
+
+/// What has no path is judged by none: a pattern that fits everything does not fit a tunnel.
+#[tokio::test]
+async fn a_pattern_takes_no_request_without_a_path() -> Result<()> {
+    let upstream = Upstream::start().await?;
+    let env = Environment::builder()?
+        .route(Route::new("open", &upstream.url()).public().set("regex", ".*"))
+        .start()
+        .await?;
+    let host = env.authority_of("open");
+    for start in [format!("CONNECT {host}"), "OPTIONS *".to_owned()] {
+        let mut client = env.raw("open").await?;
+        client
+            .send(format!(
+                "{start} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n\r\n"
+            ))
+            .await?;
+        let status = client.reply(false).await?.status;
+        assert_eq!(status, 404, "{start}");
+    }
+    assert!(upstream.take_requests().is_empty());
+    Ok(())
+}

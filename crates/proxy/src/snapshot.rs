@@ -136,6 +136,8 @@ pub struct Snapshot {
     /// Routes that name no provider take sessions of any: this process does not sign people in and does not know
     /// how that is done.
     pub(crate) any_provider: bool,
+    /// Whether this process forwards requests of its own listeners.
+    pub(crate) forwards: bool,
     session_parts: Parts,
     claim_headers: ClaimHeaders,
     rate_limit: Option<RateLimit>,
@@ -245,6 +247,7 @@ impl Snapshot {
             },
             geoip,
             groups_claim: settings.groups_claim.clone(),
+            forwards: settings.services.proxy,
             any_provider: !settings.services.authenticate && settings.authenticate.idp.is_none(),
             claim_headers,
             rate_limit: settings.rate_limit,

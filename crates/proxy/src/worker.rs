@@ -42,6 +42,8 @@ pub struct Worker {
     pub(crate) alt_svc: AltSvc,
     /// Log lines about connections that are turned away.
     pub(crate) turned_away: Sparing,
+    /// For lines about upstreams that cannot be reached.
+    pub(crate) unreachable: Sparing,
     connections: Arc<AtomicUsize>,
     runtime: OnceLock<Handle>,
 }
@@ -76,6 +78,7 @@ impl Worker {
             live: Arc::default(),
             alt_svc,
             turned_away: Sparing::default(),
+            unreachable: Sparing::default(),
             connections,
             runtime: OnceLock::new(),
         })

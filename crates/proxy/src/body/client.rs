@@ -12,6 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pomerium_web::body::BoxError;
 
+use super::unread::Unread;
+
 /// A body that is read from somewhere else than the HTTP library.
 pub type StreamedBody = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send + Sync>>;
 
@@ -19,15 +21,24 @@ pub type StreamedBody = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send 
 pub enum ClientBody {
     /// No body.
     Empty,
-    /// HTTP/1.1 or HTTP/2.
-    Hyper(Incoming),
+    /// HTTP/1.1 or HTTP/2. What is not read is taken in for a while.
+    Hyper(Unread),
     /// HTTP/3.
     Streamed(StreamedBody),
 }
 
 impl From<Incoming> for ClientBody {
     fn from(body: Incoming) -> Self {
-        Self::Hyper(body)
+        Self::Hyper(Unread::new(body))
+    }
+}
+
+impl ClientBody {
+    /// The client sends nothing before it is told to (`Expect: 100-continue`), or before it has its answer.
+    pub fn waits_for_leave(&mut self) {
+        if let Self::Hyper(body) = self {
+            body.waits_for_leave();
+        }
     }
 }
 
@@ -51,7 +62,7 @@ impl Body for ClientBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Self::Hyper(body) => body.poll_frame(cx).map_err(BoxError::from),
             Self::Streamed(body) => body.as_mut().poll_frame(cx),
         }
     }

@@ -8,6 +8,7 @@ mod request;
 mod response;
 mod timing;
 mod unary;
+mod unread;
 
 pub use client::ClientBody;
 pub use reader::Reader;
@@ -15,3 +16,4 @@ pub use request::RequestBody;
 pub use response::{ResponseBody, Tail};
 pub use timing::{Activity, Expired, Limits, MOMENT, STALLED, Watchdog};
 pub use unary::Unary;
+pub use unread::MOST_UNREAD;

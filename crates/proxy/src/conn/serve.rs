@@ -42,8 +42,9 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Streams reset by the client that were not yet answered: more is a rapid-reset attack.
 const PENDING_RESETS: usize = 20;
-/// Streams we had to reset because of the client's errors.
-const ERROR_RESETS: usize = 100;
+/// Streams we had to reset because of the client's errors, over the life of a connection. What comes for a stream that we have
+/// let go counts as one, though it was under way before that, so there have to be many.
+const ERROR_RESETS: usize = 1024;
 /// How long a last word may take.
 const PARTING: Duration = Duration::from_secs(5);
 const SLOW_HEAD: &str = "Request Timeout: the head of the request did not arrive in time\n";

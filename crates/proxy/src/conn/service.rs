@@ -4,17 +4,17 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 
-use http::header::ALT_SVC;
-use http::{HeaderValue, Request, Response};
+use http::header::{ALT_SVC, CONNECTION};
+use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::Conn;
 use super::streams::begun;
-use crate::body::{Activity, ResponseBody};
+use crate::body::{Activity, MOST_UNREAD, ResponseBody};
 use crate::decision;
-use crate::flow::{self, Reply};
+use crate::flow::{self, Flow, Reply};
 use crate::worker::{Serving, Worker};
 
 /// Answers the requests of one connection.
@@ -37,8 +37,12 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
             Ok(flow) => {
                 begun(flow.activity.clone());
                 let welcome = flow.is_welcome_over_quic();
+                let large = is_large(&flow).then(|| flow.activity.clone());
                 Box::pin(async move {
-                    let reply = flow.dispatch().await;
+                    let mut reply = flow.dispatch().await;
+                    if large.is_some_and(|activity| !activity.is_request_received()) {
+                        ends_connection(&mut reply);
+                    }
                     Ok(if welcome { advertise(&worker, reply) } else { reply })
                 })
             }
@@ -58,6 +62,18 @@ impl Requests {
         let answer = decision::answer(self.conn.clone(), request, activity);
         Box::pin(async move { Ok(answer.await) })
     }
+}
+
+/// Whether the body is more than what is read on after an answer, over HTTP/1.1.
+fn is_large(flow: &Flow) -> bool {
+    let length = flow.body.size_hint().exact();
+    flow.parts.version == Version::HTTP_11 && length.is_some_and(|length| length > MOST_UNREAD)
+}
+
+/// The answer is there before such a body: what is left of it may not be read, and then the connection ends.
+fn ends_connection(reply: &mut Reply) {
+    let headers = reply.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// Says that HTTP/3 is served, while it is (RFC 7838).

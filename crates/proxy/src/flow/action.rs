@@ -41,8 +41,24 @@ enum Answer {
     Body(Bytes),
 }
 
+impl Answer {
+    /// Without the body that a status cannot have (RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5).
+    fn of(self, status: StatusCode) -> Self {
+        const BARE: [StatusCode; 3] = [
+            StatusCode::NO_CONTENT,
+            StatusCode::RESET_CONTENT,
+            StatusCode::NOT_MODIFIED,
+        ];
+        match self {
+            Self::Body(_) if BARE.contains(&status) => Self::Body(Bytes::new()),
+            answer => answer,
+        }
+    }
+}
+
 fn own_answer(mut flow: Box<Flow>, route: &Route, status: u16, answer: Answer) -> Reply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::MOVED_PERMANENTLY);
+    let answer = answer.of(status);
     flow.exchange.answered(status.as_u16(), "direct_response");
     let mut response = Response::new(());
     *response.status_mut() = status;

@@ -240,13 +240,20 @@ pub(super) async fn send(
         let Some(untouched) = failed.request.filter(|_| failed.error.concerns_host()) else {
             return Err(Problem::upstream(&failed.error));
         };
-        tracing::debug!(error = %failed.error, cluster = %cluster.name, ?host, "a host cannot be reached");
+        unreachable(worker, cluster, &host, &failed.error);
         tried.push(host.id);
         _retrying = cluster.retry();
         if _retrying.is_none() || tried.len() >= MOST_HOSTS {
             return Err(Problem::upstream(&failed.error));
         }
         (request, running, last) = (untouched, failed.running, failed.error);
+    }
+}
+
+/// Says why, which the client is not told: a certificate that does not fit, a refused connection.
+fn unreachable(worker: &Worker, cluster: &Cluster, host: &Host, error: &UpstreamError) {
+    if let Some(left_out) = worker.unreachable.line() {
+        tracing::warn!(%error, cluster = %cluster.name, ?host, left_out, "a host of an upstream cannot be reached");
     }
 }
 
@@ -293,6 +300,7 @@ pub(super) fn stream(
         return reply::make(tail.exchange, ClientKind::Plain, Problem::UnaskedSwitch);
     }
     parts.version = Version::HTTP_11;
+    response::one_length(&mut parts.headers, parts.status);
     response::apply(&mut parts.headers, route, &request.request_id);
     tail.exchange.answered(parts.status.as_u16(), "via_upstream");
     if request.method == Method::HEAD {

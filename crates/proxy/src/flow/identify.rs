@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use pomerium_api::databroker::Error;
 use pomerium_authorize::{Anonymous, Principal, Resolved};
+use pomerium_config::settings::RouteOptions;
 use pomerium_web::handle::find_token;
 
 use super::Flow;
@@ -19,8 +20,31 @@ pub(crate) struct Who {
     pub(crate) anonymous: Option<Anonymous>,
 }
 
-/// Finds out who asks `route`, with what it reads of their session.
+/// Finds out who asks `route`, with what it reads of their session. Where nothing depends on that, somebody who cannot be
+/// looked up now is nobody.
 pub(super) async fn identify_for(flow: &Flow, route: &Route, now: Timestamp) -> Result<Who, Refused> {
+    // Another process knows whom its cookies stand for.
+    if route.settings.leads_to_sign_in {
+        return Ok(Who::default());
+    }
+    match look_up(flow, route, now).await {
+        Err(Refused::Unjudged) if asks_nobody(route) => Ok(Who::default()),
+        known => known,
+    }
+}
+
+/// Neither the policy of the route nor its upstream is told who asks.
+fn asks_nobody(route: &Route) -> bool {
+    let RouteOptions {
+        pass_identity_headers,
+        kubernetes_token,
+        ..
+    } = &*route.settings.options;
+    let told = *pass_identity_headers || kubernetes_token.is_some() || !route.headers.templates.is_empty();
+    !told && !route.settings.policy.needs_identity()
+}
+
+async fn look_up(flow: &Flow, route: &Route, now: Timestamp) -> Result<Who, Refused> {
     let who = identify(flow, route.idp_id(), now).await?;
     match who.principal {
         Some(principal) if principal.lacks(route.session_parts) => {

@@ -19,6 +19,7 @@ mod upgrade;
 
 use std::sync::Arc;
 
+use http::header::EXPECT;
 use http::request::Parts;
 use http::{Request, Response, Version};
 use hyper::upgrade::OnUpgrade;
@@ -61,7 +62,10 @@ pub(crate) fn begin(conn: &Conn, request: Request<impl Into<ClientBody>>) -> Res
     let start = Instant::now();
     let snapshot = conn.worker.snapshot();
     let (mut parts, body) = request.into_parts();
-    let body = body.into();
+    let mut body = body.into();
+    if parts.headers.contains_key(EXPECT) {
+        body.waits_for_leave();
+    }
     // At once, instead of growing one by one. Without the room they still find their place.
     let _ = parts.headers.try_reserve(ADDED_HEADERS);
     let exchange = Exchange::start(conn, snapshot.clone(), start, parts.version);
@@ -169,6 +173,8 @@ impl Flow {
                 let route = route.and_then(|index| self.snapshot.routes.get(index)).cloned();
                 Box::pin(control::answer(self, route)).await
             }
+            // A process that only signs people in or judges knows routes for that, and forwards nothing.
+            Match::Route(_) if !self.snapshot.forwards => self.fail(Problem::NoRoute),
             Match::Route(index) => match self.snapshot.routes.get(index).cloned() {
                 Some(route) => {
                     self.exchange.matched(&route);

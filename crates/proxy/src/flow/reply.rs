@@ -140,6 +140,7 @@ impl Problem {
             Self::ControlFailed => Words::internal().local("", "control_plane_failed"),
             Self::ClientSlow(details) => Words::request_timeout().local("DT", details),
             Self::UpstreamSlow(details) => Words::upstream_timeout(details, flag(details)),
+            Self::Down(OVERFLOW, _) => Words::upstream_overloaded(),
             Self::Down(details, flag) => Words::upstream_down(details, flag),
             Self::TooOften(wait) => Words::too_many_requests(wait),
             Self::RequestBody => Words::refused(&Refusal {

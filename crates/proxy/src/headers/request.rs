@@ -85,19 +85,21 @@ pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) -> Result<(), Missi
     )
 }
 
-/// Rendered before anything is removed: a template may quote any header the client sent. A value that
-/// cannot stand in a header becomes empty.
+/// Rendered before headers are removed: a template may quote any that the client sent, but for credentials of ours. A
+/// value that cannot stand in a header becomes empty.
 fn render_templates(parts: &Parts, from: &Sources<'_>) -> Vec<(HeaderName, HeaderValue)> {
     if from.route.headers.templates.is_empty() {
         return Vec::new();
     }
+    let mut quoted = parts.headers.clone();
+    hygiene::strip_credentials(&mut quoted, &from.snapshot.own_cookies);
     let context = Context {
         session: from
             .principal
             .and_then(|principal| principal.session.as_deref())
             .map(|entry| &entry.session),
         assertion: from.identity.map_or("", IdentityHeaders::assertion_str),
-        headers: &parts.headers,
+        headers: &quoted,
         certificate: from.certificate,
     };
     let render = |(name, template): &(HeaderName, pomerium_authorize::template::Template)| {

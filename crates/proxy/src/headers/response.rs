@@ -1,7 +1,7 @@
 //! The headers of the response (spec proxy.md 4.8).
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, SERVER, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use crate::route::Route;
@@ -31,6 +31,26 @@ pub(crate) fn apply(headers: &mut HeaderMap, route: &Route, request_id: &str) {
     }
     route.set_response_headers(headers);
     set_request_id(headers, request_id);
+}
+
+/// One length, and none where there is no body (RFC 9110 sections 8.6 and 15.3.5): HTTP/1.1 is lenient about that, later
+/// versions are not.
+pub(crate) fn one_length(headers: &mut HeaderMap, status: StatusCode) {
+    let Some(length) = headers.get(CONTENT_LENGTH) else {
+        return;
+    };
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(CONTENT_LENGTH);
+        return;
+    }
+    // All the same: the client of the upstream has looked at that.
+    let first = length.as_bytes().split(|byte| *byte == b',').next();
+    let alone = first
+        .map(<[u8]>::trim_ascii)
+        .filter(|first| first.len() < length.len());
+    if let Some(alone) = alone.and_then(|alone| HeaderValue::from_bytes(alone).ok()) {
+        headers.insert(CONTENT_LENGTH, alone);
+    }
 }
 
 /// The request id is always told.

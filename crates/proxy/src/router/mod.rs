@@ -171,6 +171,10 @@ impl RouteTable {
 
     /// Finds what answers. `authority` is lower case, `host[:port]`; `path` is canonical, without query.
     pub fn find(&self, authority: &str, path: &str) -> Match {
+        // `OPTIONS *` and a pathless CONNECT are no paths, whatever a pattern may say.
+        if !path.starts_with('/') {
+            return Match::None;
+        }
         let host = self.virtual_host(authority);
         let authenticate = host.is_some_and(|host| host.authenticate);
         let elsewhere = host.is_some_and(|host| host.elsewhere);

@@ -25,8 +25,7 @@ impl PathMatcher {
 
     pub(super) fn matches(&self, path: &str) -> bool {
         match self {
-            // `OPTIONS *` and a pathless CONNECT are no paths.
-            Self::Any => path.starts_with('/'),
+            Self::Any => true,
             Self::Prefix(prefix) => path.starts_with(&**prefix),
             Self::Exact(exact) => path == &**exact,
             Self::Regex(regex) => regex.is_match(path),

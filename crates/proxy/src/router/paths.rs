@@ -102,7 +102,7 @@ mod tests {
     fn it_finds_what_trying_each_in_order_finds() {
         let matchers = all();
         let paths = [
-            "/", "/a", "/ab", "/abc", "/a/b", "/a/b/c", "/b", "/ba", "/é", "/éab", "/e", "/\u{e8}", "*",
+            "/", "/a", "/ab", "/abc", "/a/b", "/a/b/c", "/b", "/ba", "/é", "/éab", "/e", "/\u{e8}",
         ];
         for start in 0..matchers.len() {
             for skip in 0..matchers.len() {

@@ -1,7 +1,7 @@
 //! Shared HTTP/2 connections to one endpoint.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hyper::client::conn::http2::SendRequest;
 use parking_lot::Mutex;
@@ -23,18 +23,39 @@ pub(super) struct H2Pool {
 #[derive(Debug)]
 struct Shared {
     sender: SendRequest<RequestBody>,
-    running: Arc<AtomicUsize>,
+    work: Arc<Work>,
     /// `SETTINGS_MAX_CONCURRENT_STREAMS` of the upstream.
     allowed: Arc<AtomicUsize>,
     used: Instant,
     idle_sweeps: u8,
 }
 
+/// What a connection does and has done.
+#[derive(Debug, Default)]
+struct Work {
+    /// Requests under way.
+    running: AtomicUsize,
+    /// Some request was answered.
+    answered: AtomicBool,
+}
+
 /// One request's share of a connection.
 #[derive(Debug)]
 pub(super) struct H2Lease {
     pub(super) sender: SendRequest<RequestBody>,
-    running: Arc<AtomicUsize>,
+    work: Arc<Work>,
+}
+
+impl H2Lease {
+    /// Notes an answer.
+    pub(super) fn answered(&self) {
+        self.work.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection has answered anybody.
+    pub(super) fn has_answered(&self) -> bool {
+        self.work.answered.load(Ordering::Relaxed)
+    }
 }
 
 impl H2Pool {
@@ -54,7 +75,7 @@ impl H2Pool {
     pub(super) fn add(&self, sender: SendRequest<RequestBody>, allowed: Arc<AtomicUsize>) -> H2Lease {
         let shared = Shared {
             sender,
-            running: Arc::default(),
+            work: Arc::default(),
             allowed,
             used: Instant::now(),
             idle_sweeps: 0,
@@ -67,7 +88,7 @@ impl H2Pool {
     /// Forgets connections that are closed or have had no requests for long.
     pub(super) fn sweep(&self) {
         self.connections.lock().retain_mut(|connection| {
-            let unused = connection.running.load(Ordering::Relaxed) == 0;
+            let unused = connection.load() == 0;
             connection.idle_sweeps = if unused { connection.idle_sweeps + 1 } else { 0 };
             !connection.sender.is_closed() && connection.idle_sweeps < IDLE_SWEEPS
         });
@@ -76,7 +97,7 @@ impl H2Pool {
 
 impl Shared {
     fn load(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
+        self.work.running.load(Ordering::Relaxed)
     }
 
     fn has_room(&self) -> bool {
@@ -84,16 +105,16 @@ impl Shared {
     }
 
     fn lease(&self) -> H2Lease {
-        self.running.fetch_add(1, Ordering::Relaxed);
+        self.work.running.fetch_add(1, Ordering::Relaxed);
         H2Lease {
             sender: self.sender.clone(),
-            running: self.running.clone(),
+            work: self.work.clone(),
         }
     }
 }
 
 impl Drop for H2Lease {
     fn drop(&mut self) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.work.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -43,8 +43,10 @@ const MAX_IDLE_TOTAL: usize = 4096;
 pub(super) const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// Connect limit, TLS and the HTTP/2 preface included; not configurable (spec proxy.md 1.1).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a request is sent again that its upstream refused to look at.
+/// How often a request is sent again that its upstream refused to look at, on connections that answer nobody.
 const RESENDS: u8 = 2;
+/// The same in all: on connections that end after a few answers each, other requests may come first for a while.
+const MOST_RESENDS: u8 = 20;
 
 type PoolsByHost = HashMap<u64, (Weak<Host>, Arc<HostPool>), foldhash::fast::RandomState>;
 
@@ -192,8 +194,7 @@ impl HostPool {
         mut running: Running,
         mut request: Box<Request<RequestBody>>,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
-        let mut resends = 0;
-        let mut _retrying;
+        let (mut resends, mut fruitless) = (0, 0);
         loop {
             let acquired = if to.switches && to.host.endpoint.protocol != Protocol::Http1 {
                 Box::pin(self.connect_to_switch(to)).await
@@ -233,21 +234,26 @@ impl HostPool {
                     match lease.sender.try_send_request(*request).await {
                         Ok(response) => {
                             running.connected(to.host);
+                            lease.answered();
                             return Ok((response, Lease::http2(lease, running)));
                         }
-                        Err(error) => (error, !reused),
+                        // Others may have used up what this one has dialled.
+                        Err(error) => {
+                            resends += 1;
+                            // Those whose answers came with the goodbye are to note them first.
+                            tokio::task::yield_now().await;
+                            fruitless += u8::from(!lease.has_answered());
+                            (error, fruitless > RESENDS || resends > MOST_RESENDS)
+                        }
                     }
                 }
             };
+            // The same host did not look at it: no second attempt, which `max_retries` would count.
             let mut untouched = error.take_message().map(Box::new);
-            let mut repeat = untouched.is_some() && !last;
             if untouched.is_none() && UpstreamError::is_unprocessed(error.error()) {
                 untouched = again;
-                let cluster = to.cluster;
-                resends += 1;
-                _retrying = cluster.retry();
-                repeat = untouched.is_some() && resends <= RESENDS && _retrying.is_some();
             }
+            let repeat = untouched.is_some() && !last;
             match untouched {
                 Some(untouched) if repeat => request = untouched,
                 request => {
