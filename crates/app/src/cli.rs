@@ -202,6 +202,7 @@ pub struct HealthArgs {
 #[derive(Debug, Subcommand)]
 pub enum HealthCommand {
     /// Follow how a Pomerium is, from anywhere: over its gRPC listener, until it ends
+    #[command(alias = "w")]
     Watch(HealthWatchArgs),
 }
 
@@ -209,7 +210,13 @@ pub enum HealthCommand {
 #[derive(Debug, Args)]
 pub struct HealthWatchArgs {
     /// Its gRPC listener (`grpc_address`): host:port without TLS, https://host:port with it
-    #[arg(short = 'a', long, value_name = "ADDRESS", default_value = "127.0.0.1:5443")]
+    #[arg(
+        short = 'a',
+        long,
+        alias = "grpc-addr",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:5443"
+    )]
     pub addr: String,
     /// The shared secret, in base64; others on this machine see it here, so rather set SHARED_SECRET or give --config
     #[arg(short, long, value_name = "SECRET", conflicts_with = "config")]

@@ -211,9 +211,6 @@ impl Authenticate {
                 only(call, &[Method::GET, Method::HEAD])?;
                 self.deps.site.assets.get(path).ok_or(Error::NotFound)
             }
-            path if path.starts_with("/.pomerium/") || path.starts_with("/.well-known/pomerium/") => {
-                Err(Error::NotFound)
-            }
             _ => Err(Error::UnknownRoute(call.authority.clone())),
         }
     }

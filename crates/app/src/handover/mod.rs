@@ -19,6 +19,8 @@ pub mod successor;
 
 use std::net::{TcpListener, UdpSocket};
 
+use pomerium_proxy::Handed;
+
 /// Listening sockets that were opened before this process, by what they are for.
 #[derive(Debug, Default)]
 pub struct Sockets {
@@ -36,6 +38,18 @@ pub struct Sockets {
     pub metrics: Vec<TcpListener>,
     /// `grpc_address`.
     pub grpc: Vec<TcpListener>,
+}
+
+impl Sockets {
+    /// Takes those of the data plane.
+    pub fn of_data_plane(&mut self) -> Handed {
+        Handed {
+            main: std::mem::take(&mut self.main),
+            redirect: std::mem::take(&mut self.redirect),
+            decision: std::mem::take(&mut self.decision),
+            udp: self.udp.take(),
+        }
+    }
 }
 
 /// What a socket is for.

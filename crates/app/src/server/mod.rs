@@ -47,7 +47,7 @@ use pomerium_api::synced::SyncedRecords;
 use pomerium_authenticate::State;
 use pomerium_authorize::{AssertionSigner, SessionResolver};
 use pomerium_config::settings::Settings;
-use pomerium_proxy::{Dataplane, Handed, LogSink, Metrics, Shared, StartError, Tracer};
+use pomerium_proxy::{Dataplane, LogSink, Metrics, Shared, StartError, Tracer};
 use tokio::task::JoinHandle;
 
 use self::access::Access;
@@ -177,12 +177,7 @@ impl Server {
             (metrics, sink.clone(), Arc::clone(&audit), access),
             tracer,
         );
-        let handed = Handed {
-            main: std::mem::take(&mut sockets.main),
-            redirect: std::mem::take(&mut sockets.redirect),
-            decision: std::mem::take(&mut sockets.decision),
-            udp: sockets.udp.take(),
-        };
+        let handed = sockets.of_data_plane();
         let dataplane = Dataplane::start_with(
             &dataplane_options(&settings, options.workers),
             &handed,

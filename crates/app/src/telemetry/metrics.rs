@@ -148,7 +148,8 @@ pub fn answer(
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         return answer;
     }
-    if request.uri().path() != "/metrics" {
+    // The original has its proxy's metrics apart; here they are all in one place.
+    if !matches!(request.uri().path(), "/metrics" | "/metrics/envoy") {
         return text(StatusCode::NOT_FOUND, "ask for /metrics\n");
     }
     if let Some(bytes) = resident_bytes() {

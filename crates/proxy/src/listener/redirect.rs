@@ -79,9 +79,11 @@ fn redirect<'a>(
         (Some(host), None) => Authority::parse(host.as_bytes()).ok(),
         _ => None,
     };
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    // `OPTIONS *` is about the whole host.
+    let path = uri.path_and_query().map(http::uri::PathAndQuery::as_str);
+    let path = path.filter(|path| path.starts_with('/')).unwrap_or("/");
     let location = host
-        .filter(|_| version == Version::HTTP_11 && path.starts_with('/'))
+        .filter(|_| matches!(version, Version::HTTP_10 | Version::HTTP_11))
         .and_then(|host| HeaderValue::try_from(format!("https://{}{path}", host.host())).ok());
     match location {
         Some(location) => {
@@ -113,6 +115,18 @@ mod tests {
             Some("https://app.example.com/a?b=c")
         );
         assert_eq!(location("[::1]:80", "/").as_deref(), Some("https://[::1]/"));
+    }
+
+    /// As old checks of load balancers ask.
+    #[test]
+    fn an_old_client_with_a_host_is_redirected_too() {
+        let hosts = [HeaderValue::from_static("app.example.com")];
+        let response = redirect(Version::HTTP_10, hosts.iter(), &"/a".parse().unwrap());
+        assert_eq!(response.headers()[LOCATION], "https://app.example.com/a");
+        assert_eq!(
+            location("app.example.com", "*").as_deref(),
+            Some("https://app.example.com/")
+        );
     }
 
     #[test]
