@@ -1,6 +1,7 @@
 //! Answering queries by looking at records (spec databroker.md 3.2, 6): at every one of the type, or at those that
 //! [`Lookup`](crate::lookup::Lookup) names.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use futures_util::StreamExt;
@@ -89,14 +90,17 @@ impl<'q> Judge<'q> {
             let data = record.data.as_ref();
             self.text.is_empty() || data.is_some_and(|data| described::contains_text(data, &self.text))
         };
-        self.holds(&self.query.filter, record) && has_text()
+        let around = |value: &str| network(record).is_some_and(|network| holds_address(network, value));
+        self.holds(&self.query.filter, record, &around) && has_text()
     }
 
-    fn holds(&self, filter: &Filter, record: &Record) -> bool {
+    /// Whether a record passes, where `stands_for` tells if it stands for an address that is asked for.
+    fn holds(&self, filter: &Filter, record: &Record, stands_for: &dyn Fn(&str) -> bool) -> bool {
         match filter {
-            Filter::And(all) => all.iter().all(|filter| self.holds(filter, record)),
-            Filter::Or(any) => any.iter().any(|filter| self.holds(filter, record)),
-            Filter::Not(inner) => !self.holds(inner, record),
+            Filter::And(all) => all.iter().all(|filter| self.holds(filter, record, stands_for)),
+            Filter::Or(any) => any.iter().any(|filter| self.holds(filter, record, stands_for)),
+            Filter::Not(inner) => !self.holds(inner, record, stands_for),
+            Filter::Equals { field, value } if field == INDEX => stands_for(value),
             Filter::Equals { field, value } => self.equals(field, value, record),
         }
     }
@@ -106,8 +110,6 @@ impl<'q> Judge<'q> {
         match field {
             "id" => record.id == value,
             "type" => record.r#type == value,
-            INDEX => network(record)
-                .is_some_and(|network| wanted(value).is_some_and(|wanted| network.contains(&wanted))),
             _ if !self.declared.iter().any(|declared| declared == field) => false,
             _ => declared_fields(record, &self.declared)
                 .iter()
@@ -128,46 +130,54 @@ impl<'q> Judge<'q> {
         }
     }
 
-    /// Of records that match by their network alone, those with the longest prefix stay.
+    /// Of records that match by their network alone, those with the longest prefix stay, for each address that is asked for.
     fn keep_most_specific(&self, found: &mut Vec<Record>) {
-        if !mentions_index(&self.query.filter) {
+        let filter = &self.query.filter;
+        let mut longest = BTreeMap::new();
+        addresses(filter, &mut longest);
+        if longest.is_empty() {
             return;
         }
-        let without = Without(self);
-        let by_network = |record: &Record| !without.holds(&self.query.filter, record);
-        let longest = found
+        let by_network = |record: &Record| !self.holds(filter, record, &|_| false);
+        for network in found
             .iter()
             .filter(|record| by_network(record))
             .filter_map(network)
-            .map(|network| network.prefix_len())
-            .max();
+        {
+            for (value, length) in &mut longest {
+                if holds_address(network, value) {
+                    *length = (*length).max(network.prefix_len());
+                }
+            }
+        }
         found.retain(|record| {
-            !by_network(record) || network(record).map(|network| network.prefix_len()) == longest
+            let is_longest = |value: &str| {
+                network(record).is_some_and(|network| {
+                    holds_address(network, value) && longest.get(value) == Some(&network.prefix_len())
+                })
+            };
+            !by_network(record) || self.holds(filter, record, &is_longest)
         });
     }
 }
 
-/// Judges as if no record stood for a network.
-struct Without<'j, 'q>(&'j Judge<'q>);
-
-impl Without<'_, '_> {
-    fn holds(&self, filter: &Filter, record: &Record) -> bool {
-        match filter {
-            Filter::And(all) => all.iter().all(|filter| self.holds(filter, record)),
-            Filter::Or(any) => any.iter().any(|filter| self.holds(filter, record)),
-            Filter::Not(inner) => !self.holds(inner, record),
-            Filter::Equals { field, .. } if field == INDEX => false,
-            Filter::Equals { field, value } => self.0.equals(field, value, record),
+/// The addresses that a filter asks for, each with the shortest prefix there is.
+fn addresses<'f>(filter: &'f Filter, into: &mut BTreeMap<&'f str, u8>) {
+    match filter {
+        Filter::And(several) | Filter::Or(several) => {
+            several.iter().for_each(|filter| addresses(filter, into));
         }
+        Filter::Not(inner) => addresses(inner, into),
+        Filter::Equals { field, value } if field == INDEX => {
+            into.insert(value, 0);
+        }
+        Filter::Equals { .. } => {}
     }
 }
 
-fn mentions_index(filter: &Filter) -> bool {
-    match filter {
-        Filter::And(several) | Filter::Or(several) => several.iter().any(mentions_index),
-        Filter::Not(inner) => mentions_index(inner),
-        Filter::Equals { field, .. } => field == INDEX,
-    }
+/// Whether a network holds what is asked for.
+fn holds_address(network: IpNet, value: &str) -> bool {
+    wanted(value).is_some_and(|wanted| network.contains(&wanted))
 }
 
 /// What a record says in the declared fields, if all of them are texts: one that is not takes the record out of the index.
