@@ -50,13 +50,72 @@ pub(crate) async fn among(
     Ok(judge.page(found, versions))
 }
 
-/// Whether the filter names something that few records have.
-pub(crate) fn is_narrowed(filter: &Filter) -> bool {
+/// Whether the filter names something that few records have, and that is known without looking at them.
+pub(crate) fn is_narrowed(filter: &Filter, fields: &Fields) -> bool {
     match filter {
-        Filter::And(all) => all.iter().any(is_narrowed),
-        Filter::Or(any) => any.iter().all(is_narrowed),
+        Filter::And(all) => all.iter().any(|filter| is_narrowed(filter, fields)),
+        Filter::Or(any) => any.iter().all(|filter| is_narrowed(filter, fields)),
         Filter::Not(_) => false,
-        Filter::Equals { field, .. } => field != "type",
+        Filter::Equals { field, .. } => match field.as_str() {
+            "type" => false,
+            "id" | INDEX => true,
+            _ => !fields.any || fields.declares(field),
+        },
+    }
+}
+
+/// The fields that the records of a type are found by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Fields {
+    /// Those that were declared.
+    pub(crate) declared: Vec<String>,
+    /// Whether those that were not are looked for as well.
+    pub(crate) any: bool,
+}
+
+impl Fields {
+    /// Those of a type; across types, nothing is declared.
+    pub(crate) async fn of(store: &impl Store, record_type: &str) -> Result<Self, Error> {
+        let options = match record_type {
+            "" => None,
+            record_type => store.options(record_type).await?,
+        };
+        Ok(Self {
+            declared: options
+                .map(|options| options.indexable_fields)
+                .unwrap_or_default(),
+            any: store.finds_any_field(),
+        })
+    }
+
+    pub(crate) fn declares(&self, field: &str) -> bool {
+        self.declared.iter().any(|declared| declared == field)
+    }
+
+    /// What a record can be found by, of the fields that were declared.
+    pub(crate) fn said(&self, record: &Record) -> Vec<(String, String)> {
+        let mut said = declared_fields(record, &self.declared);
+        if self.any {
+            let found = self.declared.iter().filter_map(|field| {
+                let text = described::text_at(record.data.as_ref()?, field)?;
+                Some((field.clone(), text))
+            });
+            said.extend(found);
+        }
+        said
+    }
+
+    /// Whether a record is found by this field and value.
+    fn equals(&self, field: &str, value: &str, record: &Record) -> bool {
+        let is_said = self.declares(field)
+            && declared_fields(record, &self.declared)
+                .iter()
+                .any(|(name, said)| name == field && said == value);
+        let is_there = || {
+            let data = record.data.as_ref();
+            data.and_then(|data| described::text_at(data, field)).as_deref() == Some(value)
+        };
+        is_said || self.any && is_there()
     }
 }
 
@@ -64,24 +123,15 @@ pub(crate) fn is_narrowed(filter: &Filter) -> bool {
 struct Judge<'q> {
     query: &'q Query,
     text: String,
-    declared: Vec<String>,
+    fields: Fields,
 }
 
 impl<'q> Judge<'q> {
     async fn new(store: &impl Store, query: &'q Query) -> Result<Self, Error> {
-        let declared = match query.record_type.is_empty() {
-            true => Vec::new(),
-            false => {
-                let options = store.options(&query.record_type).await?;
-                options
-                    .map(|options| options.indexable_fields)
-                    .unwrap_or_default()
-            }
-        };
         Ok(Self {
             query,
             text: query.text.to_lowercase(),
-            declared,
+            fields: Fields::of(store, &query.record_type).await?,
         })
     }
 
@@ -105,15 +155,11 @@ impl<'q> Judge<'q> {
         }
     }
 
-    /// A field that nobody declared equals nothing.
     fn equals(&self, field: &str, value: &str, record: &Record) -> bool {
         match field {
             "id" => record.id == value,
             "type" => record.r#type == value,
-            _ if !self.declared.iter().any(|declared| declared == field) => false,
-            _ => declared_fields(record, &self.declared)
-                .iter()
-                .any(|(name, said)| name == field && said == value),
+            _ => self.fields.equals(field, value, record),
         }
     }
 
@@ -181,7 +227,7 @@ fn holds_address(network: IpNet, value: &str) -> bool {
 }
 
 /// What a record says in the declared fields, if all of them are texts: one that is not takes the record out of the index.
-pub(crate) fn declared_fields(record: &Record, declared: &[String]) -> Vec<(String, String)> {
+fn declared_fields(record: &Record, declared: &[String]) -> Vec<(String, String)> {
     let mut declared = declared
         .iter()
         .filter(|field| !ALWAYS.contains(&field.as_str()))

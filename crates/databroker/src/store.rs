@@ -266,6 +266,11 @@ pub trait Store: Send + Sync + 'static {
     /// Live records that match, ordered by type and id.
     fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>>;
 
+    /// Whether queries find by fields that nobody declared.
+    fn finds_any_field(&self) -> bool {
+        false
+    }
+
     /// Types that have live records, sorted.
     fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>>;
 
@@ -313,6 +318,9 @@ impl<S: Store> Store for Arc<S> {
     }
     fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>> {
         (**self).select(query)
+    }
+    fn finds_any_field(&self) -> bool {
+        (**self).finds_any_field()
     }
     fn services(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Registered>, Error>> {
         (**self).services(now)

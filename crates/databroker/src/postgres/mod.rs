@@ -197,6 +197,11 @@ impl Store for PostgresStore {
         query::scan(self, query).boxed()
     }
 
+    /// As the original over PostgreSQL.
+    fn finds_any_field(&self) -> bool {
+        true
+    }
+
     fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
         in_time(async { read::types(&self.connection().await?).await })
     }
