@@ -302,7 +302,8 @@ mod tests {
         ] {
             assert_eq!(text_at(&any, path).as_deref(), text, "{path}");
         }
-        let plain = serde_json::json!({ "seats": 5, "half": 0.5, "made_by": { "name": "kim" }, "gone": null });
+        let plain =
+            serde_json::json!({ "seats": 5, "half": 0.5, "made_by": { "name": "kim" }, "gone": null });
         let plain = crate::records::struct_record("t", "i", &plain).data.unwrap();
         for (path, text) in [
             ("seats", Some("5")),

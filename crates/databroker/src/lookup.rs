@@ -59,8 +59,8 @@ impl Lookup {
             let of_type = self.of_type(&record_type);
             let mut of_type = of_type.lock().await;
             match of_type.catch_up(store, &record_type).await {
-                // Cleared meanwhile.
-                Err(Error::Resync) => return Ok(None),
+                // Cleared meanwhile, or a change cannot be read.
+                Err(Error::Resync | Error::Damaged(_)) => return Ok(None),
                 caught_up => caught_up?,
             }
             // Across types, nothing is declared.
@@ -119,7 +119,7 @@ impl OfType {
                 return Ok(());
             }
             match self.follow(store, record_type, at).await {
-                Err(Error::Resync | Error::Invalid(_)) => {}
+                Err(Error::Resync | Error::Damaged(_) | Error::Invalid(_)) => {}
                 done => return done,
             }
         }
@@ -235,7 +235,10 @@ impl OfType {
 }
 
 fn marks(record: &Record, fields: &Fields) -> Vec<Mark> {
-    let fields = fields.said(record).into_iter().map(|(field, value)| Mark::Field(field, value));
+    let fields = fields
+        .said(record)
+        .into_iter()
+        .map(|(field, value)| Mark::Field(field, value));
     query::network(record)
         .map(Mark::Network)
         .into_iter()

@@ -44,7 +44,11 @@ pub(crate) async fn among(
         .into_iter()
         .filter(|(record_type, id)| limits::key(record_type, id).is_ok());
     for (record_type, id) in possible {
-        let record = store.get(&record_type, &id).await?;
+        let record = match store.get(&record_type, &id).await {
+            // Left out, as by a look at every record.
+            Err(Error::Damaged(_)) => continue,
+            record => record?,
+        };
         found.extend(record.filter(|record| judge.matches(record)));
     }
     Ok(judge.page(found, versions))

@@ -116,7 +116,11 @@ pub(crate) async fn each_address_finds_its_network<S: Store>(subject: Subject<S>
         ),
     ] {
         for record_type in [DOGS, ""] {
-            assert_eq!(found(&subject, record_type, asked.clone()).await, wanted, "{asked:?}");
+            assert_eq!(
+                found(&subject, record_type, asked.clone()).await,
+                wanted,
+                "{asked:?}"
+            );
         }
     }
 }

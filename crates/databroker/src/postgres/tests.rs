@@ -44,7 +44,7 @@ pub(super) async fn client(connection: &str) -> tokio_postgres::Client {
 }
 
 /// Has something done in the database.
-pub(super) async fn tell(connection: &str, statements: &str) {
+pub(crate) async fn tell(connection: &str, statements: &str) {
     client(connection).await.batch_execute(statements).await.unwrap();
 }
 
@@ -308,7 +308,11 @@ async fn any_field_can_be_asked_for() {
             ("", is("user_id", "kim"), "s1"),
             ("", is("made_by.name", "kim"), "kim"),
             ("", is("seats", "5"), "kim"),
-            ("", Filter::Or(vec![is("seats", "5"), is("user_id", "tom")]), "kim s2"),
+            (
+                "",
+                Filter::Or(vec![is("seats", "5"), is("user_id", "tom")]),
+                "kim s2",
+            ),
             ("", Filter::And(vec![is("id", "s1"), is("user_id", "tom")]), ""),
             (Session::TYPE, is("idp_id", ""), ""),
             (Session::TYPE, is("nope", "x"), ""),
