@@ -4,8 +4,9 @@
 use std::sync::LazyLock;
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, SerializeOptions, Value};
 use prost_types::Any;
+use serde_json::Value as Json;
 
 use crate::databroker::Error;
 
@@ -152,6 +153,48 @@ pub fn text_field(message: &DynamicMessage, name: &str) -> Option<String> {
     }
 }
 
+/// The text of any field inside `any` by its dotted path, in the JSON form of the message: numbers and booleans as they are
+/// written there, enums by name. Names may be those of the message or of its JSON form, keys of maps and positions in
+/// lists count as names. `None` when it is unset, no single value, or of a type that is not known.
+pub fn text_at(any: &Any, path: &str) -> Option<String> {
+    let message = decode(any)?;
+    let well_known = message.descriptor().package_name() == "google.protobuf";
+    let json = message
+        .serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new())
+        .ok()?;
+    // The JSON form of an `Any` keeps such messages under that name.
+    let inside = path.strip_prefix("value.").filter(|_| well_known);
+    let found = at(&json, path).or_else(|| at(&json, inside?))?;
+    match found {
+        Json::String(text) => Some(text.clone()),
+        Json::Bool(value) => Some(value.to_string()),
+        // A whole number is written without a point.
+        Json::Number(number) if number.is_f64() => number.as_f64().map(|number| number.to_string()),
+        Json::Number(number) => Some(number.to_string()),
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
+    }
+}
+
+fn at<'j>(json: &'j Json, path: &str) -> Option<&'j Json> {
+    path.split('.').try_fold(json, |json, name| match json {
+        Json::Object(fields) => fields.get(name).or_else(|| fields.get(&camel_case(name))),
+        Json::Array(values) => values.get(name.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+/// The name of a field in JSON: `user_id` is `userId` there.
+fn camel_case(name: &str) -> String {
+    let mut parts = name.split('_');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |mut camel, part| {
+        let mut letters = part.chars();
+        camel.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
+        camel.push_str(letters.as_str());
+        camel
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +279,41 @@ mod tests {
             value: Vec::new(),
         };
         assert!(matches!(patched(&strange, &strange, &[]), Err(Error::Invalid(_))));
+    }
+
+    #[test]
+    fn any_field_is_found_by_its_path() {
+        let mut session = session();
+        session.refresh_disabled = true;
+        session.audience = vec!["a".into(), "b".into()];
+        let any = to_record(&session).data.unwrap();
+        for (path, text) in [
+            ("user_id", Some("u1")),
+            ("userId", Some("u1")),
+            ("id_token.subject", Some("u1")),
+            ("refresh_disabled", Some("true")),
+            ("audience.1", Some("b")),
+            ("audience", None),
+            ("id_token", None),
+            ("oauth_token.access_token", None),
+            ("nope", None),
+            ("value.user_id", None),
+            ("", None),
+        ] {
+            assert_eq!(text_at(&any, path).as_deref(), text, "{path}");
+        }
+        let plain =
+            serde_json::json!({ "seats": 5, "half": 0.5, "made_by": { "name": "kim" }, "gone": null });
+        let plain = crate::records::struct_record("t", "i", &plain).data.unwrap();
+        for (path, text) in [
+            ("seats", Some("5")),
+            ("half", Some("0.5")),
+            ("made_by.name", Some("kim")),
+            ("value.made_by.name", Some("kim")),
+            ("gone", None),
+        ] {
+            assert_eq!(text_at(&plain, path).as_deref(), text, "{path}");
+        }
     }
 
     #[test]

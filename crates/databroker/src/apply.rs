@@ -1,6 +1,8 @@
 //! What a write means, once for the stores of this program (spec databroker.md 3, 4, 7): versions, tombstones, the change
 //! log, patches, capacity, time to live, leases.
 
+use std::ops::Bound;
+
 use jiff::Timestamp;
 use pomerium_api::databroker::{Cleared, Error, LeaseRequest, Options, PutReply, Record};
 use pomerium_api::described;
@@ -11,7 +13,12 @@ use crate::{copy, limits};
 
 /// The tables of a store, inside one transaction.
 pub(crate) trait Tables {
+    /// The live record. Errors with [`Error::Damaged`] when it is there and cannot be read.
     fn get(&mut self, record_type: &str, id: &str) -> Result<Option<Record>, Error>;
+    /// The version of the live record, however it is.
+    fn version(&mut self, record_type: &str, id: &str) -> Result<Option<u64>, Error>;
+    /// When the live record was last written, as far as that is known without opening it.
+    fn written(&mut self, record_type: &str, id: &str) -> Result<Option<Timestamp>, Error>;
     fn insert(&mut self, record: &Record) -> Result<(), Error>;
     fn remove(&mut self, record_type: &str, id: &str) -> Result<(), Error>;
     fn append_change(&mut self, record: &Record) -> Result<(), Error>;
@@ -20,8 +27,8 @@ pub(crate) trait Tables {
     fn trim_changes(&mut self, before: Timestamp) -> Result<(u64, Option<u64>), Error>;
     /// How many live records a type has.
     fn count(&mut self, record_type: &str) -> Result<u64, Error>;
-    /// The id of the live record of a type that was written longest ago.
-    fn oldest(&mut self, record_type: &str) -> Result<Option<String>, Error>;
+    /// Version and id of the live record of a type that was written longest ago, of those after a version.
+    fn oldest(&mut self, record_type: &str, after: Option<u64>) -> Result<Option<(u64, String)>, Error>;
     fn options(&mut self, record_type: &str) -> Result<Option<Options>, Error>;
     /// The types that have options.
     fn types_with_options(&mut self) -> Result<Vec<String>, Error>;
@@ -39,6 +46,17 @@ pub(crate) trait Tables {
     fn clear_changes(&mut self) -> Result<(), Error>;
     /// Live records behind `after`, up to and with `to`; without them from the first, or to the last.
     fn between(&mut self, after: Option<&Key>, to: Option<&Key>) -> Result<Vec<Key>, Error>;
+}
+
+/// The versions after one, or all of them.
+pub(crate) fn behind(after: Option<u64>) -> (Bound<u64>, Bound<u64>) {
+    (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}
+
+/// When a record was last written; one that does not say so was written before all others.
+pub(crate) fn written_at(record: &Record) -> Timestamp {
+    let at = record.modified_at.as_ref().and_then(from_proto_time);
+    at.unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// How many records one write lets go that it was not about: others write in between, and what it writes has a bound. The
@@ -75,9 +93,9 @@ pub(crate) fn apply(
             reply(tables, counters, stored, now)
         }
         Write::Replace(record) => {
-            let live = tables.get(&record.r#type, &record.id)?;
+            let live = tables.version(&record.r#type, &record.id)?;
             // No record has version 0: there it stands for none.
-            if live.map_or(0, |live| live.version) != record.version {
+            if live.unwrap_or(0) != record.version {
                 return Ok(Written::Replaced(None));
             }
             put(tables, counters, record.clone(), now).map(|record| Written::Replaced(Some(record)))
@@ -155,7 +173,9 @@ fn reply(
             continue;
         };
         for _ in 0..surplus(tables, record_type, &options)?.min(most) {
-            evict_oldest(tables, counters, record_type, now)?;
+            if let Some((_, id)) = tables.oldest(record_type, None)? {
+                evict(tables, counters, (record_type, id), now)?;
+            }
         }
     }
     Ok(Written::Put(PutReply {
@@ -164,15 +184,12 @@ fn reply(
     }))
 }
 
-fn evict_oldest(
+fn evict(
     tables: &mut impl Tables,
     counters: &mut Counters,
-    record_type: &str,
+    (record_type, id): (&str, String),
     now: Timestamp,
 ) -> Result<(), Error> {
-    let Some(id) = tables.oldest(record_type)? else {
-        return Ok(());
-    };
     let gone = Record {
         r#type: record_type.to_owned(),
         id,
@@ -200,13 +217,22 @@ fn expire(tables: &mut impl Tables, counters: &mut Counters, now: Timestamp) -> 
         };
         let before = ttl(&options).and_then(|ttl| now.checked_sub(ttl).ok());
         let mut surplus = surplus(tables, &record_type, &options)?;
+        let mut passed = None;
         while count < MOST_EXPIRED
-            && let Some(id) = tables.oldest(&record_type)?
+            && let Some((version, id)) = tables.oldest(&record_type, passed)?
         {
-            if surplus == 0 && !is_over(tables, (&record_type, &id), before)? {
-                break;
+            if surplus == 0 {
+                match is_over(tables, (&record_type, &id), before)? {
+                    Some(true) => {}
+                    Some(false) => break,
+                    // It stays; those after it have times of their own.
+                    None => {
+                        passed = Some(version);
+                        continue;
+                    }
+                }
             }
-            evict_oldest(tables, counters, &record_type, now)?;
+            evict(tables, counters, (&record_type, id), now)?;
             surplus = surplus.saturating_sub(1);
             count += 1;
         }
@@ -214,16 +240,17 @@ fn expire(tables: &mut impl Tables, counters: &mut Counters, now: Timestamp) -> 
     Ok(count)
 }
 
-/// Whether a record was last written before that moment, or nobody knows when. Without a moment it stays.
+/// Whether a record was last written before that moment; `None` when nobody knows. Without a moment it stays.
 fn is_over(
     tables: &mut impl Tables,
     (record_type, id): (&str, &str),
     before: Option<Timestamp>,
-) -> Result<bool, Error> {
-    let Some(before) = before else { return Ok(false) };
-    let record = tables.get(record_type, id)?;
-    let written = record.and_then(|record| record.modified_at.as_ref().and_then(from_proto_time));
-    Ok(written.is_none_or(|written| written < before))
+) -> Result<Option<bool>, Error> {
+    let Some(before) = before else {
+        return Ok(Some(false));
+    };
+    let written = tables.written(record_type, id)?;
+    Ok(written.map(|written| written < before))
 }
 
 /// Forgets services whose time is over; returns how many.
@@ -244,7 +271,11 @@ fn patched(tables: &mut impl Tables, records: &[Record], mask: &[String]) -> Res
         let same = |earlier: &&Record| earlier.r#type == record.r#type && earlier.id == record.id;
         let live = match done.iter().rev().find(same) {
             Some(earlier) => Some(earlier.clone()),
-            None => tables.get(&record.r#type, &record.id)?,
+            None => match tables.get(&record.r#type, &record.id) {
+                // To delete it, its key is enough.
+                Err(Error::Damaged(_)) if record.deleted_at.is_some() => Some(Record::default()),
+                live => live?,
+            },
         };
         let Some(live) = live.filter(|live| live.deleted_at.is_none()) else {
             continue;
@@ -306,21 +337,26 @@ fn put(
     Ok(record)
 }
 
-/// The tombstone keeps the data last stored, so that readers of the change log know what went. A record
-/// that is not there needs none and takes no version.
+/// The tombstone keeps the data last stored, so that readers of the change log know what went; that of a record that cannot be
+/// read has none. A record that is not there needs no tombstone and takes no version.
 fn delete(
     tables: &mut impl Tables,
     counters: &mut Counters,
     mut record: Record,
     now: Timestamp,
 ) -> Result<Record, Error> {
-    let Some(live) = tables.get(&record.r#type, &record.id)? else {
-        record.version = 0;
-        return Ok(record);
+    let data = match tables.get(&record.r#type, &record.id) {
+        Ok(Some(live)) => live.data,
+        Ok(None) => {
+            record.version = 0;
+            return Ok(record);
+        }
+        Err(Error::Damaged(_)) => None,
+        Err(error) => return Err(error),
     };
     counters.latest += 1;
     record.version = counters.latest;
-    record.data = live.data;
+    record.data = data;
     record.modified_at = Some(to_proto_time(now));
     record.deleted_at = Some(to_proto_time(now));
     tables.remove(&record.r#type, &record.id)?;

@@ -2,7 +2,7 @@
 //!
 //! [`Server`] is the databroker; it runs over any [`Store`]: [`MemoryStore`] forgets at exit, [`FileStore`]
 //! keeps records in sealed files of one folder, [`PostgresStore`] in a database that several databrokers share. What a write
-//! means is said once, in `apply`, for all stores. [`grpc`] is the databroker for clients in other processes.
+//! means is said once, in `apply`, for all stores; `damage` knows which records cannot be read. [`grpc`] is the databroker for clients in other processes.
 //! [`cluster`] is one of several where one leads, [`backup`] writes and reads backup files.
 //! What must not be here: what records mean (sessions, users).
 //!
@@ -14,6 +14,7 @@ pub mod cluster;
 #[cfg(test)]
 mod conformance;
 mod copy;
+mod damage;
 pub mod file;
 pub mod grpc;
 mod limits;

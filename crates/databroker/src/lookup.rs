@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use pomerium_api::databroker::{Error, Filter, Query, Record, Versions};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::query::{self, INDEX};
+use crate::query::{self, Fields, INDEX};
 use crate::store::{Key, Standing, Store};
 
 /// How many changes are read in one go.
@@ -39,7 +39,11 @@ impl Lookup {
         store: &impl Store,
         query: &Query,
     ) -> Result<Option<Candidates>, Error> {
-        if !query::is_narrowed(&query.filter) {
+        let fields = match store.finds_any_field() {
+            true => Fields::of(store, &query.record_type).await?,
+            false => Fields::default(),
+        };
+        if !query::is_narrowed(&query.filter, &fields) {
             return Ok(None);
         }
         let counters = store.counters().await?;
@@ -55,8 +59,8 @@ impl Lookup {
             let of_type = self.of_type(&record_type);
             let mut of_type = of_type.lock().await;
             match of_type.catch_up(store, &record_type).await {
-                // Cleared meanwhile.
-                Err(Error::Resync) => return Ok(None),
+                // Cleared meanwhile, or a change cannot be read.
+                Err(Error::Resync | Error::Damaged(_)) => return Ok(None),
                 caught_up => caught_up?,
             }
             // Across types, nothing is declared.
@@ -98,27 +102,24 @@ enum Mark {
 struct OfType {
     /// `None` when nothing was read yet.
     at: Option<Versions>,
-    declared: Vec<String>,
+    fields: Fields,
     ids: HashMap<Mark, BTreeSet<String>>,
     marks: HashMap<String, Vec<Mark>>,
 }
 
 impl OfType {
     async fn catch_up(&mut self, store: &impl Store, record_type: &str) -> Result<(), Error> {
-        let options = store.options(record_type).await?;
-        let declared = options
-            .map(|options| options.indexable_fields)
-            .unwrap_or_default();
-        if self.declared != declared {
+        let fields = Fields::of(store, record_type).await?;
+        if self.fields != fields {
             self.at = None;
-            self.declared = declared;
+            self.fields = fields;
         }
         if let Some(at) = self.at {
             if at == store.counters().await?.versions() {
                 return Ok(());
             }
             match self.follow(store, record_type, at).await {
-                Err(Error::Resync | Error::Invalid(_)) => {}
+                Err(Error::Resync | Error::Damaged(_) | Error::Invalid(_)) => {}
                 done => return done,
             }
         }
@@ -163,7 +164,7 @@ impl OfType {
     }
 
     fn insert(&mut self, record: &Record) {
-        let marks = marks(record, &self.declared);
+        let marks = marks(record, &self.fields);
         if marks.is_empty() {
             return;
         }
@@ -207,7 +208,9 @@ impl OfType {
                         .map(|wanted| self.around(wanted))
                         .unwrap_or_default(),
                 ),
-                _ if !declared || !self.declared.contains(field) => Some(BTreeSet::new()),
+                // Nobody has looked what they say there.
+                _ if self.fields.any && !(declared && self.fields.declares(field)) => None,
+                _ if !declared || !self.fields.declares(field) => Some(BTreeSet::new()),
                 _ => Some(
                     self.of(&Mark::Field(field.clone(), value.clone()))
                         .cloned()
@@ -231,9 +234,11 @@ impl OfType {
     }
 }
 
-fn marks(record: &Record, declared: &[String]) -> Vec<Mark> {
-    let fields = query::declared_fields(record, declared);
-    let fields = fields.into_iter().map(|(field, value)| Mark::Field(field, value));
+fn marks(record: &Record, fields: &Fields) -> Vec<Mark> {
+    let fields = fields
+        .said(record)
+        .into_iter()
+        .map(|(field, value)| Mark::Field(field, value));
     query::network(record)
         .map(Mark::Network)
         .into_iter()

@@ -11,7 +11,7 @@ use pomerium_api::databroker::{Error, Options, Page, Query, Record, Versions};
 use pomerium_api::records::from_proto_time;
 use tokio::sync::watch;
 
-use crate::apply::{Lease, Tables, apply};
+use crate::apply::{Lease, Tables, apply, behind, written_at};
 use crate::query;
 use crate::store::{Changes, Counters, Inventory, Key, Records, Registered, Store, Write, Written};
 
@@ -62,6 +62,10 @@ impl Default for MemoryStore {
 }
 
 impl Rows {
+    fn live(&self, record_type: &str, id: &str) -> Option<&Arc<Record>> {
+        self.live.get(record_type)?.get(id)
+    }
+
     fn of_type<'a>(&'a self, record_type: &'a str) -> impl Iterator<Item = &'a Arc<Record>> {
         self.live
             .iter()
@@ -90,11 +94,15 @@ fn forget(order: &mut BTreeMap<u64, String>, record: &Record) {
 
 impl Tables for Rows {
     fn get(&mut self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
-        Ok(self
-            .live
-            .get(record_type)
-            .and_then(|records| records.get(id))
-            .map(|record| (**record).clone()))
+        Ok(self.live(record_type, id).map(|record| (**record).clone()))
+    }
+
+    fn version(&mut self, record_type: &str, id: &str) -> Result<Option<u64>, Error> {
+        Ok(self.live(record_type, id).map(|record| record.version))
+    }
+
+    fn written(&mut self, record_type: &str, id: &str) -> Result<Option<Timestamp>, Error> {
+        Ok(self.live(record_type, id).map(|record| written_at(record)))
     }
 
     fn insert(&mut self, record: &Record) -> Result<(), Error> {
@@ -145,11 +153,11 @@ impl Tables for Rows {
         Ok(self.live.get(record_type).map_or(0, BTreeMap::len) as u64)
     }
 
-    fn oldest(&mut self, record_type: &str) -> Result<Option<String>, Error> {
+    fn oldest(&mut self, record_type: &str, after: Option<u64>) -> Result<Option<(u64, String)>, Error> {
         let order = self.by_version.get(record_type);
         Ok(order
-            .and_then(|order| order.first_key_value())
-            .map(|(_, id)| id.clone()))
+            .and_then(|order| order.range(behind(after)).next())
+            .map(|(version, id)| (*version, id.clone())))
     }
 
     fn options(&mut self, record_type: &str) -> Result<Option<Options>, Error> {

@@ -1,6 +1,7 @@
 //! Answering queries by looking at records (spec databroker.md 3.2, 6): at every one of the type, or at those that
 //! [`Lookup`](crate::lookup::Lookup) names.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use futures_util::StreamExt;
@@ -43,19 +44,82 @@ pub(crate) async fn among(
         .into_iter()
         .filter(|(record_type, id)| limits::key(record_type, id).is_ok());
     for (record_type, id) in possible {
-        let record = store.get(&record_type, &id).await?;
+        let record = match store.get(&record_type, &id).await {
+            // Left out, as by a look at every record.
+            Err(Error::Damaged(_)) => continue,
+            record => record?,
+        };
         found.extend(record.filter(|record| judge.matches(record)));
     }
     Ok(judge.page(found, versions))
 }
 
-/// Whether the filter names something that few records have.
-pub(crate) fn is_narrowed(filter: &Filter) -> bool {
+/// Whether the filter names something that few records have, and that is known without looking at them.
+pub(crate) fn is_narrowed(filter: &Filter, fields: &Fields) -> bool {
     match filter {
-        Filter::And(all) => all.iter().any(is_narrowed),
-        Filter::Or(any) => any.iter().all(is_narrowed),
+        Filter::And(all) => all.iter().any(|filter| is_narrowed(filter, fields)),
+        Filter::Or(any) => any.iter().all(|filter| is_narrowed(filter, fields)),
         Filter::Not(_) => false,
-        Filter::Equals { field, .. } => field != "type",
+        Filter::Equals { field, .. } => match field.as_str() {
+            "type" => false,
+            "id" | INDEX => true,
+            _ => !fields.any || fields.declares(field),
+        },
+    }
+}
+
+/// The fields that the records of a type are found by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Fields {
+    /// Those that were declared.
+    pub(crate) declared: Vec<String>,
+    /// Whether those that were not are looked for as well.
+    pub(crate) any: bool,
+}
+
+impl Fields {
+    /// Those of a type; across types, nothing is declared.
+    pub(crate) async fn of(store: &impl Store, record_type: &str) -> Result<Self, Error> {
+        let options = match record_type {
+            "" => None,
+            record_type => store.options(record_type).await?,
+        };
+        Ok(Self {
+            declared: options
+                .map(|options| options.indexable_fields)
+                .unwrap_or_default(),
+            any: store.finds_any_field(),
+        })
+    }
+
+    pub(crate) fn declares(&self, field: &str) -> bool {
+        self.declared.iter().any(|declared| declared == field)
+    }
+
+    /// What a record can be found by, of the fields that were declared.
+    pub(crate) fn said(&self, record: &Record) -> Vec<(String, String)> {
+        let mut said = declared_fields(record, &self.declared);
+        if self.any {
+            let found = self.declared.iter().filter_map(|field| {
+                let text = described::text_at(record.data.as_ref()?, field)?;
+                Some((field.clone(), text))
+            });
+            said.extend(found);
+        }
+        said
+    }
+
+    /// Whether a record is found by this field and value.
+    fn equals(&self, field: &str, value: &str, record: &Record) -> bool {
+        let is_said = self.declares(field)
+            && declared_fields(record, &self.declared)
+                .iter()
+                .any(|(name, said)| name == field && said == value);
+        let is_there = || {
+            let data = record.data.as_ref();
+            data.and_then(|data| described::text_at(data, field)).as_deref() == Some(value)
+        };
+        is_said || self.any && is_there()
     }
 }
 
@@ -63,24 +127,15 @@ pub(crate) fn is_narrowed(filter: &Filter) -> bool {
 struct Judge<'q> {
     query: &'q Query,
     text: String,
-    declared: Vec<String>,
+    fields: Fields,
 }
 
 impl<'q> Judge<'q> {
     async fn new(store: &impl Store, query: &'q Query) -> Result<Self, Error> {
-        let declared = match query.record_type.is_empty() {
-            true => Vec::new(),
-            false => {
-                let options = store.options(&query.record_type).await?;
-                options
-                    .map(|options| options.indexable_fields)
-                    .unwrap_or_default()
-            }
-        };
         Ok(Self {
             query,
             text: query.text.to_lowercase(),
-            declared,
+            fields: Fields::of(store, &query.record_type).await?,
         })
     }
 
@@ -89,29 +144,26 @@ impl<'q> Judge<'q> {
             let data = record.data.as_ref();
             self.text.is_empty() || data.is_some_and(|data| described::contains_text(data, &self.text))
         };
-        self.holds(&self.query.filter, record) && has_text()
+        let around = |value: &str| network(record).is_some_and(|network| holds_address(network, value));
+        self.holds(&self.query.filter, record, &around) && has_text()
     }
 
-    fn holds(&self, filter: &Filter, record: &Record) -> bool {
+    /// Whether a record passes, where `stands_for` tells if it stands for an address that is asked for.
+    fn holds(&self, filter: &Filter, record: &Record, stands_for: &dyn Fn(&str) -> bool) -> bool {
         match filter {
-            Filter::And(all) => all.iter().all(|filter| self.holds(filter, record)),
-            Filter::Or(any) => any.iter().any(|filter| self.holds(filter, record)),
-            Filter::Not(inner) => !self.holds(inner, record),
+            Filter::And(all) => all.iter().all(|filter| self.holds(filter, record, stands_for)),
+            Filter::Or(any) => any.iter().any(|filter| self.holds(filter, record, stands_for)),
+            Filter::Not(inner) => !self.holds(inner, record, stands_for),
+            Filter::Equals { field, value } if field == INDEX => stands_for(value),
             Filter::Equals { field, value } => self.equals(field, value, record),
         }
     }
 
-    /// A field that nobody declared equals nothing.
     fn equals(&self, field: &str, value: &str, record: &Record) -> bool {
         match field {
             "id" => record.id == value,
             "type" => record.r#type == value,
-            INDEX => network(record)
-                .is_some_and(|network| wanted(value).is_some_and(|wanted| network.contains(&wanted))),
-            _ if !self.declared.iter().any(|declared| declared == field) => false,
-            _ => declared_fields(record, &self.declared)
-                .iter()
-                .any(|(name, said)| name == field && said == value),
+            _ => self.fields.equals(field, value, record),
         }
     }
 
@@ -128,50 +180,58 @@ impl<'q> Judge<'q> {
         }
     }
 
-    /// Of records that match by their network alone, those with the longest prefix stay.
+    /// Of records that match by their network alone, those with the longest prefix stay, for each address that is asked for.
     fn keep_most_specific(&self, found: &mut Vec<Record>) {
-        if !mentions_index(&self.query.filter) {
+        let filter = &self.query.filter;
+        let mut longest = BTreeMap::new();
+        addresses(filter, &mut longest);
+        if longest.is_empty() {
             return;
         }
-        let without = Without(self);
-        let by_network = |record: &Record| !without.holds(&self.query.filter, record);
-        let longest = found
+        let by_network = |record: &Record| !self.holds(filter, record, &|_| false);
+        for network in found
             .iter()
             .filter(|record| by_network(record))
             .filter_map(network)
-            .map(|network| network.prefix_len())
-            .max();
+        {
+            for (value, length) in &mut longest {
+                if holds_address(network, value) {
+                    *length = (*length).max(network.prefix_len());
+                }
+            }
+        }
         found.retain(|record| {
-            !by_network(record) || network(record).map(|network| network.prefix_len()) == longest
+            let is_longest = |value: &str| {
+                network(record).is_some_and(|network| {
+                    holds_address(network, value) && longest.get(value) == Some(&network.prefix_len())
+                })
+            };
+            !by_network(record) || self.holds(filter, record, &is_longest)
         });
     }
 }
 
-/// Judges as if no record stood for a network.
-struct Without<'j, 'q>(&'j Judge<'q>);
-
-impl Without<'_, '_> {
-    fn holds(&self, filter: &Filter, record: &Record) -> bool {
-        match filter {
-            Filter::And(all) => all.iter().all(|filter| self.holds(filter, record)),
-            Filter::Or(any) => any.iter().any(|filter| self.holds(filter, record)),
-            Filter::Not(inner) => !self.holds(inner, record),
-            Filter::Equals { field, .. } if field == INDEX => false,
-            Filter::Equals { field, value } => self.0.equals(field, value, record),
+/// The addresses that a filter asks for, each with the shortest prefix there is.
+fn addresses<'f>(filter: &'f Filter, into: &mut BTreeMap<&'f str, u8>) {
+    match filter {
+        Filter::And(several) | Filter::Or(several) => {
+            several.iter().for_each(|filter| addresses(filter, into));
         }
+        Filter::Not(inner) => addresses(inner, into),
+        Filter::Equals { field, value } if field == INDEX => {
+            into.insert(value, 0);
+        }
+        Filter::Equals { .. } => {}
     }
 }
 
-fn mentions_index(filter: &Filter) -> bool {
-    match filter {
-        Filter::And(several) | Filter::Or(several) => several.iter().any(mentions_index),
-        Filter::Not(inner) => mentions_index(inner),
-        Filter::Equals { field, .. } => field == INDEX,
-    }
+/// Whether a network holds what is asked for.
+fn holds_address(network: IpNet, value: &str) -> bool {
+    wanted(value).is_some_and(|wanted| network.contains(&wanted))
 }
 
 /// What a record says in the declared fields, if all of them are texts: one that is not takes the record out of the index.
-pub(crate) fn declared_fields(record: &Record, declared: &[String]) -> Vec<(String, String)> {
+fn declared_fields(record: &Record, declared: &[String]) -> Vec<(String, String)> {
     let mut declared = declared
         .iter()
         .filter(|field| !ALWAYS.contains(&field.as_str()))

@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pomerium_api::clock::Clock;
 use pomerium_api::databroker::{
-    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
-    ServerInfo, Service, Versions,
+    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordKey,
+    RecordStream, ServerInfo, Service, Versions,
 };
 use tokio::sync::watch;
 
@@ -158,6 +158,10 @@ impl<S: Store> Databroker for Server<S> {
 
     fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
         async { self.open()?.all_options().await }.boxed()
+    }
+
+    fn unreadable(&self) -> BoxFuture<'_, Result<Vec<RecordKey>, Error>> {
+        async { Ok(self.open()?.unreadable().await) }.boxed()
     }
 
     fn set_options(&self, record_type: String, options: Options) -> BoxFuture<'_, Result<(), Error>> {

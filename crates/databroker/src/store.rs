@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use pomerium_api::databroker::{
-    Cleared, Error, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream, ServerInfo, Service,
-    Versions,
+    Cleared, Error, LeaseRequest, Options, Page, PutReply, Query, Record, RecordKey, RecordStream,
+    ServerInfo, Service, Versions,
 };
 use tokio::sync::watch;
 
@@ -177,7 +178,7 @@ pub enum Write {
 }
 
 /// Type and id.
-pub type Key = (String, String);
+pub type Key = RecordKey;
 
 /// The steps of copying another databroker: [`Self::Begin`], parts, [`Self::End`], then changes as they come.
 /// Versions and times are those of the other.
@@ -260,11 +261,16 @@ pub trait Store: Send + Sync + 'static {
     /// Where it stands.
     fn counters(&self) -> BoxFuture<'_, Result<Counters, Error>>;
 
-    /// The live record, if there is one.
+    /// The live record, if there is one. Errors with [`Error::Damaged`] when it is not what was written.
     fn get<'a>(&'a self, record_type: &'a str, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, Error>>;
 
     /// Live records that match, ordered by type and id.
     fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>>;
+
+    /// Whether queries find by fields that nobody declared.
+    fn finds_any_field(&self) -> bool {
+        false
+    }
 
     /// Types that have live records, sorted.
     fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>>;
@@ -282,11 +288,13 @@ pub trait Store: Send + Sync + 'static {
     fn watch_services(&self) -> watch::Receiver<()>;
 
     /// All live records (of every type, if it is empty). What was written after the versions returned with them may or
-    /// may not be among them.
+    /// may not be among them. One that cannot be read does not keep the others from being read: it is left out, and
+    /// [`Self::unreadable`] from then on.
     fn latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<(Versions, Records), Error>>;
 
     /// Changes after `from`, at most `limit` entries looked at; fewer when they are large.
-    /// Errors with [`Error::Resync`] as [`Counters::check`] says.
+    /// Errors with [`Error::Resync`] as [`Counters::check`] says, and with [`Error::Damaged`] when one cannot be read: a
+    /// reader that misses a change is wrong for good.
     fn changes<'a>(
         &'a self,
         record_type: &'a str,
@@ -299,6 +307,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Changes whenever something was written.
     fn watch(&self) -> watch::Receiver<()>;
+
+    /// Live records that were found not to be readable, as far as that is still so and they are not too many.
+    fn unreadable(&self) -> BoxFuture<'_, Vec<Key>> {
+        std::future::ready(Vec::new()).boxed()
+    }
 
     /// Reads everything, and says what is there.
     fn inspect(&self) -> BoxFuture<'_, Result<Inventory, Error>>;
@@ -313,6 +326,9 @@ impl<S: Store> Store for Arc<S> {
     }
     fn select<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Page, Error>> {
         (**self).select(query)
+    }
+    fn finds_any_field(&self) -> bool {
+        (**self).finds_any_field()
     }
     fn services(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Registered>, Error>> {
         (**self).services(now)
@@ -347,6 +363,9 @@ impl<S: Store> Store for Arc<S> {
     }
     fn watch(&self) -> watch::Receiver<()> {
         (**self).watch()
+    }
+    fn unreadable(&self) -> BoxFuture<'_, Vec<Key>> {
+        (**self).unreadable()
     }
     fn inspect(&self) -> BoxFuture<'_, Result<Inventory, Error>> {
         (**self).inspect()

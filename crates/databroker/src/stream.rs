@@ -90,7 +90,14 @@ impl<S: Store> Follower<S> {
     /// Reads the next part of the change log; false when there is no more for now.
     async fn read_more(&mut self) -> Result<bool, Error> {
         let store = self.store.upgrade().ok_or_else(closed)?;
-        let changes = store.changes(&self.record_type, self.position, BATCH).await?;
+        let changes = match store.changes(&self.record_type, self.position, BATCH).await {
+            // Not to be skipped, and it will be no better later: the latest records go without it.
+            Err(Error::Damaged(why)) => {
+                tracing::error!(error = why, "whoever follows the changes has to start over");
+                return Err(Error::Resync);
+            }
+            changes => changes?,
+        };
         let moved = changes.seen > self.position.latest_record_version;
         self.position.latest_record_version = changes.seen;
         self.pending = changes.records.into();

@@ -19,6 +19,9 @@ pub enum Error {
     /// The caller is not let in: it lacks the shared secret, or its clock is off.
     #[error("the databroker refuses this client: {0}")]
     Refused(String),
+    /// What is stored is not what was written, or sealed with a key that is not known: another try does not help.
+    #[error("the databroker cannot read what it keeps: {0}")]
+    Damaged(String),
     /// The store cannot be reached or failed; worth another try.
     #[error("databroker unavailable: {0}")]
     Unavailable(String),

@@ -110,6 +110,10 @@ macro_rules! forward_databroker {
             $pass!(self, all_options())
         }
 
+        fn unreadable(&self) -> $crate::databroker::Answer<'_, Vec<$crate::databroker::RecordKey>> {
+            $pass!(self, unreadable())
+        }
+
         fn set_options(
             &self,
             record_type: String,

@@ -31,6 +31,9 @@ pub type RecordStream<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
 /// What a call comes to.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 
+/// The type and id of a record.
+pub type RecordKey = (String, String);
+
 /// One message of [`Databroker::sync_latest`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Latest {
@@ -179,6 +182,14 @@ pub trait Databroker: Send + Sync + 'static {
     /// A databroker of a former version answers [`Error::Unsupported`].
     fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
         unsupported("options")
+    }
+
+    /// Live records that are there and cannot be read, as far as that was noticed: whoever has just read everything knows by
+    /// this what was left out. Not all of them, if they are very many.
+    ///
+    /// A databroker of a former version answers [`Error::Unsupported`].
+    fn unreadable(&self) -> BoxFuture<'_, Result<Vec<RecordKey>, Error>> {
+        unsupported("the list of damaged records")
     }
 
     /// Says how records of a type are kept; options without a value forget what was set. Nothing is evicted

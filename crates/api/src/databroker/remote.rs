@@ -17,8 +17,8 @@ use tonic::{Request, Status, Streaming};
 use tower::util::BoxCloneSyncService;
 
 use super::{
-    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
-    ServerInfo, Service, Versions,
+    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordKey,
+    RecordStream, ServerInfo, Service, Versions,
 };
 use crate::pb::databroker as pb;
 use crate::pb::databroker::data_broker_service_client::DataBrokerServiceClient;
@@ -323,6 +323,16 @@ impl Databroker for Remote {
             Ok(types
                 .map(|of| (of.type_url, of.options.unwrap_or_default()))
                 .collect())
+        }
+        .boxed()
+    }
+
+    fn unreadable(&self) -> BoxFuture<'_, Result<Vec<RecordKey>, Error>> {
+        let mut client = self.copying.clone();
+        async move {
+            let all = self.call(async move { client.unreadable(()).await }).await?;
+            let records = all.records.into_iter();
+            Ok(records.map(|record| (record.r#type, record.id)).collect())
         }
         .boxed()
     }

@@ -10,6 +10,7 @@ impl From<Error> for Status {
             Error::Invalid(text)
             | Error::Unsupported(text)
             | Error::Refused(text)
+            | Error::Damaged(text)
             | Error::Unavailable(text) => text.clone(),
             // The words that clients of the original know.
             Error::Resync => "invalid server version: these are other records than those known before".into(),
@@ -21,6 +22,7 @@ impl From<Error> for Status {
             Error::Invalid(_) => Code::InvalidArgument,
             Error::Unsupported(_) => Code::Unimplemented,
             Error::Refused(_) => Code::Unauthenticated,
+            Error::Damaged(_) => Code::DataLoss,
             Error::Unavailable(_) => Code::Unavailable,
         };
         Status::new(code, text)
@@ -36,6 +38,7 @@ impl From<Status> for Error {
             Code::InvalidArgument | Code::OutOfRange => Self::Invalid(text),
             Code::Unimplemented => Self::Unsupported(text),
             Code::Unauthenticated | Code::PermissionDenied => Self::Refused(text),
+            Code::DataLoss => Self::Damaged(text),
             code => Self::Unavailable(match text.is_empty() {
                 true => code.description().to_owned(),
                 false => text,
@@ -56,6 +59,7 @@ mod tests {
             Error::Invalid("x".into()),
             Error::Unsupported("x".into()),
             Error::Refused("x".into()),
+            Error::Damaged("x".into()),
             Error::Unavailable("x".into()),
         ] {
             assert_eq!(Error::from(Status::from(error.clone())), error);

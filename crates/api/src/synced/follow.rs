@@ -19,9 +19,33 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Pause before everything is read again from another process, which as many processes do as there are.
 const BEFORE_ALL: Duration = Duration::from_millis(250);
 
+/// Two restarts within this time have to do with each other.
+const CALM: Duration = Duration::from_secs(60);
+
+/// How long to wait before everything is read again. A database that was cleared ends the stream once; one with damage in
+/// its change log may do so again and again, with good changes in between.
+#[derive(Default)]
+struct Restarts {
+    /// When the last one was, and how long it waited.
+    last: Option<(tokio::time::Instant, Duration)>,
+}
+
+impl Restarts {
+    /// The pause before the next one, which begins now.
+    fn next(&mut self) -> Duration {
+        let now = tokio::time::Instant::now();
+        let pause = match self.last {
+            Some((at, pause)) if now.duration_since(at) < CALM => (pause * 2).min(LONGEST_PAUSE),
+            _ => FIRST_PAUSE,
+        };
+        self.last = Some((now, pause));
+        pause
+    }
+}
+
 impl SyncedRecords {
     pub(super) async fn follow_forever(&self, observer: &dyn SyncObserver) {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut restarts) = (FIRST_PAUSE, Restarts::default());
         loop {
             observer.state(SyncState::Pending);
             let error = self.follow(&mut pause, observer).await;
@@ -35,7 +59,11 @@ impl SyncedRecords {
             } else {
                 tracing::warn!(%error, pause_ms = pause.as_millis(), "databroker sync interrupted");
             }
-            tokio::time::sleep(self.before_next(restart, pause)).await;
+            let wait = match restart {
+                true => pause.max(restarts.next()),
+                false => pause,
+            };
+            tokio::time::sleep(self.before_next(restart, wait)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -328,6 +356,52 @@ mod tests {
             );
             expected = (expected * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// A databroker whose change log has damage between good changes, again and again.
+    struct Patchy {
+        read: mpsc::UnboundedSender<Instant>,
+    }
+
+    impl Databroker for Patchy {
+        fn versions(&self) -> BoxFuture<'_, Result<Versions, Error>> {
+            std::future::ready(Ok(Versions::default())).boxed()
+        }
+        fn get<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
+            std::future::ready(Err(Error::NotFound)).boxed()
+        }
+        fn put(&self, _: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
+            std::future::ready(Err(Error::NotFound)).boxed()
+        }
+        fn sync_latest<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {
+            let _ = self.read.send(Instant::now());
+            let end = futures_util::stream::iter([Ok(Latest::Versions(Versions::default()))]);
+            std::future::ready(Ok(end.boxed())).boxed()
+        }
+        fn sync<'a>(&'a self, _: &'a str, _: Versions) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
+            let changes = futures_util::stream::iter([Ok(Record::default()), Err(Error::Resync)]);
+            std::future::ready(Ok(changes.boxed())).boxed()
+        }
+        fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
+            std::future::ready(Err(Error::NotFound)).boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn damage_in_a_change_log_does_not_have_everything_read_round_and_round() {
+        let (read, mut times) = mpsc::unbounded_channel();
+        let records = SyncedRecords::new(Arc::new(Patchy { read }));
+        let following = tokio::spawn(records.run(std::future::pending()));
+        let mut last = times.recv().await.unwrap();
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            let next = times.recv().await.unwrap();
+            pauses.push(next - last);
+            last = next;
+        }
+        following.abort();
+        assert_eq!(pauses[0], Duration::ZERO, "one damage costs nothing");
+        assert!(pauses[9] >= LONGEST_PAUSE, "{pauses:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -70,9 +70,18 @@ pub struct Check {
     /// What is wrong, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether the part does its work all the same: nobody is to take the process out of service for the error.
+    #[serde(skip)]
+    pub in_service: bool,
     /// What else is known of the part.
     #[serde(skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
+}
+
+impl Check {
+    fn is_well(&self) -> bool {
+        self.error.is_none() || self.in_service
+    }
 }
 
 /// The state of every check.
@@ -137,14 +146,28 @@ impl Health {
             self.change(table, name, |check| {
                 check.status = status;
                 check.error = None;
+                check.in_service = false;
             });
         });
     }
 
     /// A part reports an error and keeps its state.
     pub fn report_error(&self, name: &'static str, error: impl Into<String>) {
-        let error = error.into();
-        self.table(|table| self.change(table, name, |check| check.error = Some(error)));
+        self.note_error(name, error.into(), false);
+    }
+
+    /// A part reports something that people have to see to, and does its work: it shows as an error, and probes pass.
+    pub fn warn(&self, name: &'static str, error: impl Into<String>) {
+        self.note_error(name, error.into(), true);
+    }
+
+    fn note_error(&self, name: &'static str, error: String, in_service: bool) {
+        self.table(|table| {
+            self.change(table, name, |check| {
+                check.error = Some(error);
+                check.in_service = in_service;
+            });
+        });
     }
 
     /// A part that reported an error works again; its state stays.
@@ -208,6 +231,7 @@ impl Health {
         let mut check = before.cloned().unwrap_or(Check {
             status: Status::Unknown,
             error: None,
+            in_service: false,
             attributes: Attributes::default(),
         });
         change(&mut check);
@@ -235,8 +259,8 @@ impl Probe {
     fn accepts(self, check: &Check) -> bool {
         match self {
             Self::Startup => check.status != Status::Unknown,
-            Self::Ready => check.status == Status::Running && check.error.is_none(),
-            Self::Live => check.status != Status::Unknown && check.error.is_none(),
+            Self::Ready => check.status == Status::Running && check.is_well(),
+            Self::Live => check.status != Status::Unknown && check.is_well(),
         }
     }
 }
@@ -246,6 +270,7 @@ fn missing(name: &str) -> Check {
     Check {
         status: Status::Unavailable,
         error: Some(error),
+        in_service: false,
         attributes: Attributes::default(),
     }
 }
@@ -281,6 +306,22 @@ mod tests {
         assert!(!health.passes(Probe::Ready));
         assert!(!health.passes(Probe::Live));
         assert!(health.passes(Probe::Startup));
+    }
+
+    #[test]
+    fn a_part_that_works_all_the_same_keeps_it_in_service() {
+        let health = all_running();
+        health.warn("storage.backend", "a damaged record");
+        for probe in [Probe::Startup, Probe::Ready, Probe::Live] {
+            assert!(health.passes(probe));
+        }
+        let shown = json!(health.required())["storage.backend"].clone();
+        assert_eq!(shown, json!({ "status": "RUNNING", "error": "a damaged record" }));
+        health.report_error("storage.backend", "disk full");
+        assert!(!health.passes(Probe::Ready));
+        health.warn("storage.backend", "a damaged record");
+        health.recover("storage.backend");
+        assert_eq!(health.required()["storage.backend"].error, None);
     }
 
     #[test]

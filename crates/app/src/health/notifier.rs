@@ -8,9 +8,12 @@ use super::{Check, Health, Status};
 
 impl HealthTable for Health {
     fn state(&self) -> State {
-        let components = self.reported().into_iter();
+        let reported = self.reported();
+        let in_service = reported.iter().filter(|(_, check)| check.in_service);
         State {
-            components: components
+            in_service: in_service.map(|(&name, _)| name.to_owned()).collect(),
+            components: reported
+                .into_iter()
                 .map(|(name, check)| (name.to_owned(), component(check)))
                 .collect(),
             required: self.expected().iter().map(|&name| name.to_owned()).collect(),

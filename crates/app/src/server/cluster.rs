@@ -80,7 +80,17 @@ impl Watched {
             (Role::Alone(why) | Role::GaveWay(why), _) | (_, Some(why)) => {
                 self.health.report_error(CHECK, why.as_str());
             }
-            _ => self.health.recover(CHECK),
+            _ => match status.left_out.first() {
+                Some((record_type, id)) => self.health.warn(
+                    CHECK,
+                    format!(
+                        "records that the leader cannot read are missing in the copy here: {}, among them {id} of \
+                         {record_type}; `pomerium databroker check` at the leader names them",
+                        status.left_out.len()
+                    ),
+                ),
+                None => self.health.recover(CHECK),
+            },
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use pomerium_api::clock::{Clock, SystemClock};
+use pomerium_api::databroker::Databroker;
 use pomerium_api::synced::SyncedRecords;
 use pomerium_certs::DerivedAuthority;
 use pomerium_certs::acme::Challenges;
@@ -86,10 +87,12 @@ impl Core {
             None => observed::OWN,
             Some(_) => observed::OTHER,
         };
-        broker.handle = Arc::new(Observed::new(broker.handle, Arc::clone(&health), check));
+        let observed = Arc::new(Observed::new(broker.handle, Arc::clone(&health), check));
+        broker.handle = Arc::clone(&observed) as Arc<dyn Databroker>;
         health.report(check, Status::Running);
         if settings.internal.databroker.is_none() {
             describe_store(&health, &settings.databroker);
+            tokio::spawn(observed.watch_damage(stop.clone()));
         }
         if let Some(group) = &broker.group {
             let watched = cluster::Watched::new(&registry, Arc::clone(&health), Arc::clone(&clock))?;

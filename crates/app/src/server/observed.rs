@@ -2,11 +2,13 @@
 //! full or gone shows before people ask why they cannot sign in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use pomerium_api::databroker::{Databroker, Error};
+use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 
@@ -14,6 +16,9 @@ use crate::health::Health;
 pub const OWN: &str = "storage.backend";
 /// The same where another process keeps them.
 pub const OTHER: &str = "databroker.connection";
+
+/// How often records that cannot be read are looked for. Nothing is read for it, as long as none was met.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A databroker whose failures are reported.
 pub struct Observed {
@@ -28,6 +33,8 @@ pub struct Observed {
 struct Failing {
     reads: bool,
     writes: bool,
+    /// What is said of records that cannot be read.
+    damage: Option<String>,
 }
 
 impl Observed {
@@ -61,7 +68,9 @@ impl Observed {
         answer
             .inspect(move |result| match result {
                 Err(Error::Unavailable(why)) => self.fails(why, |failing| failing.writes = true),
-                Ok(reply) if wrote(reply) => self.works(|failing| *failing = Failing::default()),
+                Ok(reply) if wrote(reply) => {
+                    self.works(|failing| (failing.reads, failing.writes) = (false, false))
+                }
                 _ => {}
             })
             .boxed()
@@ -76,9 +85,40 @@ impl Observed {
     fn works(&self, change: impl FnOnce(&mut Failing)) {
         let mut failing = self.failing.lock();
         change(&mut failing);
-        if !failing.reads && !failing.writes {
-            self.health.recover(self.check);
+        if failing.reads || failing.writes {
+            return;
         }
+        match &failing.damage {
+            Some(damage) => self.health.warn(self.check, damage.as_str()),
+            None => self.health.recover(self.check),
+        }
+    }
+
+    /// Looks for records that cannot be read, now and then until `stop`. All others can: that is shown, and takes nobody
+    /// out of service.
+    pub async fn watch_damage(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.look_for_damage().await,
+            }
+        }
+    }
+
+    async fn look_for_damage(&self) {
+        // A databroker that cannot be asked shows that by itself.
+        let Ok(unreadable) = self.inner.unreadable().await else {
+            return;
+        };
+        let damage = unreadable.first().map(|(record_type, id)| {
+            format!(
+                "records that cannot be read: {}, among them {id} of {record_type}; `pomerium databroker check` names all of \
+                 them: delete them or write them anew, or restore a backup",
+                unreadable.len()
+            )
+        });
+        self.works(|failing| failing.damage = damage);
     }
 }
 
@@ -121,7 +161,7 @@ impl Databroker for Observed {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use pomerium_api::databroker::{Cleared, Latest, PutReply, Record, RecordStream, Versions};
+    use pomerium_api::databroker::{Cleared, Latest, PutReply, Record, RecordKey, RecordStream, Versions};
 
     use super::*;
     use crate::health::Status;
@@ -131,6 +171,7 @@ mod tests {
     struct Disk {
         full: AtomicBool,
         gone: AtomicBool,
+        damaged: AtomicBool,
     }
 
     impl Disk {
@@ -150,6 +191,11 @@ mod tests {
         }
         fn get<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Record, Error>> {
             self.answer()
+        }
+        fn unreadable(&self) -> BoxFuture<'_, Result<Vec<RecordKey>, Error>> {
+            let damaged = self.damaged.load(Ordering::Relaxed);
+            let record = damaged.then(|| ("Cat".to_owned(), "tom".to_owned()));
+            std::future::ready(Ok(Vec::from_iter(record))).boxed()
         }
         fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
             let full = self.full.load(Ordering::Relaxed);
@@ -235,6 +281,25 @@ mod tests {
         assert_eq!(stage.get().await.as_deref(), Some("no disk"));
         stage.disk.gone.store(false, Ordering::Relaxed);
         assert_eq!(stage.get().await, None);
+    }
+
+    #[tokio::test]
+    async fn damage_shows_until_it_is_mended_and_takes_nobody_out_of_service() {
+        let stage = Stage::new();
+        stage.disk.damaged.store(true, Ordering::Relaxed);
+        stage.observed.look_for_damage().await;
+        for shown in [stage.error(), stage.get().await, stage.put(1).await] {
+            assert!(shown.is_some_and(|shown| shown.contains("1, among them tom of Cat")));
+            assert!(stage.health.reported()[OWN].in_service);
+        }
+        stage.disk.full.store(true, Ordering::Relaxed);
+        assert_eq!(stage.put(1).await.as_deref(), Some("disk full"), "what is worse");
+        assert!(!stage.health.reported()[OWN].in_service);
+        stage.disk.full.store(false, Ordering::Relaxed);
+        assert!(stage.put(1).await.is_some());
+        stage.disk.damaged.store(false, Ordering::Relaxed);
+        stage.observed.look_for_damage().await;
+        assert_eq!(stage.error(), None);
     }
 
     #[tokio::test]

@@ -359,8 +359,9 @@ async fn set_aside<S: Store>(
     let path = folder.join(name);
     let server = Server::new(Arc::clone(store), Arc::clone(clock));
     match backup::write(&server, &path, key, clock.now()).await {
-        Ok(_) => tracing::warn!(
+        Ok(made) => tracing::warn!(
             backup = %path.display(),
+            not_readable = made.left_out.len(),
             "databroker: this node follows another one from here on; the records it had of its own are in a backup"
         ),
         Err(BackupError::Exists(_)) => {}

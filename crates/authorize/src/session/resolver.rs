@@ -342,12 +342,13 @@ fn unexpired(principal: Arc<Principal>, now: Timestamp) -> Resolved {
     }
 }
 
-/// What is not there is no error; only what cannot be asked is.
+/// What is not there is no error; only what cannot be asked is. A record that is damaged for good is as good as none: who had
+/// it signs in anew.
 fn present<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(error @ (Error::Unavailable(_) | Error::Unsupported(_) | Error::Refused(_))) => Err(error),
-        Err(Error::NotFound | Error::Resync | Error::Invalid(_)) => Ok(None),
+        Err(Error::NotFound | Error::Resync | Error::Invalid(_) | Error::Damaged(_)) => Ok(None),
     }
 }
 

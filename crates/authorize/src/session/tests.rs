@@ -35,6 +35,8 @@ struct Broker {
     /// Changes written while this is set do not reach the follower.
     muted: AtomicBool,
     down: AtomicBool,
+    /// No record can be read.
+    damaged: AtomicBool,
     questions: AtomicUsize,
 }
 
@@ -87,7 +89,15 @@ impl Databroker for Broker {
             .get(&key)
             .filter(|record| record.deleted_at.is_none())
             .cloned();
-        async move { self.up().and_then(|()| found.ok_or(Error::NotFound)) }.boxed()
+        let damaged = self.damaged.load(Ordering::SeqCst);
+        async move {
+            self.up()?;
+            match damaged {
+                true => Err(Error::Damaged("not what was written".into())),
+                false => found.ok_or(Error::NotFound),
+            }
+        }
+        .boxed()
     }
 
     fn put(&self, _: Vec<Record>) -> BoxFuture<'_, Result<PutReply, Error>> {
@@ -493,5 +503,16 @@ async fn an_unreachable_databroker_is_an_error_not_a_login() {
     assert!(matches!(
         world.settle(&token("s1", 5)).await,
         Err(Error::Unavailable(_))
+    ));
+}
+
+/// It will not be better with another try.
+#[tokio::test]
+async fn a_damaged_session_is_a_login() {
+    let world = World::new().await;
+    world.broker.damaged.store(true, Ordering::SeqCst);
+    assert!(matches!(
+        world.settle(&token("s1", 0)).await,
+        Ok(Resolved::Anonymous(Anonymous::NoRecord))
     ));
 }

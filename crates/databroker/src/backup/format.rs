@@ -87,6 +87,9 @@ pub(super) struct End {
     pub(super) records: u64,
     #[prost(uint64, tag = "4")]
     pub(super) changes: u64,
+    /// Types and ids of records that could not be read.
+    #[prost(message, repeated, tag = "5")]
+    pub(super) left_out: Vec<Record>,
 }
 
 fn place(id: &[u8; 16], number: u64, kind: Kind) -> Vec<u8> {

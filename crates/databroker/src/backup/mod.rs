@@ -2,7 +2,8 @@
 //!
 //! `format` is the file, [`write`] and [`restore`] fill and empty it, [`check`] reads it from end to end. A restore begins
 //! only after the whole file was checked, and only into a store without records.
-//! Leases are not in it: they belong to processes that run.
+//! Leases are not in it: they belong to processes that run. Records that cannot be read are not in it either; it says which
+//! they are ([`Summary::left_out`]), and so does whoever makes it.
 
 mod format;
 mod restore;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use pomerium_api::databroker::{Error, Versions};
+use pomerium_api::databroker::{Error, RecordKey, Versions};
 
 pub use self::restore::{Checked, check};
 pub use self::write::write;
@@ -31,6 +32,9 @@ pub struct Summary {
     pub versions: Versions,
     /// Live records by type.
     pub records: BTreeMap<String, u64>,
+    /// Type and id of those that could not be read when it was made, and are not in it. Not all of them, if they are very
+    /// many.
+    pub left_out: Vec<RecordKey>,
 }
 
 /// Why a backup was not written, read or restored. Whatever was there before is as it was.

@@ -74,6 +74,7 @@ pub fn check(path: &Path, keys: &[[u8; 32]]) -> Result<Checked, BackupError> {
                         created,
                         versions,
                         records: count(live.into_iter()),
+                        left_out: end.left_out.iter().map(key).collect(),
                     },
                     begun,
                 });

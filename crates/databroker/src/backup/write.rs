@@ -5,7 +5,7 @@ use std::path::Path;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use pomerium_api::databroker::{Databroker, Error, Latest, Record, Versions};
+use pomerium_api::databroker::{Databroker, Error, Latest, Record, RecordKey, Versions};
 use pomerium_api::pb::databroker::TypedOptions;
 use pomerium_api::records::to_proto_time;
 use prost::Message;
@@ -17,8 +17,8 @@ use crate::told;
 /// Bytes of records in one frame, about.
 const FRAME: usize = 1024 * 1024;
 
-/// Writes everything `broker` has to a new file at `path`, sealed with `key`. The file gets its name when it is whole
-/// and durable.
+/// Writes everything `broker` has and can read to a new file at `path`, sealed with `key`. The file gets its name when it is
+/// whole and durable. What could not be read is in [`Summary::left_out`].
 ///
 /// # Errors
 /// The file is there already or cannot be written, or the databroker fails; then there is no file.
@@ -40,11 +40,13 @@ pub async fn write(
     let (begun, records) = write_records(broker, &mut writer, &mut types).await?;
     let (versions, changes) = write_changes(broker, &mut writer, begun, &mut types).await?;
     write_options(broker, &mut writer).await?;
+    let left_out = left_out(broker).await?;
     let end = End {
         begun: Some(begun),
         versions: Some(versions),
         records,
         changes,
+        left_out: left_out.iter().map(named).collect(),
     };
     writer.frame(Kind::End, &end)?;
     writer.finish()?;
@@ -52,7 +54,26 @@ pub async fn write(
         created: now,
         versions,
         records: count(types.into_keys()),
+        left_out,
     })
+}
+
+/// What `broker` could not read while it told everything it has.
+async fn left_out(broker: &dyn Databroker) -> Result<Vec<RecordKey>, BackupError> {
+    match broker.unreadable().await {
+        // One of a former version cannot say.
+        Err(Error::Unsupported(_)) => Ok(Vec::new()),
+        unreadable => Ok(unreadable?),
+    }
+}
+
+/// A record of which nothing else is known.
+fn named((record_type, id): &RecordKey) -> Record {
+    Record {
+        r#type: record_type.clone(),
+        id: id.clone(),
+        ..Record::default()
+    }
 }
 
 /// How many keys there are of each type.

@@ -9,6 +9,7 @@ use pomerium_api::clock::Clock;
 use pomerium_api::databroker::{Databroker, Error, Latest, Options, Record, Versions};
 use prost::Message;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::status::{Role, Status};
 use crate::store::{Copy, Key, Standing, Store, Write};
@@ -23,6 +24,8 @@ const ASK: Duration = Duration::from_secs(1);
 const MOST_SILENT: u32 = 10;
 /// Every so many times, options and the change log are looked after.
 const HOUSEKEEPING: u32 = 60;
+/// What has to be copied twice within this time is not copied at once the second time.
+const CALM: Duration = Duration::from_secs(60);
 /// Changes that are written in one go at most.
 const BATCH: usize = 256;
 /// Bytes of records that are copied in one go, about.
@@ -70,16 +73,29 @@ impl<S: Store> Follower<S> {
     }
 
     async fn follow(&mut self, pause: &mut Duration) -> End {
+        let mut copied: Option<(Instant, Duration)> = None;
         loop {
             if let Err(end) = self.follow_once(pause).await {
                 match end {
                     End::Failed(Error::Resync) => {
+                        // Not round and round, as when the leader cannot read its change log.
+                        let wait = match copied {
+                            Some((at, wait)) if at.elapsed() < CALM => {
+                                (wait * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
+                            }
+                            _ => Duration::ZERO,
+                        };
+                        tokio::select! {
+                            () = tokio::time::sleep(wait) => {}
+                            () = stopped(&mut self.stop) => return End::Stopped,
+                        }
                         tracing::info!(
                             "the leader's records are copied anew: it is another database, or changed for too long"
                         );
                         if let Err(end) = self.copy_all().await {
                             return end;
                         }
+                        copied = Some((Instant::now(), wait));
                     }
                     end => return end,
                 }
@@ -96,6 +112,7 @@ impl<S: Store> Follower<S> {
             .send_modify(|status| status.copied = counters.versions());
         let stream = self.leader.sync("", counters.versions()).await?;
         self.copy_options().await?;
+        self.look_for_gaps().await?;
         *pause = FIRST_PAUSE;
         self.take_changes(stream).await
     }
@@ -224,9 +241,38 @@ impl<S: Store> Follower<S> {
 
     async fn keep_house(&self) -> Result<(), Error> {
         self.copy_options().await?;
+        self.look_for_gaps().await?;
         let now = self.clock.now();
         if let Ok(before) = now.checked_sub(crate::RETENTION) {
             self.store.write(Write::Trim(before), now).await?;
+        }
+        Ok(())
+    }
+
+    /// Which records are not here because the leader cannot read them.
+    async fn look_for_gaps(&self) -> Result<(), Error> {
+        let unreadable = match self.leader.unreadable().await {
+            // One of a former version cannot say.
+            Err(Error::Unsupported(_)) => Vec::new(),
+            unreadable => unreadable?,
+        };
+        let mut left_out = Vec::new();
+        for key in unreadable {
+            if self.store.get(&key.0, &key.1).await == Ok(None) {
+                left_out.push(key);
+            }
+        }
+        let count = left_out.len();
+        let news = self.status.send_if_modified(|status| {
+            let news = status.left_out != left_out;
+            status.left_out = left_out;
+            news
+        });
+        if news && count > 0 {
+            tracing::error!(
+                count,
+                "the leader has records that it cannot read: they are missing in the copy here"
+            );
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pomerium_api::databroker::{
-    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
-    ServerInfo, Service, Versions,
+    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordKey,
+    RecordStream, ServerInfo, Service, Versions,
 };
 
 /// A databroker that only reads.
@@ -46,6 +46,10 @@ impl Databroker for ReadOnly {
 
     fn all_options(&self) -> BoxFuture<'_, Result<BTreeMap<String, Options>, Error>> {
         self.0.all_options()
+    }
+
+    fn unreadable(&self) -> BoxFuture<'_, Result<Vec<RecordKey>, Error>> {
+        self.0.unreadable()
     }
 
     fn sync_latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pomerium_api::databroker::Versions;
+use pomerium_api::databroker::{RecordKey, Versions};
 
 /// What a node does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Status {
     pub complete_at: Option<Timestamp>,
     /// Another node that leads as well, and neither has taken the other's place: what they write drifts apart.
     pub rival: Option<String>,
+    /// Records that are missing here because the leader cannot read them. Not all of them, if they are very many.
+    pub left_out: Vec<RecordKey>,
 }
 
 /// How far behind a follower is.
@@ -63,6 +65,7 @@ impl Status {
             leader: None,
             complete_at: None,
             rival: None,
+            left_out: Vec::new(),
         }
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, future};
 use pomerium_api::databroker::{
-    Cleared, Databroker, Error, Latest, Options, PutReply, Record, RecordStream, ServerInfo, Versions,
+    Cleared, Databroker, Error, Latest, Options, PutReply, Record, RecordKey, RecordStream, ServerInfo,
+    Versions,
 };
 
 use super::{Leader, Member, Node, PromoteError, Role, Status};
@@ -26,6 +27,10 @@ struct Link {
     whole_copies: AtomicUsize,
     /// It does not know the calls that came last.
     former: AtomicBool,
+    /// It cannot read its change log.
+    patchy: AtomicBool,
+    /// Ids of cats that it cannot read.
+    unreadable: parking_lot::Mutex<Vec<&'static str>>,
 }
 
 impl Link {
@@ -36,6 +41,8 @@ impl Link {
             held_after: tokio::sync::watch::Sender::new(u64::MAX),
             whole_copies: AtomicUsize::new(0),
             former: AtomicBool::new(false),
+            patchy: AtomicBool::new(false),
+            unreadable: parking_lot::Mutex::default(),
         })
     }
 
@@ -95,6 +102,11 @@ impl Databroker for Link {
         }
         .boxed()
     }
+    fn unreadable(&self) -> BoxFuture<'_, Result<Vec<RecordKey>, Error>> {
+        let ids = self.unreadable.lock().clone();
+        let keys = ids.iter().map(|id| (CATS.into(), (*id).into())).collect();
+        future::ready(Ok(keys)).boxed()
+    }
     fn sync_latest<'a>(&'a self, record_type: &'a str) -> BoxFuture<'a, Result<RecordStream<Latest>, Error>> {
         async move {
             self.check()?;
@@ -110,6 +122,9 @@ impl Databroker for Link {
     ) -> BoxFuture<'a, Result<RecordStream<Record>, Error>> {
         async move {
             self.check()?;
+            if self.patchy.load(Ordering::SeqCst) {
+                return Err(Error::Resync);
+            }
             let stream = self.subject.broker.sync(record_type, from).await?;
             let held = self.held_after.subscribe();
             let stream = stream.then(move |change| {
@@ -216,6 +231,41 @@ async fn a_follower_has_what_the_leader_has() {
         "it passes them on"
     );
     assert_eq!(link.whole_copies.load(Ordering::SeqCst), 1);
+}
+
+/// A copy that lacks what the leader cannot read says so, as long as it lacks it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_leader_cannot_read_is_told_to_be_missing() {
+    let link = Link::new();
+    link.put(vec![record(CATS, "kim", "x")]).await;
+    link.unreadable.lock().extend(["kim", "tom"]);
+    let folder = tempfile::tempdir().unwrap();
+    let node = follow(open(folder.path()), &link);
+    let status = until(&node, |status| !status.left_out.is_empty()).await;
+    assert_eq!(
+        status.left_out,
+        [(CATS.to_owned(), "tom".to_owned())],
+        "kim is here"
+    );
+    complete(&node, &link).await;
+    drop(node);
+    link.put(vec![record(CATS, "tom", "x")]).await;
+    let node = follow(loop_open(folder.path()).await, &link);
+    complete(&node, &link).await;
+    drop(node);
+    let node = follow(loop_open(folder.path()).await, &link);
+    assert_eq!(complete(&node, &link).await.left_out, []);
+}
+
+/// One that cannot read its change log has its followers start over, but not without end and without a pause.
+#[tokio::test(start_paused = true)]
+async fn a_patchy_change_log_is_not_copied_round_and_round() {
+    let link = Link::new();
+    link.patchy.store(true, Ordering::SeqCst);
+    let _node = follow(MemoryStore::new(), &link);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let copies = link.whole_copies.load(Ordering::SeqCst);
+    assert!((5..=25).contains(&copies), "{copies}");
 }
 
 /// How a type is kept, whether it has records or not, is the same after a promotion.

@@ -23,7 +23,7 @@
 //! | A17 | `closing_ends_the_streams`, `dropping_the_server_ends_the_streams` |
 //! | B1, B3, B4 | `declared_fields_can_be_filtered` |
 //! | B2, B5, B6 | `an_index_follows_its_records` |
-//! | C | `filters_find_what_they_name`, `filters_go_across_types`, `list_pages_literally` |
+//! | C | `filters_find_what_they_name`, `each_address_finds_its_network`, `filters_go_across_types`, `list_pages_literally` |
 //! | D | `an_empty_database_has_a_name`, `old_changes_are_forgotten`, `a_thousand_changes_are_told_until_they_are_old` |
 //! | E | `clear_starts_a_new_database` (a checkpoint follows the database: `grpc::standby_tests`) |
 //! | F | with the registry |
@@ -215,6 +215,7 @@ macro_rules! conformance {
             a_capacity_set_late_is_reached_in_portions
             types_are_those_with_records
             filters_find_what_they_name
+            each_address_finds_its_network
             declared_fields_can_be_filtered
             texts_can_be_looked_for
             reads_and_writes_run_side_by_side

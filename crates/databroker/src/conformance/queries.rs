@@ -89,6 +89,42 @@ pub(crate) async fn filters_find_what_they_name<S: Store>(subject: Subject<S>) {
     );
 }
 
+/// Of each address that is asked for, the most specific network.
+pub(crate) async fn each_address_finds_its_network<S: Store>(subject: Subject<S>) {
+    for (id, cidr) in [
+        ("all", "0.0.0.0/0"),
+        ("one92", "192.168.0.0/16"),
+        ("ten", "10.0.0.0/8"),
+        ("v6", "2001:db8::/32"),
+        ("wide", "192.0.0.0/8"),
+    ] {
+        subject.put(network(DOGS, id, cidr)).await;
+    }
+    let near = |address: &str| Filter::equals("$index", address);
+    let any = |all: &[&str]| Filter::Or(all.iter().map(|address| near(address)).collect());
+    for (asked, wanted) in [
+        (any(&["10.1.1.1", "192.168.1.1"]), &["one92", "ten"][..]),
+        (any(&["10.1.1.1", "2001:db8::1"]), &["ten", "v6"]),
+        (any(&["192.168.1.1", "192.0.2.1"]), &["one92", "wide"]),
+        (any(&["10.1.1.1", "10.2.2.2", "nonsense"]), &["ten"]),
+        (
+            Filter::Or(vec![
+                Filter::And(vec![near("192.168.1.1"), Filter::equals("id", "wide")]),
+                near("2001:db8::1"),
+            ]),
+            &["v6", "wide"],
+        ),
+    ] {
+        for record_type in [DOGS, ""] {
+            assert_eq!(
+                found(&subject, record_type, asked.clone()).await,
+                wanted,
+                "{asked:?}"
+            );
+        }
+    }
+}
+
 pub(crate) async fn declared_fields_can_be_filtered<S: Store>(subject: Subject<S>) {
     let declare = |fields: &[&str]| {
         let options = Options {

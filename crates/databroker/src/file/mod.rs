@@ -28,7 +28,7 @@ mod segment;
 mod small;
 mod staged;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod touched;
 #[cfg(test)]
 mod upgrades;
@@ -55,7 +55,7 @@ use self::segment::Head;
 use self::writer::Writer;
 use crate::query;
 use crate::seal::Sealer;
-use crate::store::{Changes, Counters, Inventory, Records, Registered, Store, Write, Written};
+use crate::store::{Changes, Counters, Inventory, Key, Records, Registered, Store, Write, Written};
 
 /// A [`Store`] in a folder. Survives the death of the process at any moment: what was answered is there.
 pub struct FileStore {
@@ -220,6 +220,10 @@ impl Store for FileStore {
 
     fn watch(&self) -> watch::Receiver<()> {
         self.writer.watch()
+    }
+
+    fn unreadable(&self) -> BoxFuture<'_, Vec<Key>> {
+        self.sealer.unreadable(self).boxed()
     }
 
     fn inspect(&self) -> BoxFuture<'_, Result<Inventory, Error>> {

@@ -276,6 +276,16 @@ impl<'a> Pieces<'a> {
     }
 }
 
+/// When the record in a blob was written (µs since 1970), if the blob is of this record: that can be told of many whose value
+/// is damaged.
+pub(super) fn micros(all: &[u8], (record_type, id): (&str, &str), version: u64) -> Option<i64> {
+    let Op::Blob(_, blob) = Pieces::new(all).op()? else {
+        return None;
+    };
+    let is_it = (blob.record_type, blob.id, blob.version) == (record_type, id, version);
+    is_it.then_some(blob.micros)
+}
+
 /// The one blob that `all` is, if it is whole.
 pub(super) fn whole_blob(all: &[u8]) -> Option<Blob<'_>> {
     let mut pieces = Pieces::new(all);

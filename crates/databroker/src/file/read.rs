@@ -40,14 +40,14 @@ pub(super) fn open_live(
         id,
         version,
     };
-    let blob = op::whole_blob(bytes).ok_or_else(|| place.damaged())?;
+    let blob = op::whole_blob(bytes).ok_or_else(|| sealer.damaged(&place))?;
     sealer.open(blob.value, &place)
 }
 
 /// The record in a blob of the change log.
 fn open_change(bytes: &[u8], sealer: &Sealer, version: u64) -> Result<Record, Error> {
     let blob = op::whole_blob(bytes).filter(|blob| blob.version == version);
-    let blob = blob.ok_or_else(|| Place::Change(version).damaged())?;
+    let blob = blob.ok_or_else(|| sealer.damaged(&Place::Change(version)))?;
     let place = Place::Version {
         record_type: blob.record_type,
         id: blob.id,
@@ -219,7 +219,7 @@ fn readable(row: &Row, sealer: &Sealer) -> Option<Record> {
     match row.open(sealer) {
         Ok(record) => Some(record),
         Err(error) => {
-            tracing::error!(%error, "a record that cannot be read is left out");
+            sealer.missed(&row.record_type, &row.id, &error.to_string());
             None
         }
     }

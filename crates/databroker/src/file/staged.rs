@@ -9,13 +9,13 @@ use pomerium_api::databroker::{Error, Options, Record};
 use pomerium_api::records::from_proto_time;
 use prost::Message;
 
-use super::index::{Index, OfType, Spot};
+use super::index::{Entry, Index, OfType, Spot};
 use super::journal;
 use super::op::{self, Blob};
 use super::read;
 use super::small::Small;
 use super::touched::{Touched, Written};
-use crate::apply::{Lease, Tables};
+use crate::apply::{Lease, Tables, behind, written_at};
 use crate::seal::{Place, Sealer};
 use crate::store::{Key, Registered};
 
@@ -108,6 +108,34 @@ impl<'i> Staged<'i> {
         self.index.live.get(record_type)
     }
 
+    /// The bytes of a live record. That they cannot be read keeps nobody from deleting it.
+    fn blob(&self, entry: &Entry, record_type: &str, id: &str) -> Result<Vec<u8>, Error> {
+        let file = self.index.file(entry.spot);
+        file.and_then(|file| read::blob(&*file, entry.spot))
+            .map_err(|error| {
+                let text = error.to_string();
+                self.sealer.missed(record_type, id, &text);
+                Error::Damaged(text)
+            })
+    }
+
+    /// When a live record was written, as is said beside its value.
+    fn micros(&self, record_type: &str, id: &str) -> Option<i64> {
+        let touched = self.touched.get(record_type);
+        match touched.and_then(|touched| touched.rows.get(id)) {
+            Some(written) => {
+                let written = written.as_ref()?;
+                let blob = &self.frame[written.place.clone()];
+                op::micros(blob, (record_type, id), written.version)
+            }
+            None => {
+                let entry = self.index.find(record_type, id).filter(|_| !self.cleared)?;
+                let blob = self.blob(&entry, record_type, id).ok()?;
+                op::micros(&blob, (record_type, id), entry.version)
+            }
+        }
+    }
+
     fn small(&self) -> &Small {
         self.small.as_ref().unwrap_or(&self.index.small)
     }
@@ -171,11 +199,30 @@ impl Tables for Staged<'_> {
                 let entry = self.index.find(record_type, id);
                 entry
                     .map(|entry| {
-                        let blob = read::blob(&*self.index.file(entry.spot)?, entry.spot)?;
+                        let blob = self.blob(&entry, record_type, id)?;
                         read::open_live(&blob, self.sealer, record_type, id, entry.version)
                     })
                     .transpose()
             }
+        }
+    }
+
+    fn version(&mut self, record_type: &str, id: &str) -> Result<Option<u64>, Error> {
+        let touched = self.touched.get(record_type);
+        Ok(match touched.and_then(|touched| touched.rows.get(id)) {
+            Some(written) => written.as_ref().map(|written| written.version),
+            None if self.cleared => None,
+            None => self.index.find(record_type, id).map(|entry| entry.version),
+        })
+    }
+
+    fn written(&mut self, record_type: &str, id: &str) -> Result<Option<Timestamp>, Error> {
+        if let Some(micros) = self.micros(record_type, id) {
+            return Ok(Timestamp::from_microsecond(micros).ok());
+        }
+        match self.get(record_type, id) {
+            Err(Error::Damaged(_)) => Ok(None),
+            record => Ok(record?.as_ref().map(written_at)),
         }
     }
 
@@ -233,13 +280,13 @@ impl Tables for Staged<'_> {
         Ok(base.saturating_add_signed(touched.map_or(0, |touched| touched.more)))
     }
 
-    fn oldest(&mut self, record_type: &str) -> Result<Option<String>, Error> {
+    fn oldest(&mut self, record_type: &str, after: Option<u64>) -> Result<Option<(u64, String)>, Error> {
         let order = self.base(record_type).map(OfType::order);
         let Some(touched) = self.touched.get_mut(record_type) else {
-            let first = order.and_then(|order| order.first_key_value());
-            return Ok(first.map(|(_, id)| id.to_string()));
+            let first = order.and_then(|order| order.range(behind(after)).next());
+            return Ok(first.map(|(version, id)| (*version, id.to_string())));
         };
-        Ok(touched.oldest(order))
+        Ok(touched.oldest(order, after))
     }
 
     fn options(&mut self, record_type: &str) -> Result<Option<Options>, Error> {

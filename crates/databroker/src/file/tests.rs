@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -35,6 +37,18 @@ mod unsealed {
         let folder = tempfile::tempdir().unwrap();
         (FileStore::open(folder.path(), &[]).unwrap(), folder)
     });
+}
+
+/// Flips a bit of a live record on the disk, so many bytes behind its beginning, or before its end.
+pub(crate) fn spoil(store: &FileStore, folder: &Path, (record_type, id): (&str, &str), at: i64) {
+    let spot = store.index.read().find(record_type, id).unwrap().spot;
+    let path = folder.join(super::segment::name(spot.segment));
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let begin = if at < 0 { spot.at + spot.length } else { spot.at };
+    let at = u64::from(begin).checked_add_signed(at).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
 }
 
 async fn put(store: &FileStore, id: &str, data: &str) {
@@ -153,16 +167,21 @@ async fn a_swapped_value_is_refused() {
     }
     let error = store.get(CATS, "guest").await.unwrap_err();
     assert!(
-        matches!(&error, Error::Unavailable(text) if text.contains("damaged or was altered")),
+        matches!(&error, Error::Damaged(text) if text.contains("damaged or was altered")),
         "{error}"
     );
     let (_, records) = store.latest("").await.unwrap();
     let ids: Vec<_> = records.map(|record| record.unwrap().id).collect().await;
     assert_eq!(ids, ["admin"], "the others can still be read");
     // One bad write in a shared commit must not spoil the others.
-    let edit = |id: &str| store.write(Write::Put(vec![deletion(CATS, id)]), Timestamp::UNIX_EPOCH);
-    let (bad, good) = future::join(edit("guest"), edit("admin")).await;
-    assert!(bad.is_err());
+    let patch = Write::Patch {
+        records: vec![record(CATS, "guest", "y")],
+        mask: vec!["name".into()],
+    };
+    let deletion = Write::Put(vec![deletion(CATS, "admin")]);
+    let now = Timestamp::UNIX_EPOCH;
+    let (bad, good) = future::join(store.write(patch, now), store.write(deletion, now)).await;
+    assert!(matches!(bad, Err(Error::Damaged(_))), "{bad:?}");
     assert!(good.is_ok());
     assert_eq!(store.get(CATS, "admin").await.unwrap(), None);
 }

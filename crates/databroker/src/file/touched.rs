@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::apply::behind;
+
 /// A record that was written in this commit: where it is in the frame.
 pub(super) struct Written {
     pub(super) version: u64,
@@ -42,16 +44,25 @@ impl Touched {
         }
     }
 
-    /// The id of the record that was written longest ago, of these and of those by version there were before.
-    pub(super) fn oldest(&mut self, before: Option<&BTreeMap<u64, Box<str>>>) -> Option<String> {
+    /// Version and id of the record that was written longest ago, of those after a version: of these and of those by version
+    /// there were before.
+    pub(super) fn oldest(
+        &mut self,
+        before: Option<&BTreeMap<u64, Box<str>>>,
+        after: Option<u64>,
+    ) -> Option<(u64, String)> {
         let untouched = before.and_then(|before| {
-            let mut rest = before.range(self.passed..);
+            let from = after.map_or(0, |after| after.saturating_add(1)).max(self.passed);
+            let mut rest = before.range(from..);
             let found = rest.find(|(_, id)| !self.rows.contains_key(&***id));
-            self.passed = found.map_or(u64::MAX, |(version, _)| *version);
+            // What was left out because of `after` may be asked for again.
+            if from == self.passed {
+                self.passed = found.map_or(u64::MAX, |(version, _)| *version);
+            }
             found.map(|(version, id)| (*version, id.to_string()))
         });
-        let written = self.order.first_key_value();
+        let written = self.order.range(behind(after)).next();
         let written = written.map(|(version, id)| (*version, id.clone()));
-        untouched.into_iter().chain(written).min().map(|(_, id)| id)
+        untouched.into_iter().chain(written).min()
     }
 }

@@ -68,8 +68,9 @@ fn status(service: &str, state: &State) -> ServingStatus {
     if !state.required.iter().any(|name| name == check) {
         return ServingStatus::ServiceUnknown;
     }
+    let works = state.in_service.iter().any(|name| name == check);
     let part = state.components.get(*check);
-    serving(part.is_some_and(|part| part.status() == HealthStatus::Running && part.err.is_none()))
+    serving(part.is_some_and(|part| part.status() == HealthStatus::Running && (part.err.is_none() || works)))
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {
@@ -135,6 +136,7 @@ mod tests {
         State {
             components: parts.iter().map(component).collect(),
             required: vec!["storage.backend".into(), "authorize.service".into()],
+            in_service: Vec::new(),
         }
     }
 
@@ -160,6 +162,11 @@ mod tests {
         assert_eq!(status("databroker", &broken), NotServing);
         assert_eq!(status("authorize", &broken), Serving);
         assert_eq!(status("", &broken), Serving);
+        let damaged = State {
+            in_service: vec!["storage.backend".into()],
+            ..state(&[("storage.backend", Running, Some("a damaged record"))])
+        };
+        assert_eq!(status("pomerium-databroker", &damaged), Serving);
         let stopping = state(&[("storage.backend", Terminating, None)]);
         assert_eq!(status("", &stopping), NotServing);
         assert_eq!(status("databroker", &stopping), NotServing);

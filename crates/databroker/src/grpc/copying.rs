@@ -1,5 +1,6 @@
 //! What a databroker that copies this one asks beyond its records.
 
+use pomerium_api::databroker::Record;
 use pomerium_api::pb::databroker::TypedOptions;
 use pomerium_api::pb::pomerium::internal as pb;
 use pomerium_api::pb::pomerium::internal::copying_server;
@@ -27,5 +28,18 @@ impl copying_server::Copying for Copying {
         };
         let types = broker.all_options().await?.into_iter().map(typed).collect();
         Ok(Response::new(pb::AllOptionsResponse { types }))
+    }
+
+    async fn unreadable(&self, request: Request<()>) -> Result<Response<pb::UnreadableResponse>, Status> {
+        let broker = self.0.reads(request.metadata()).await?;
+        let keys = broker.unreadable().await?.into_iter();
+        let records = keys.map(|(record_type, id)| Record {
+            r#type: record_type,
+            id,
+            ..Record::default()
+        });
+        Ok(Response::new(pb::UnreadableResponse {
+            records: records.collect(),
+        }))
     }
 }

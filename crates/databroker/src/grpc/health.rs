@@ -26,6 +26,8 @@ pub struct State {
     pub components: HashMap<String, ComponentStatus>,
     /// The names that must be reported, running and without error.
     pub required: Vec<String>,
+    /// Those that do their work in spite of their error.
+    pub in_service: Vec<String>,
 }
 
 /// Knows how the parts of this process are.
@@ -77,6 +79,7 @@ fn message(state: State) -> HealthMessage {
     let State {
         components,
         mut required,
+        ..
     } = state;
     required.sort_unstable();
     let (overall, overall_err) = judge(&components, &required);
@@ -151,6 +154,7 @@ mod tests {
             let message = message(State {
                 components: components.collect(),
                 required,
+                in_service: Vec::new(),
             });
             assert_eq!(message.required, ["a", "b"]);
             (message.overall_status(), message.overall_err)

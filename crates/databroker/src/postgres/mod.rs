@@ -44,7 +44,7 @@ pub use self::migrate::MigrateError;
 pub(crate) use self::tests::fresh as fresh_database;
 use crate::query;
 use crate::seal::Sealer;
-use crate::store::{Changes, Counters, Inventory, Records, Registered, Store, Write, Written};
+use crate::store::{Changes, Counters, Inventory, Key, Records, Registered, Store, Write, Written};
 
 /// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -197,6 +197,11 @@ impl Store for PostgresStore {
         query::scan(self, query).boxed()
     }
 
+    /// As the original over PostgreSQL.
+    fn finds_any_field(&self) -> bool {
+        true
+    }
+
     fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
         in_time(async { read::types(&self.connection().await?).await })
     }
@@ -259,6 +264,10 @@ impl Store for PostgresStore {
 
     fn watch(&self) -> watch::Receiver<()> {
         self.told.changed.subscribe()
+    }
+
+    fn unreadable(&self) -> BoxFuture<'_, Vec<Key>> {
+        self.sealer.unreadable(self).boxed()
     }
 
     fn inspect(&self) -> BoxFuture<'_, Result<Inventory, Error>> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use pomerium_api::databroker::{Error, Options, Record};
 
-use crate::apply::{Lease, Tables};
+use crate::apply::{Lease, Tables, behind, written_at};
 use crate::store::{Key, Registered};
 
 /// The live records of a type by age, as far as a write can need them.
@@ -13,15 +13,30 @@ use crate::store::{Key, Registered};
 pub(super) struct Ages {
     /// How many live records there are.
     pub(super) count: u64,
-    /// The ids of those written longest ago, by version.
-    pub(super) oldest: BTreeMap<u64, String>,
+    /// The ids of those written longest ago, and when that was, by version.
+    pub(super) oldest: BTreeMap<u64, (String, Timestamp)>,
+}
+
+/// A live record, as far as it can be read.
+pub(super) enum Live {
+    Whole(Record),
+    Damaged { version: u64, why: Error },
+}
+
+impl Live {
+    fn version(&self) -> u64 {
+        match self {
+            Self::Whole(record) => record.version,
+            Self::Damaged { version, .. } => *version,
+        }
+    }
 }
 
 /// The part of the database that a write works on.
 #[derive(Default)]
 pub(super) struct Overlay {
     /// Live records as they are now; `None` is known not to be there.
-    pub(super) live: HashMap<Key, Option<Record>>,
+    pub(super) live: HashMap<Key, Option<Live>>,
     pub(super) ages: HashMap<String, Ages>,
     pub(super) options: BTreeMap<String, Options>,
     pub(super) leases: HashMap<String, Lease>,
@@ -47,16 +62,23 @@ pub(super) struct Overlay {
 
 impl Overlay {
     fn write(&mut self, key: Key, record: Option<Record>) {
-        self.live.insert(key.clone(), record.clone());
+        self.live.insert(key.clone(), record.clone().map(Live::Whole));
         self.written.insert(key, record);
+    }
+
+    fn known(&self, record_type: &str, id: &str) -> Result<Option<&Live>, Error> {
+        let known = self.live.get(&(record_type.to_owned(), id.to_owned()));
+        known
+            .map(Option::as_ref)
+            .ok_or_else(|| Error::Unavailable(format!("record {id} was not read before the write")))
     }
 
     /// The live record of this key, if there is one, is not it any more.
     fn forget_age(&mut self, key: &Key) {
-        if let Some(Some(record)) = self.live.get(key)
+        if let Some(Some(live)) = self.live.get(key)
             && let Some(ages) = self.ages.get_mut(&key.0)
         {
-            ages.oldest.remove(&record.version);
+            ages.oldest.remove(&live.version());
             ages.count = ages.count.saturating_sub(1);
         }
     }
@@ -64,20 +86,31 @@ impl Overlay {
 
 impl Tables for Overlay {
     fn get(&mut self, record_type: &str, id: &str) -> Result<Option<Record>, Error> {
-        let key = (record_type.to_owned(), id.to_owned());
-        match self.live.get(&key) {
-            Some(known) => Ok(known.clone()),
-            None => Err(Error::Unavailable(format!(
-                "record {id} was not read before the write"
-            ))),
+        match self.known(record_type, id)? {
+            Some(Live::Whole(record)) => Ok(Some(record.clone())),
+            Some(Live::Damaged { why, .. }) => Err(why.clone()),
+            None => Ok(None),
         }
+    }
+
+    fn version(&mut self, record_type: &str, id: &str) -> Result<Option<u64>, Error> {
+        Ok(self.known(record_type, id)?.map(Live::version))
+    }
+
+    fn written(&mut self, record_type: &str, id: &str) -> Result<Option<Timestamp>, Error> {
+        let Some(version) = self.version(record_type, id)? else {
+            return Ok(None);
+        };
+        let ages = self.ages.get(record_type);
+        Ok(ages.and_then(|ages| Some(ages.oldest.get(&version)?.1)))
     }
 
     fn insert(&mut self, record: &Record) -> Result<(), Error> {
         let key = (record.r#type.clone(), record.id.clone());
         self.forget_age(&key);
         if let Some(ages) = self.ages.get_mut(&record.r#type) {
-            ages.oldest.insert(record.version, record.id.clone());
+            ages.oldest
+                .insert(record.version, (record.id.clone(), written_at(record)));
             ages.count += 1;
         }
         self.write(key, Some(record.clone()));
@@ -104,11 +137,11 @@ impl Tables for Overlay {
         Ok(self.ages.get(record_type).map_or(0, |ages| ages.count))
     }
 
-    fn oldest(&mut self, record_type: &str) -> Result<Option<String>, Error> {
+    fn oldest(&mut self, record_type: &str, after: Option<u64>) -> Result<Option<(u64, String)>, Error> {
         let ages = self.ages.get(record_type);
         Ok(ages
-            .and_then(|ages| ages.oldest.first_key_value())
-            .map(|(_, id)| id.clone()))
+            .and_then(|ages| ages.oldest.range(behind(after)).next())
+            .map(|(version, (id, _))| (*version, id.clone())))
     }
 
     fn options(&mut self, record_type: &str) -> Result<Option<Options>, Error> {

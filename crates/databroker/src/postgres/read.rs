@@ -179,7 +179,7 @@ pub(super) async fn services(
 
 fn decode_options(record_type: &str, value: &[u8]) -> Result<Options, Error> {
     Options::decode(value).map_err(|error| {
-        Error::Unavailable(format!(
+        Error::Damaged(format!(
             "PostgreSQL: the options of {record_type} are damaged: {error}"
         ))
     })
@@ -234,10 +234,8 @@ impl Reading {
                 record_type: &record_type,
                 id: &id,
             };
-            match self.sealer.open(row.get(2), &place) {
-                Ok(record) => self.pending.push_back(record),
-                Err(error) => tracing::error!(%error, "a record that cannot be read is left out"),
-            }
+            // What cannot be read is left out, which the sealer remembers.
+            self.pending.extend(self.sealer.open(row.get(2), &place));
             self.after = Some((record_type, id));
         }
         Ok(())

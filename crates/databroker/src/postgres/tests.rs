@@ -4,11 +4,14 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::{StreamExt, future};
-use pomerium_api::databroker::Versions;
+use pomerium_api::databroker::{Filter, Options, Query, Versions};
+use pomerium_api::pb::session::Session;
+use pomerium_api::records::{RecordMessage, struct_record};
+use serde_json::json;
 
 use super::running::Postgres;
 use super::{OpenError, PostgresStore};
-use crate::conformance::{CATS, Subject, all_latest, conformance, deletion, record};
+use crate::conformance::{CATS, Subject, all_latest, conformance, deletion, of, record, session};
 use crate::store::{Store, Write};
 
 pub(super) const KEY: [u8; 32] = [7; 32];
@@ -41,7 +44,7 @@ pub(super) async fn client(connection: &str) -> tokio_postgres::Client {
 }
 
 /// Has something done in the database.
-pub(super) async fn tell(connection: &str, statements: &str) {
+pub(crate) async fn tell(connection: &str, statements: &str) {
     client(connection).await.batch_execute(statements).await.unwrap();
 }
 
@@ -269,4 +272,52 @@ async fn lost_connections_are_replaced() {
     cut_off(&connection).await;
     store.broker.put(vec![deletion(CATS, "tom")]).await.unwrap();
     assert!(store.broker.get(CATS, "tom").await.is_err());
+}
+
+/// Fields need no declaration here, also across types; one that was declared is found all the same.
+#[tokio::test]
+async fn any_field_can_be_asked_for() {
+    let subject = Subject::new(fresh_store().await);
+    let kim = struct_record(CATS, "kim", &json!({ "made_by": { "name": "kim" }, "seats": 5 }));
+    let records = vec![session("s1", "kim"), session("s2", "tom"), kim];
+    subject.broker.put(records).await.unwrap();
+    let find = async |record_type: &str, filter: Filter| {
+        let query = Query {
+            filter,
+            ..of(record_type, 0, 10)
+        };
+        let found = subject.broker.query(query).await.unwrap().records;
+        found
+            .into_iter()
+            .map(|record| record.id)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let is = Filter::equals;
+    for declared in [vec![], vec!["user_id".to_owned()]] {
+        let options = Options {
+            indexable_fields: declared,
+            ..Options::default()
+        };
+        let session_type = Session::TYPE.to_owned();
+        subject.broker.set_options(session_type, options).await.unwrap();
+        for (record_type, filter, wanted) in [
+            (Session::TYPE, is("user_id", "kim"), "s1"),
+            (Session::TYPE, is("userId", "tom"), "s2"),
+            (Session::TYPE, Filter::Not(Box::new(is("user_id", "kim"))), "s2"),
+            ("", is("user_id", "kim"), "s1"),
+            ("", is("made_by.name", "kim"), "kim"),
+            ("", is("seats", "5"), "kim"),
+            (
+                "",
+                Filter::Or(vec![is("seats", "5"), is("user_id", "tom")]),
+                "kim s2",
+            ),
+            ("", Filter::And(vec![is("id", "s1"), is("user_id", "tom")]), ""),
+            (Session::TYPE, is("idp_id", ""), ""),
+            (Session::TYPE, is("nope", "x"), ""),
+        ] {
+            assert_eq!(find(record_type, filter.clone()).await, wanted, "{filter:?}");
+        }
+    }
 }

@@ -45,7 +45,10 @@ async fn make(args: &BackupArgs) -> anyhow::Result<ExitCode> {
     let summary = backup::write(&*broker, &args.file, key, SystemClock.now()).await?;
     print(&format!("{} is written", args.file.display()));
     tell(&summary);
-    Ok(ExitCode::SUCCESS)
+    Ok(match summary.left_out.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 async fn restore(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
@@ -140,6 +143,16 @@ fn tell(summary: &Summary) {
         summary.created, summary.versions.latest_record_version, summary.versions.server_version
     ));
     print_counts(&summary.records);
+    for (record_type, id) in &summary.left_out {
+        print(&format!(
+            "left out, it could not be read: record {id} of {record_type}"
+        ));
+    }
+    if !summary.left_out.is_empty() {
+        print(
+            "NOT COMPLETE: records are missing (at most 200 of them are named); look for them in an earlier backup",
+        );
+    }
 }
 
 fn print_counts(records: &BTreeMap<String, u64>) {

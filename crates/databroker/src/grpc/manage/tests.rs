@@ -573,3 +573,25 @@ async fn records_of_others_are_read_or_named() {
     }
     assert_eq!(desk.ok("ListPolicies", json!({})).await, json!({}));
 }
+
+/// What is damaged is no reason to try again; it can be deleted, and made anew then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_stored_data_is_an_internal_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = Subject::new(FileStore::open(folder.path(), &[[7; 32]]).unwrap());
+    let desk = Desk::new(&subject);
+    let policy = json!({"policy": {"id": "p", "name": "one"}});
+    desk.ok("CreatePolicy", policy.clone()).await;
+    let key = ("type.googleapis.com/pomerium.config.Policy", "p");
+    crate::file::tests::spoil(subject.server.store(), folder.path(), key, -1);
+    let id = json!({"id": "p"});
+    assert_eq!(desk.code("GetPolicy", id.clone()).await, Code::Internal);
+    assert_eq!(desk.code("UpdatePolicy", policy.clone()).await, Code::Internal);
+    assert_eq!(
+        desk.code("CreatePolicy", policy.clone()).await,
+        Code::AlreadyExists
+    );
+    desk.ok("DeletePolicy", id.clone()).await;
+    assert_eq!(desk.code("GetPolicy", id).await, Code::NotFound);
+    desk.ok("CreatePolicy", policy).await;
+}

@@ -42,6 +42,7 @@ impl HealthTable for Well {
         State {
             required: vec!["storage.backend".into(), "proxy.service".into()],
             components: [("storage.backend".to_owned(), running())].into(),
+            in_service: Vec::new(),
         }
     }
     fn changes(&self) -> watch::Receiver<u64> {

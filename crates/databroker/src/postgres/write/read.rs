@@ -13,13 +13,13 @@ use tokio_postgres::{Row, Statement};
 use super::turn::{BEGIN, prepared};
 use crate::apply::{Lease, MOST_EXPIRED};
 use crate::postgres::migrate::{signed, unsigned};
-use crate::postgres::overlay::{Ages, Overlay};
+use crate::postgres::overlay::{Ages, Live, Overlay};
 use crate::postgres::read::{OPTIONS, options_of, services};
 use crate::postgres::unavailable;
 use crate::seal::{Place, Sealer};
 use crate::store::{Copy, Key, Registered, Write, ttl};
 
-const LIVE: &str = "SELECT r.type, r.id, r.value FROM pomerium_rs.records r
+const LIVE: &str = "SELECT r.type, r.id, r.version, r.value FROM pomerium_rs.records r
      JOIN unnest($1::text[], $2::text[]) AS k(type, id) ON r.type = k.type AND r.id = k.id";
 
 /// Begins the transaction, and reads the row that `counters` asks for and what the write may touch.
@@ -83,7 +83,7 @@ async fn begin_with_live(
     );
     begun.map_err(|error| unavailable(&error))?;
     let row = row.map_err(|error| unavailable(&error))?;
-    note_live(keys, &live?, sealer, overlay)?;
+    note_live(keys, &live?, sealer, overlay);
     overlay.options = options_of(&options.map_err(|error| unavailable(&error))?)?;
     Ok(row)
 }
@@ -105,18 +105,24 @@ async fn read_live(
     rows.map_err(|error| unavailable(&error))
 }
 
-fn note_live(keys: BTreeSet<Key>, rows: &[Row], sealer: &Sealer, overlay: &mut Overlay) -> Result<(), Error> {
+fn note_live(keys: BTreeSet<Key>, rows: &[Row], sealer: &Sealer, overlay: &mut Overlay) {
     overlay.live.extend(keys.into_iter().map(|key| (key, None)));
     for row in rows {
-        let (record_type, id): (String, String) = (row.get(0), row.get(1));
-        let place = Place::Live {
-            record_type: &record_type,
-            id: &id,
-        };
-        let record = sealer.open(row.get(2), &place)?;
-        overlay.live.insert((record_type, id), Some(record));
+        let key: Key = (row.get(0), row.get(1));
+        let live = open_live(sealer, &key, (row.get(2), row.get(3)));
+        overlay.live.insert(key, Some(live));
     }
-    Ok(())
+}
+
+/// A live record, of this version. One that cannot be read may be what the write makes an end of.
+fn open_live(sealer: &Sealer, (record_type, id): &Key, (version, value): (i64, &[u8])) -> Live {
+    match sealer.open(value, &Place::Live { record_type, id }) {
+        Ok(record) => Live::Whole(record),
+        Err(why) => Live::Damaged {
+            version: unsigned(version),
+            why,
+        },
+    }
 }
 
 /// What the other writes may touch.
@@ -196,7 +202,7 @@ async fn read_ages(
         unknown.retain(|key| !overlay.live.contains_key(key));
         let live = prepared(client, LIVE).await?;
         let rows = read_live(client, &live, &unknown).await?;
-        note_live(unknown, &rows, sealer, overlay)?;
+        note_live(unknown, &rows, sealer, overlay);
         let count = read_count(client, record_type).await?;
         let written = records.len() as u64;
         let surplus = (count + written).saturating_sub(capacity);
@@ -216,20 +222,22 @@ async fn read_oldest(
     record_type: &str,
     most: u64,
     overlay: &mut Overlay,
-) -> Result<BTreeMap<u64, String>, Error> {
+) -> Result<BTreeMap<u64, (String, Timestamp)>, Error> {
     let rows = client
         .query(
-            "SELECT id, value FROM pomerium_rs.records WHERE type = $1 ORDER BY version LIMIT $2",
+            "SELECT id, version, value, modified_at FROM pomerium_rs.records WHERE type = $1 ORDER BY version LIMIT $2",
             &[&record_type, &i64::try_from(most).unwrap_or(i64::MAX)],
         )
         .await
         .map_err(|error| unavailable(&error))?;
     let mut ids = BTreeMap::new();
     for row in rows {
-        let id: String = row.get(0);
-        let record = sealer.open(row.get(1), &Place::Live { record_type, id: &id })?;
-        ids.insert(record.version, id.clone());
-        overlay.live.insert((record_type.to_owned(), id), Some(record));
+        let (id, version): (String, i64) = (row.get(0), row.get(1));
+        let written = Timestamp::try_from(row.get::<_, SystemTime>(3)).unwrap_or(Timestamp::UNIX_EPOCH);
+        ids.insert(unsigned(version), (id.clone(), written));
+        let key = (record_type.to_owned(), id);
+        let live = open_live(sealer, &key, (version, row.get(2)));
+        overlay.live.insert(key, Some(live));
     }
     Ok(ids)
 }

@@ -5,10 +5,10 @@ use std::time::SystemTime;
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use pomerium_api::databroker::{Error, Record};
-use pomerium_api::records::from_proto_time;
 use prost::Message;
 
 use super::turn::{COMMIT, Sent};
+use crate::apply;
 use crate::postgres::listen::{CHANGED, SERVICES_CHANGED};
 use crate::postgres::migrate::signed;
 use crate::postgres::overlay::Overlay;
@@ -97,8 +97,7 @@ async fn about(sent: &mut Sent<'_>, after: Counters) -> Result<(), Error> {
 }
 
 fn written_at(record: &Record) -> SystemTime {
-    let at = record.modified_at.as_ref().and_then(from_proto_time);
-    SystemTime::from(at.unwrap_or(Timestamp::UNIX_EPOCH))
+    SystemTime::from(apply::written_at(record))
 }
 
 async fn changes<'c>(sent: &mut Sent<'c>, sealer: &Sealer, changes: &'c [Record]) -> Result<(), Error> {
