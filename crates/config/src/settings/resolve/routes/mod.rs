@@ -31,6 +31,7 @@ mod upstream_identity;
 struct Inherited<'a> {
     global: &'a Values,
     flags: &'a RuntimeFlags,
+    services: Services,
     authenticate: &'a AuthenticateSettings,
     /// Where people sign in, if that is another process.
     sign_in: Option<&'a Origin>,
@@ -75,6 +76,7 @@ pub(super) fn resolve(
         },
         global: values,
         flags,
+        services,
         authenticate,
         sign_in: (services.proxy && !services.authenticate).then_some(&authenticate.url),
         idp: shared_idp(authenticate, cx),
