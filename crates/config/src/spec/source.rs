@@ -54,6 +54,9 @@ fn lay_over(tree: &mut Node, layer: &Map<String, Json>) {
                     put(outer, &entry.key, entry.node.clone());
                 }
             }
+            (Value::Map(_), Some(outer)) if name == "downstream_mtls" => {
+                *outer = keeping_authorities(outer, node);
+            }
             _ => put(tree, name, node),
         }
         // The two add up.
@@ -61,6 +64,28 @@ fn lay_over(tree: &mut Node, layer: &Map<String, Json>) {
             remove(tree, &format!("{name}_file"));
         }
     }
+}
+
+/// `downstream_mtls` of a record counts as a whole, but for authorities and revocation lists: those below stay unless it
+/// brings others. A record that only says how to enforce them must not lose them.
+fn keeping_authorities(below: &Node, mut above: Node) -> Node {
+    let below = decode::structured(below);
+    for (name, file) in [("ca", "ca_file"), ("crl", "crl_file")] {
+        if above.get(name).is_some_and(|node| !says_nothing(node)) {
+            continue;
+        }
+        remove(&mut above, name);
+        for kept in [name, file] {
+            if let Some(node) = below.get(kept) {
+                put(&mut above, kept, node.clone());
+            }
+        }
+    }
+    above
+}
+
+fn says_nothing(node: &Node) -> bool {
+    node.is_null() || matches!(&node.value, Value::Text(text) if text.is_empty())
 }
 
 fn is_map(node: &Node) -> bool {

@@ -110,7 +110,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
     let fallback = certificates.is_empty() || tls_derive.is_some();
     let rate_limit = rate_limit::resolve(values, cx);
     let downstream_mtls = mtls::resolve(values, cx);
-    let deny_without_certificate = mtls::denies_by_default(values, downstream_mtls.as_ref());
+    let deny_without_certificate = mtls::denies_by_default(values, downstream_mtls.as_ref(), cx.records);
     cx.stale = cx.sink.memory.is_stale(Inherited {
         deny_without_certificate,
         guard_lost: cx.guard_lost,
@@ -127,9 +127,15 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         cx,
     );
     let alone = certificates.is_empty();
-    let autocert = autocert::resolve(values, &data_dir, (alone, is_shared(services, &databroker)), cx);
+    let autocert = autocert::resolve(
+        values,
+        &data_dir,
+        &routes,
+        (alone, is_shared(services, &databroker)),
+        cx,
+    );
     let metrics = metrics::resolve(values, cx);
-    let decision = decision::resolve(values, cx);
+    let decision = decision::resolve(values, services, cx);
     let dns = dns::resolve(values, cx);
     let geoip_database = values.some_text("geoip_database").map(PathBuf::from);
     cx.watched.extend(geoip_database.clone());
