@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use pomerium_config::records::{RecordProblem, Records};
-use pomerium_config::settings::Settings;
+use pomerium_config::settings::{Services, Settings};
 use pomerium_config::{Diagnostic, Loader, Refusal, Sort};
 
 /// Where the configuration comes from.
@@ -21,6 +21,11 @@ impl Source {
     /// The file.
     pub fn file(&self) -> Option<&Path> {
         self.0.path()
+    }
+
+    /// The program runs these services from now on, whatever a later version of the configuration says.
+    pub fn keep_services(&self, services: Services) {
+        self.0.keep_services(services);
     }
 
     /// Loads settings that the program can run with.

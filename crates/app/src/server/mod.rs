@@ -136,6 +136,7 @@ impl Server {
     /// Errors say which part did not start and why; nothing is left running then.
     pub async fn start(options: Options) -> anyhow::Result<Arc<Self>> {
         let settings = options.source.load()?;
+        options.source.keep_services(settings.services);
         log::set_levels(&settings.log);
         tracing::info!(version = crate::VERSION, envoy_version = "none", "cmd/pomerium");
         let (mut sockets, mut before) = match options.start.predecessor {

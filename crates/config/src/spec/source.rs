@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value as Json};
 
@@ -18,16 +19,24 @@ use crate::diagnostic::{Origin, Place};
 /// The environment, as a map.
 pub type Environment = BTreeMap<String, String>;
 
+/// The config file.
+pub struct ConfigFile<'a> {
+    /// Where it is, if there is one.
+    pub path: Option<&'a Path>,
+    /// It has said something before: then it does not say nothing now, it is about to be written.
+    pub had_content: &'a AtomicBool,
+}
+
 /// Reads file and environment into decoded options, with `layers` of records over them, the last one on top; `None`
 /// when the file cannot be read at all.
 pub fn read(
-    path: Option<&Path>,
+    file: &ConfigFile<'_>,
     env: &Environment,
     layers: &[Map<String, Json>],
     sink: &mut Sink,
 ) -> Option<Values> {
-    let mut tree = match path {
-        Some(path) => read_file(path, sink)?,
+    let mut tree = match file.path {
+        Some(path) => read_file(path, file.had_content, sink)?,
         None => Node::new(Value::Map(Vec::new()), Place::default()),
     };
     overlay(&mut tree, env);
@@ -108,8 +117,19 @@ fn remove(tree: &mut Node, name: &str) {
     }
 }
 
-fn read_file(path: &Path, sink: &mut Sink) -> Option<Node> {
+fn read_file(path: &Path, had_content: &AtomicBool, sink: &mut Sink) -> Option<Node> {
     let text = match read_text(path) {
+        Ok(text) if has_content(&text) => {
+            had_content.store(true, Ordering::Relaxed);
+            text
+        }
+        Ok(_) if had_content.load(Ordering::Relaxed) => {
+            let message = "failed to read config: the file is empty, and was not before";
+            let help =
+                "write the configuration, aside and then renamed into place; `{}` is one that sets nothing";
+            sink.error(Place::default(), "", message, help);
+            return None;
+        }
         Ok(text) => text,
         Err(message) => {
             let help = "check the path given to --config and who may read the file";
@@ -134,6 +154,12 @@ fn read_file(path: &Path, sink: &mut Sink) -> Option<Node> {
             None
         }
     }
+}
+
+/// Whether a text says anything in one of the formats: more than blanks, comments and the borders of documents.
+fn has_content(text: &str) -> bool {
+    let says = |line: &str| !matches!(line.trim(), "" | "---" | "...") && !line.trim().starts_with('#');
+    text.trim_start_matches('\u{feff}').lines().any(says)
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

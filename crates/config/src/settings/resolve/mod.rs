@@ -64,6 +64,8 @@ pub(crate) struct Cx<'a> {
     pub record_problems: Vec<RecordProblem>,
     /// A record that says which certificates clients need is left out: what it demands is not known, so nobody is let in.
     pub guard_lost: bool,
+    /// The services of a program that runs.
+    pub running: Option<super::Services>,
     /// Routes were taken over that inherit something else now: nothing of this load counts.
     pub stale: bool,
 }
@@ -196,9 +198,18 @@ fn is_shared(services: super::Services, databroker: &super::DatabrokerSettings) 
     !services.all_in_one() || !matches!(databroker, Memory | File(_))
 }
 
+/// What this process runs. A running one goes on with what it has: half of its parts would follow another set.
 fn resolve_services(values: &Values, cx: &mut Cx<'_>) -> super::Services {
     match services::parse(values.text("services")) {
-        Ok(services) => services,
+        Ok(services) => match cx.running {
+            Some(running) if running != services => {
+                let message = "this change takes effect at the next start";
+                let help = "restart the program, or undo the change";
+                cx.sink.warn(values.place("services"), "services", message, help);
+                running
+            }
+            _ => services,
+        },
         Err(message) => {
             let help = "one or more of all, authenticate, authorize, databroker, proxy";
             cx.sink.error(values.place("services"), "services", message, help);
