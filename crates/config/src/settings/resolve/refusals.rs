@@ -126,7 +126,24 @@ fn is_default(key: &'static Key, item: &Item) -> bool {
     if let Val::Choice(member) = item.value {
         return matches!(member, "unknown" | "unspecified" | "default");
     }
-    !key.nullable && item.value.is_zero()
+    match (key.kind, &item.value) {
+        // Options that stand together, and say only what holds anyway. Where an empty object means something, it counts.
+        (Kind::Object(inner), Val::Object(nested)) if !key.nullable => only_defaults(inner, nested),
+        // Off is what holds while it is not there.
+        (Kind::Bool, Val::Bool(on)) => !on,
+        _ => !key.nullable && item.value.is_zero(),
+    }
+}
+
+fn only_defaults(table: &'static [Key], values: &Values) -> bool {
+    let set = |key: &Key| {
+        values
+            .item(key.name)
+            .filter(|item| item.place.origin != Origin::Default)
+    };
+    table
+        .iter()
+        .all(|key| set(key).is_none_or(|item| is_default(key, item)))
 }
 
 fn runtime_flags(values: &Values, cx: &mut Cx<'_>) {
