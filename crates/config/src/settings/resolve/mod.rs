@@ -160,7 +160,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         dns,
         upstream_bind,
         extra_roots,
-        timeouts: http::timeouts(values),
+        timeouts: http::timeouts(values, cx),
         http: http::settings(values, cx),
         secrets,
         authenticate,
