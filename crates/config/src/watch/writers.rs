@@ -35,33 +35,36 @@ impl Writers {
         begun.retain(|path, _| counts(watched, path));
     }
 
-    /// Takes notice of an event; false when it is no reason to look at the files.
+    /// Takes notice of an event; false when it is no reason to look at the files. Who writes to another file of the
+    /// folder, a log for instance, is none; what gets a name there is one, since it may be a link on the way to a file.
     pub(super) fn note(&self, event: &notify::Event) -> bool {
-        let closed = event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
         let mut state = self.0.lock();
         let State { watched, begun } = &mut *state;
-        let ours = event.paths.iter().filter(|path| counts(watched, path));
+        let mut ours = event.paths.clone();
+        ours.retain(|path| counts(watched, path));
+        let told = !TELL || !ours.is_empty();
         match event.kind {
-            EventKind::Modify(ModifyKind::Data(_)) if TELL => {
-                for path in ours {
-                    begun.entry(path.clone()).or_insert_with(Instant::now);
-                }
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+                begun.retain(|path, _| !ours.contains(path));
+                told
             }
-            EventKind::Create(_) if TELL => {
-                for path in ours.filter(|path| is_opened(path)) {
-                    begun.insert(path.clone(), Instant::now());
-                }
+            EventKind::Access(_) => false,
+            EventKind::Modify(ModifyKind::Data(_)) => {
+                begin(ours, begun);
+                told
             }
-            EventKind::Modify(ModifyKind::Metadata(_)) => {}
-            // Closed, or another file has its name now.
-            _ if closed || !event.kind.is_access() => {
-                for path in &event.paths {
-                    begun.remove(path);
-                }
+            EventKind::Modify(ModifyKind::Metadata(_)) => told,
+            EventKind::Create(_) => {
+                ours.retain(|path| is_opened(path));
+                begin(ours, begun);
+                true
             }
-            _ => {}
+            // Another file has the name now, or none.
+            _ => {
+                begun.retain(|path, _| !ours.contains(path));
+                true
+            }
         }
-        closed || !event.kind.is_access()
     }
 
     /// How long to wait for those at work; `None` when there is nobody, or they have had `patience`.
@@ -70,6 +73,13 @@ impl Writers {
         state.begun.retain(|_, begun| begun.elapsed() < patience);
         let since = state.begun.values().min()?;
         Some(patience.saturating_sub(since.elapsed()))
+    }
+}
+
+/// From now on, unless they are at work already. Where nobody tells of the end there is nothing to wait for.
+fn begin(paths: Vec<PathBuf>, begun: &mut HashMap<PathBuf, Instant>) {
+    for path in paths.into_iter().filter(|_| TELL) {
+        begun.entry(path).or_insert_with(Instant::now);
     }
 }
 
@@ -120,7 +130,11 @@ mod tests {
                 assert!(note(&writers, end, path) && !busy(), "{path}");
             }
         }
-        assert!(note(&writers, WRITTEN, "/c/other.log") && !busy());
+        assert!(!note(&writers, WRITTEN, "/c/other.log") && !busy());
+        assert!(
+            note(&writers, RENAMED, "/c/..data"),
+            "a link on the way to a file"
+        );
         assert!(note(&writers, EventKind::Create(CreateKind::File), "/c/config.yaml") && !busy());
         let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
         assert!(!note(&writers, opened, "/c/config.yaml"), "reading is no change");
