@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use pomerium_config::records::{RecordProblem, Records};
-use pomerium_config::settings::{Services, Settings};
+use pomerium_config::settings::Settings;
 use pomerium_config::{Diagnostic, Loader, Refusal, Sort};
 
 /// Where the configuration comes from.
@@ -23,17 +23,20 @@ impl Source {
         self.0.path()
     }
 
-    /// The program runs these services from now on, whatever a later version of the configuration says.
-    pub fn keep_services(&self, services: Services) {
-        self.0.keep_services(services);
-    }
-
     /// Loads settings that the program can run with.
     ///
     /// Every error and warning is logged with file, line and remedy; the error returned sums them up. A value whose
     /// effect is not built yet is an error here, at the start and at a reload alike.
     pub fn load(&self) -> anyhow::Result<Settings> {
         Ok(self.load_with(&Records::default())?.0)
+    }
+
+    /// As [`Self::load`], for a program that runs these services from now on, whatever a later version of the configuration
+    /// says.
+    pub fn load_to_run(&self) -> anyhow::Result<Settings> {
+        let settings = self.load()?;
+        self.0.keep_services(settings.services);
+        Ok(settings)
     }
 
     /// As [`Self::load`], with the routes of `records`; those that are left out come along.

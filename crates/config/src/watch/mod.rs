@@ -192,14 +192,14 @@ mod tests {
     }
 
     /// Writes to `file` what the parts say, with a pause between them in which the file is half written.
-    fn write_slowly(file: &Path, parts: [&'static str; 2]) -> std::thread::JoinHandle<()> {
+    fn write_slowly(file: &Path, parts: [&'static str; 2]) -> tokio::task::JoinHandle<()> {
         use std::io::Write as _;
         let mut file = std::fs::File::create(file).unwrap();
-        std::thread::spawn(move || {
+        tokio::spawn(async move {
             for part in parts {
                 file.write_all(part.as_bytes()).unwrap();
                 file.flush().unwrap();
-                std::thread::sleep(QUIET * 2);
+                tokio::time::sleep(QUIET * 2).await;
             }
         })
     }
@@ -213,7 +213,7 @@ mod tests {
         for (parts, whole) in [(["", "all"], "all"), (["open ", "deny"], "open deny")] {
             let writer = write_slowly(&config, parts);
             assert_eq!(seen(&mut watcher, &config, whole).await, [whole]);
-            writer.join().unwrap();
+            writer.await.unwrap();
         }
         // A log beside it that is written all the time holds nothing up.
         let mut log = std::fs::File::create(dir.path().join("log")).unwrap();
