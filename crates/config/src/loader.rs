@@ -190,9 +190,7 @@ impl Loader {
         };
         (outcome, cx.stale)
     }
-}
 
-impl Loader {
     fn file(&self) -> ConfigFile<'_> {
         ConfigFile {
             path: self.path.as_deref(),
