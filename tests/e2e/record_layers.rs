@@ -161,3 +161,38 @@ async fn a_key_pair_is_served_replaced_and_withdrawn() -> Result<()> {
     assert!(until_other(&none).await?.trusted);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_a_record_takes_no_name_of_a_local_one() -> Result<()> {
+    let anyone = json!([{"allow": {"or": [{"accept": true}]}}]);
+    let authority = Authority::new()?;
+    let local = authority.issue(&["*.local.example.com"])?;
+    let more = json!({"insecure_server": false, "certificate": base64_encode(local.certificate_pem.as_bytes()),
+        "certificate_key": base64_encode(local.key_pem.as_bytes())});
+    let inside = Inside::start(&[("file", anyone)], more).await?;
+    let address = *inside.server.local_addrs().first().context("no address")?;
+    let pair = |id: &str, leaf: &Leaf| {
+        let message = json!({"certificate": base64_encode(leaf.certificate_pem.as_bytes()),
+            "key": base64_encode(leaf.key_pem.as_bytes())});
+        record("KeyPair", id, &message)
+    };
+    // More exact than the local one, and beside it.
+    let (taken, free) = (
+        authority.issue(&["app.local.example.com"])?,
+        authority.issue(&["free.example.com"])?,
+    );
+    let named = record("Settings", "s", &json!({"certificate_key_pair_ids": ["a", "b"]}))?;
+    inside
+        .put(vec![pair("a", &taken)?, pair("b", &free)?, named])
+        .await?;
+    within("the other certificate", async {
+        while !shown(address, "free.example.com", authority.pem()).await?.trusted {}
+        anyhow::Ok(())
+    })
+    .await??;
+    let first = shown(address, "any.local.example.com", authority.pem()).await?;
+    let second = shown(address, "app.local.example.com", authority.pem()).await?;
+    assert!(second.trusted, "{}", second.doubt);
+    assert_eq!(first.chain, second.chain);
+    Ok(())
+}

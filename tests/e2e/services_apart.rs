@@ -366,3 +366,40 @@ async fn an_authorize_service_of_its_own_answers_for_the_whole_installation() ->
     })
     .await?
 }
+
+#[tokio::test]
+async fn a_route_of_a_record_lets_people_in_at_a_proxy_that_does_not_sign_them_in() -> Result<()> {
+    let apart = Apart::start(&as_it_is).await?;
+    let client = apart.signed_in().await?;
+    let authorization = format!("Bearer {}", services::token());
+    let url = format!(
+        "https://{}/pomerium.config.ConfigService/CreateRoute",
+        apart.grpc()
+    );
+    let route = serde_json::json!({ "route": {
+        "id": "of-record", "from": format!("https://{}", apart.proxies[0].authority_of("of-record")),
+        "to": [apart.upstream.url()],
+        "policies": [{ "allowedDomains": ["example.com"] }],
+    }});
+    let headers = [
+        ("content-type", "application/json"),
+        ("connect-protocol-version", "1"),
+        ("authorization", authorization.as_str()),
+    ];
+    let created = client
+        .send(http::Method::POST, &url, &headers, route.to_string())
+        .await?;
+    assert_eq!(created.status, 200, "{}", created.text());
+
+    let stranger = apart.client()?;
+    within("the route", async {
+        while apart.status(&stranger, 0, "of-record").await? != 401 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    let page = client.follow(&apart.url(0, "of-record", "/")).await?;
+    assert_eq!(page.status, 200, "{}: {}", page.url, page.text());
+    Ok(())
+}

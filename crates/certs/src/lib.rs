@@ -24,6 +24,7 @@ mod load;
 mod make;
 pub mod name_pattern;
 pub mod ocsp;
+mod overlap;
 mod server;
 pub mod services;
 pub mod storage;

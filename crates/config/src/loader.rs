@@ -1,17 +1,18 @@
 //! The way in: file and environment become settings, or a list of everything that is wrong.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
 use crate::diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal};
 use crate::layering::{self, Choice, LastGood};
 use crate::records::{RecordProblem, Records};
-use crate::settings::Settings;
 use crate::settings::resolve::{self, Cx};
+use crate::settings::{Services, Settings};
 use crate::spec::Sink;
 use crate::spec::memory::Memory;
-use crate::spec::source::{self, Environment};
+use crate::spec::source::{self, ConfigFile, Environment};
 use crate::spec::values::Values;
 
 /// Loads a configuration, as often as it changes.
@@ -25,6 +26,10 @@ pub struct Loader {
     memory: Mutex<Memory>,
     /// Settings of records that could be used.
     last_good: Mutex<LastGood>,
+    /// The services of the program that runs on what is loaded.
+    running: Mutex<Option<Services>>,
+    /// The file has said something.
+    had_content: AtomicBool,
 }
 
 /// A configuration that loads. It may still hold refusals: then it must not be started.
@@ -58,7 +63,14 @@ impl Loader {
             review: false,
             memory: Mutex::default(),
             last_good: Mutex::default(),
+            running: Mutex::default(),
+            had_content: AtomicBool::new(false),
         }
+    }
+
+    /// A program runs on what was loaded, so that its services stay what they are: later loads are made for these.
+    pub fn keep_services(&self, services: Services) {
+        *self.running.lock() = Some(services);
     }
 
     /// Writes nothing to disk: for `validate` and other looks at a configuration that is not run.
@@ -154,7 +166,7 @@ impl Loader {
     fn attempt(&self, memory: Memory, records: &Records, choice: &Choice) -> (Outcome, bool) {
         let mut sink = Sink::new(self.path.clone());
         sink.memory = memory;
-        let values = source::read(self.path.as_deref(), &self.env, &choice.layers(), &mut sink);
+        let values = source::read(&self.file(), &self.env, &choice.layers(), &mut sink);
         let mut cx = Cx {
             sink,
             env: &self.env,
@@ -164,6 +176,7 @@ impl Loader {
             records,
             record_problems: records.problems.clone(),
             guard_lost: choice.guard_lost,
+            running: *self.running.lock(),
             stale: false,
         };
         let settings = values
@@ -176,6 +189,13 @@ impl Loader {
             record_problems: cx.record_problems,
         };
         (outcome, cx.stale)
+    }
+
+    fn file(&self) -> ConfigFile<'_> {
+        ConfigFile {
+            path: self.path.as_deref(),
+            had_content: &self.had_content,
+        }
     }
 }
 

@@ -282,6 +282,233 @@ fn defaults_of_what_is_not_built_are_no_refusal() {
 }
 
 #[test]
+fn what_only_says_what_holds_anyway_is_no_refusal() {
+    let refused = |config: &str| {
+        let loaded = Site::new().load(config).unwrap();
+        let keys = loaded.refusals.iter().map(|refusal| refusal.key.clone());
+        keys.collect::<Vec<_>>()
+    };
+    let recording = |on: bool| {
+        format!(
+            "routes:\n- from: https://a.example.com\n  to: http://a\n  allow_public_unauthenticated_access: true\n  \
+             session_recording: {{enabled: {on}}}\n"
+        )
+    };
+    assert!(refused("auto_apply_changesets: false\nblob_storage: {}\n").is_empty());
+    assert!(refused(&recording(false)).is_empty());
+    assert_eq!(refused(&recording(true)), ["routes[0].session_recording"]);
+    assert_eq!(
+        refused("auto_apply_changesets: true\n"),
+        ["auto_apply_changesets"]
+    );
+    assert_eq!(
+        refused("blob_storage: {bucket_uri: 's3://b'}\n"),
+        ["blob_storage"]
+    );
+}
+
+#[test]
+fn a_process_that_only_forwards_needs_to_know_where_people_sign_in() {
+    let site = Site::new();
+    let secret = pomerium_crypto::encoding::base64_encode(&[1; 32]);
+    let config = |services: &str, more: &str| {
+        format!(
+            "services: {services}\nshared_secret: {secret}\ncookie_secret: {secret}\n{more}routes:\n\
+             - {{from: 'https://a.example.com', to: 'http://a', allow_any_authenticated_user: true}}\n"
+        )
+    };
+    let refused = |services: &str, more: &str| {
+        let loaded = site.load(&config(services, more)).unwrap();
+        let keys = loaded.refusals.iter().map(|refusal| refusal.key.clone());
+        keys.collect::<Vec<_>>()
+    };
+    let hosted = "authenticate_service_url: https://authenticate.pomerium.app\n";
+    for services in ["proxy", "authorize"] {
+        // Twice: a route that was refused is no known one afterwards.
+        for more in ["", "", hosted] {
+            assert_eq!(
+                refused(services, more),
+                ["authenticate_service_url"],
+                "{services}"
+            );
+        }
+        let own = "authenticate_service_url: https://authenticate.example.com\n";
+        assert!(refused(services, own).is_empty(), "{services}");
+    }
+    assert!(refused("databroker", "").is_empty());
+}
+
+#[test]
+fn a_decision_listener_that_nothing_answers_at_is_told() {
+    let config = |services: &str| {
+        let secret = pomerium_crypto::encoding::base64_encode(&[1; 32]);
+        format!(
+            "services: {services}\nshared_secret: {secret}\ncookie_secret: {secret}\n\
+             decision_listener: {{address: '127.0.0.1:9090', trusted_peers: [127.0.0.1], forward_auth: true}}\n"
+        )
+    };
+    let told = |services: &str| {
+        let loaded = Site::new().load(&config(services)).unwrap();
+        loaded
+            .warnings
+            .iter()
+            .any(|warning| warning.key == "decision_listener")
+    };
+    assert!(told("databroker") && told("authenticate"));
+    assert!(!told("proxy") && !told("authorize"));
+}
+
+#[test]
+fn header_maps_of_the_environment_are_text_or_json() {
+    let headers = |text: &str| {
+        let site = Site::new();
+        std::fs::write(site.path("config.yaml"), "{}").unwrap();
+        let data = site.path("data").to_string_lossy().into_owned();
+        let env = BTreeMap::from([
+            ("DATA_DIR".to_owned(), data),
+            ("HEADERS".to_owned(), text.to_owned()),
+        ]);
+        let loaded = Loader::new(Some(&site.path("config.yaml")), &env).load();
+        loaded
+            .map(|loaded| loaded.settings.response_headers)
+            .map_err(|errors| errors.to_string())
+    };
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let two = vec![pair("X-A", "1"), pair("X-B", "2")];
+    assert_eq!(headers(r#"{"X-A": "1", "X-B": "2"}"#).unwrap(), two);
+    assert_eq!(headers("X-A:1,X-B:2").unwrap(), two);
+    let spaced = vec![pair("X-A", " 1"), pair("X-B", "2")];
+    assert_eq!(headers("X-A: 1,X-B:2").unwrap(), spaced, "nothing is trimmed");
+    assert!(
+        headers("X-A")
+            .unwrap_err()
+            .contains("failed to decode headers from 'X-A'")
+    );
+}
+
+/// The errors of one route with these options.
+fn mistakes(route: &str) -> Vec<String> {
+    let config = format!(
+        "routes:\n- {{from: 'https://a.example.com', allow_public_unauthenticated_access: true, {route}}}\n"
+    );
+    match Site::new().load(&config) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.errors.iter().map(|error| error.key.clone()).collect(),
+    }
+}
+
+#[test]
+fn values_that_would_be_read_in_another_way_are_refused() {
+    for (route, key) in [
+        (
+            r#"to: http://a, set_request_headers: {x-a: "1\r\nx-b: 2"}"#,
+            "set_request_headers",
+        ),
+        (
+            r#"to: http://a, set_request_headers: {x-a: "1\u0001"}"#,
+            "set_request_headers",
+        ),
+        (
+            "to: http://a, host_rewrite: 'https://b.example.com'",
+            "host_rewrite",
+        ),
+        ("to: http://a, host_rewrite: 'b example'", "host_rewrite"),
+        ("to: http://a, timeout: -1s", "timeout"),
+        ("to: http://a, idle_timeout: -1s", "idle_timeout"),
+        ("redirect: {path_redirect: x}", "redirect.path_redirect"),
+        (
+            "redirect: {scheme_redirect: 'https://'}",
+            "redirect.scheme_redirect",
+        ),
+        (
+            "redirect: {host_redirect: 'a.example.com/x'}",
+            "redirect.host_redirect",
+        ),
+        ("redirect: {host_redirect: 'a b'}", "redirect.host_redirect"),
+    ] {
+        assert_eq!(mistakes(route), [format!("routes[0].{key}")], "{route}");
+    }
+    for route in [
+        "to: http://a, set_request_headers: {x-a: \"${pomerium.id_token}\tü\"}",
+        "to: http://a, host_rewrite: 'b.example.com:8443', timeout: 0s",
+        "redirect: {scheme_redirect: https, host_redirect: '[::1]:8443', path_redirect: /x, port_redirect: 8443}",
+    ] {
+        assert!(mistakes(route).is_empty(), "{route}: {:?}", mistakes(route));
+    }
+    let errors = Site::new()
+        .load("timeout_read: -1s\ndefault_upstream_timeout: -1s\n")
+        .unwrap_err();
+    let keys: Vec<_> = errors.errors.iter().map(|error| error.key.as_str()).collect();
+    assert_eq!(keys, ["timeout_read", "default_upstream_timeout"]);
+}
+
+#[test]
+fn empty_parts_of_a_redirect_are_unset() {
+    let loaded = Site::new()
+        .load(
+            "routes:\n- from: https://a.example.com\n  allow_public_unauthenticated_access: true\n  \
+             redirect: {https_redirect: true, host_redirect: '', path_redirect: '', port_redirect: 0}\n",
+        )
+        .unwrap();
+    let Action::Redirect(redirect) = &route(&loaded, 0).action else {
+        panic!()
+    };
+    assert_eq!(
+        (&redirect.host, &redirect.path, redirect.port),
+        (&None, &None, None)
+    );
+}
+
+#[test]
+fn answers_and_redirects_may_be_written_twice_and_upstreams_may_not() {
+    let twice = |action: &str| {
+        let route = format!(
+            "- {{from: 'https://a.example.com', allow_public_unauthenticated_access: true, {action}}}\n"
+        );
+        Site::new().load(&format!("routes:\n{route}{route}"))
+    };
+    assert_eq!(twice("response: {status: 200}").unwrap().settings.routes.len(), 2);
+    assert_eq!(
+        twice("redirect: {https_redirect: true}")
+            .unwrap()
+            .settings
+            .routes
+            .len(),
+        2
+    );
+    assert!(
+        twice("to: http://a")
+            .unwrap_err()
+            .to_string()
+            .contains("is not unique")
+    );
+}
+
+#[test]
+fn a_body_that_no_client_gets_is_told() {
+    let warned = |status: u16| {
+        let config = format!(
+            "routes:\n- {{from: 'https://a.example.com', allow_public_unauthenticated_access: true, \
+             response: {{status: {status}, body: text}}}}\n"
+        );
+        !Site::new().load(&config).unwrap().warnings.is_empty()
+    };
+    assert!(warned(204) && warned(205) && warned(304) && !warned(200));
+}
+
+#[test]
+fn patterns_of_client_names_are_those_of_re2() {
+    let loaded = Site::new()
+        .load("downstream_mtls: {match_subject_alt_names: [dns: '{id}\\.example\\.com']}\n")
+        .unwrap();
+    let pattern = &loaded.settings.downstream_mtls.unwrap().san[0].pattern;
+    assert!(
+        regex::Regex::new(pattern).unwrap().is_match("{id}.example.com"),
+        "{pattern}"
+    );
+}
+
+#[test]
 fn sockets_are_upstreams() {
     let loaded = Site::new()
         .load(

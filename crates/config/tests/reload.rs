@@ -172,3 +172,54 @@ fn certificates_are_still_wanted_for_known_routes() {
     let second = site.load(&text(&route("b", "")));
     assert_eq!(second.autocert.unwrap().names, ["a.example.com", "b.example.com"]);
 }
+
+#[test]
+fn a_file_that_says_nothing_any_more_is_not_a_configuration() {
+    let site = Site::new();
+    let routes = format!("routes:\n{}", route("a", ""));
+    assert!(
+        site.load("# not yet\n").routes.is_empty(),
+        "at the start it is one"
+    );
+    site.load(&routes);
+    for empty in ["", " \n\t\n", "# only\n# comments\n", "---\n"] {
+        let errors = site.try_load(empty).unwrap_err().to_string();
+        assert!(
+            errors.contains("the file is empty") && errors.contains("`{}`"),
+            "{errors}"
+        );
+    }
+    assert!(site.load("{}").routes.is_empty(), "said so");
+    assert_eq!(site.load(&routes).routes.len(), 1);
+}
+
+#[test]
+fn a_running_program_keeps_its_services() {
+    let site = Site::new();
+    let secret = pomerium_crypto::encoding::base64_encode(&[1; 32]);
+    let text = |services: &str, more: &str| {
+        format!(
+            "services: {services}\ngrpc_address: '127.0.0.1:5443'\nshared_secret: {secret}\ncookie_secret: {secret}\n{more}"
+        )
+    };
+    let start = site.load(&text("databroker,proxy", "")).services;
+    site.loader.keep_services(start);
+    let loaded = site.try_load(&text("proxy", "cookie_name: other\n")).unwrap();
+    assert_eq!(loaded.settings.services, start);
+    assert!(
+        loaded.settings.internal.databroker.is_none(),
+        "its own databroker"
+    );
+    assert_eq!(loaded.settings.cookie.name, "other", "the rest counts");
+    let told = &loaded.warnings[0];
+    assert_eq!(
+        (told.key.as_str(), told.message.as_str()),
+        ("services", "this change takes effect at the next start")
+    );
+    assert!(
+        site.try_load(&text("proxy,databroker", ""))
+            .unwrap()
+            .warnings
+            .is_empty()
+    );
+}

@@ -9,7 +9,7 @@ use pomerium_certs::{
     CertStore, DerivedAuthority, LoadedCertificate, catch_all, load_pair, load_pair_to_staple,
 };
 use pomerium_config::records::RecordProblem;
-use pomerium_config::settings::Settings;
+use pomerium_config::settings::{CertificatePair, Settings};
 
 use super::core::Core;
 use super::expiry;
@@ -40,7 +40,7 @@ impl Configured {
     /// would take every host down.
     pub fn load(settings: &Settings, core: &Core) -> anyhow::Result<Self> {
         let now = core.clock.now().as_second();
-        let mut certificates = Vec::new();
+        let mut certificates: Vec<Loaded<'_>> = Vec::with_capacity(settings.certificates.len());
         let mut problems = Vec::new();
         // A certificate that demands a staple can be used only where staples are cared for.
         let load = if settings.autocert.is_some() {
@@ -61,8 +61,11 @@ impl Configured {
                 }
                 Err(error) => return Err(error.into()),
             };
-            expiry::warn(&loaded, now);
-            certificates.push(loaded);
+            certificates.push((pair, loaded));
+        }
+        let certificates = without_overlaps(certificates);
+        for certificate in &certificates {
+            expiry::warn(certificate, now);
         }
         let always = settings.fallback_certificate;
         let derived = derived(settings, &core.derived)?;
@@ -88,6 +91,25 @@ impl Configured {
             .iter()
             .any(|certificate| certificate.names().iter().any(fits))
     }
+}
+
+/// A certificate, and what it was loaded from.
+type Loaded<'s> = (&'s CertificatePair, LoadedCertificate);
+
+/// Leaves out those of records that are for a name which a certificate of this host is for as well: whoever may write
+/// records must not replace what the administrator of the machine serves.
+fn without_overlaps(loaded: Vec<Loaded<'_>>) -> Vec<LoadedCertificate> {
+    let local = loaded.iter().filter(|(pair, _)| !pair.of_record);
+    let local: Vec<_> = local.map(|(_, certificate)| certificate.clone()).collect();
+    let kept = loaded.into_iter().filter(|(pair, certificate)| {
+        let shared = certificate.name_shared_with(&local).filter(|_| pair.of_record);
+        if let Some(domain) = shared {
+            let record = &pair.origin;
+            tracing::error!(domain, record, "overlaps with local certs: skipped");
+        }
+        shared.is_none()
+    });
+    kept.map(|(_, certificate)| certificate).collect()
 }
 
 /// What listeners choose from. Two sides change it, a configuration and the keeper of certificates by ACME; neither

@@ -31,6 +31,14 @@ impl Source {
         Ok(self.load_with(&Records::default())?.0)
     }
 
+    /// As [`Self::load`], for a program that runs these services from now on, whatever a later version of the configuration
+    /// says.
+    pub fn load_to_run(&self) -> anyhow::Result<Settings> {
+        let settings = self.load()?;
+        self.0.keep_services(settings.services);
+        Ok(settings)
+    }
+
     /// As [`Self::load`], with the routes of `records`; those that are left out come along.
     pub fn load_with(&self, records: &Records) -> anyhow::Result<(Settings, Vec<RecordProblem>)> {
         let loaded = match self.0.load_with(records) {

@@ -135,7 +135,7 @@ impl Server {
     ///
     /// Errors say which part did not start and why; nothing is left running then.
     pub async fn start(options: Options) -> anyhow::Result<Arc<Self>> {
-        let settings = options.source.load()?;
+        let settings = options.source.load_to_run()?;
         log::set_levels(&settings.log);
         tracing::info!(version = crate::VERSION, envoy_version = "none", "cmd/pomerium");
         let (mut sockets, mut before) = match options.start.predecessor {
@@ -203,7 +203,7 @@ impl Server {
         }
         start_admin(&settings, &core, &sink, &audit);
         start_tasks(&settings, &core, &control)?;
-        let server = Self {
+        let server = Arc::new(Self {
             core,
             source: options.source,
             dataplane,
@@ -222,8 +222,7 @@ impl Server {
             reload_owed: signals.owed(),
             signals: Mutex::new(Some(signals)),
             reloading: Mutex::new(()),
-        };
-        let server = Arc::new(server);
+        });
         watch(&server, changes);
         // Last: whoever waits for it may change the configuration at once.
         report_running(&server.core, &server.settings(), &server.dataplane);

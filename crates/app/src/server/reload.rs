@@ -8,7 +8,7 @@ use pomerium_config::LoadErrors;
 use pomerium_config::settings::Settings;
 use pomerium_config::watch::Watcher;
 
-use super::generation::Generation;
+use super::generation::{self, Generation};
 use super::{Server, cannot_listen, dataplane_options, records, sessions};
 use crate::telemetry::guard::Guard;
 use crate::telemetry::log;
@@ -58,7 +58,8 @@ impl Server {
         let previous = self.settings();
         let running = self.dataplane.snapshot();
         let (next, problems) = records::build(records, &self.source, |mut settings| {
-            warn_about_restart(&previous, &settings);
+            let roots = generation::roots(&settings, &self.core.derived);
+            warn_about_restart(&previous, &settings, &roots);
             keep_keys(&previous, &mut settings)?;
             Generation::build(settings, &self.core, Arc::clone(&self.state), Some(&running))
         })?;
@@ -155,25 +156,41 @@ pub(super) fn keep_keys(running: &Settings, settings: &mut Settings) -> anyhow::
 }
 
 /// Names what a reload cannot change.
-fn warn_about_restart(old: &Settings, new: &Settings) {
+///
+/// `roots`: those that `new` comes to, as `old` has its own.
+fn warn_about_restart(old: &Settings, new: &Settings, roots: &[u8]) {
+    let (old_internal, new_internal) = (&old.internal, &new.internal);
     let fixed = [
-        ("services", old.services != new.services),
+        ("data_dir", old.data_dir != new.data_dir),
+        (
+            "health_check_systemd_disabled",
+            old.systemd_disabled != new.systemd_disabled,
+        ),
+        (
+            "databroker_outage_limit",
+            old_internal.outage_limit != new_internal.outage_limit,
+        ),
+        // Everything else that trusts them takes the new ones at once.
+        (
+            "certificate_authority, for the connection to the databroker",
+            old_internal.databroker.is_some() && old.extra_roots != roots,
+        ),
         ("health_check_addr", old.health_address != new.health_address),
         ("signing_key", old.secrets.signing_key != new.secrets.signing_key),
         ("databroker_storage_type", old.databroker != new.databroker),
         ("databroker_encryption_keys", old.at_rest != new.at_rest),
-        ("grpc_address", old.internal.listener != new.internal.listener),
+        ("grpc_address", old_internal.listener != new_internal.listener),
         (
             "databroker_cluster_nodes",
-            old.internal.cluster != new.internal.cluster,
+            old_internal.cluster != new_internal.cluster,
         ),
         (
             "grpc_mutual_tls",
-            old.internal.mutual_tls != new.internal.mutual_tls,
+            old_internal.mutual_tls != new_internal.mutual_tls,
         ),
         (
             "databroker_service_url",
-            old.internal.databroker != new.internal.databroker,
+            old_internal.databroker != new_internal.databroker,
         ),
         ("installation_id", old.installation_id != new.installation_id),
         (

@@ -407,3 +407,160 @@ fn a_route_that_is_refused_later_keeps_its_place() {
     assert_eq!(problems(&loaded), ["Route r: the pattern cannot be used"]);
     assert!(denies(&loaded.settings.routes[0].policy));
 }
+
+fn protected(id: &str) -> Value {
+    json!({"id": id, "from": format!("https://{id}.example.com"), "response": {"status": 200},
+        "allow_any_authenticated_user": true})
+}
+
+/// A file of one process among several, with the secret that they share.
+fn one_of_several(services: &str, more: &Value) -> Site {
+    let secret = pomerium_crypto::encoding::base64_encode(&[7; 32]);
+    let mut file = json!({"services": services, "shared_secret": secret, "cookie_secret": secret});
+    for (key, value) in more.as_object().unwrap() {
+        file[key] = value.clone();
+    }
+    Site::new(&file)
+}
+
+#[test]
+fn people_may_sign_in_elsewhere() {
+    let elsewhere = json!({"authenticate_service_url": "https://authenticate.example.com"});
+    for services in ["proxy", "authorize", "databroker"] {
+        let found = one_of_several(services, &elsewhere).settings(&[("Route", "r", protected("r"))]);
+        assert!(!denies(&found.routes[0].policy), "{services}");
+    }
+    // Nowhere: no service of the original's is asked.
+    let nowhere = |services: &str| {
+        let loaded = one_of_several(services, &json!({})).load(&[("Route", "r", protected("r"))]);
+        (problems(&loaded), denies(&loaded.settings.routes[0].policy))
+    };
+    for services in ["proxy", "authorize"] {
+        let (told, closed) = nowhere(services);
+        assert!(
+            told[0].contains("hosted authenticate service") && closed,
+            "{told:?}"
+        );
+    }
+    assert_eq!(nowhere("databroker"), (Vec::new(), false));
+    let here = Site::new(&json!({})).load(&[("Route", "r", protected("r"))]);
+    assert!(
+        problems(&here)[0].contains("no identity provider"),
+        "{:?}",
+        problems(&here)
+    );
+}
+
+#[test]
+fn settings_that_say_how_to_enforce_keep_the_authorities_below() {
+    let (of_file, of_record) = (pair("ca.example.com", &[]), pair("other.example.com", &[]));
+    let decoded = |pair: &Pair| pomerium_crypto::encoding::base64_decode(&pair.certificate).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, decoded(&of_file)).unwrap();
+    let reject = json!({"downstream_mtls": {"enforcement": "REJECT_CONNECTION"}});
+    let bring = json!({"downstream_mtls": {"ca": of_record.certificate}});
+    let text = json!({"ca": of_file.certificate}).to_string();
+    for below in [
+        json!({"ca": of_file.certificate}),
+        json!({"ca_file": file}),
+        text.into(),
+    ] {
+        let site = Site::new(&json!({"downstream_mtls": below}));
+        let mtls = |documents: &[(&str, &str, Value)]| {
+            let found = site.settings(documents).downstream_mtls.unwrap();
+            (found.ca.unwrap(), found.enforcement)
+        };
+        let default = Enforcement::PolicyWithDefaultDeny;
+        assert_eq!(mtls(&[]), (decoded(&of_file), default));
+        let kept = mtls(&[("Settings", "s", reject.clone())]);
+        assert_eq!(kept, (decoded(&of_file), Enforcement::RejectConnection));
+        let empty = json!({"downstream_mtls": {"ca": ""}});
+        assert_eq!(mtls(&[("Settings", "s", empty)]), (decoded(&of_file), default));
+        assert_eq!(
+            mtls(&[("Settings", "s", bring.clone())]),
+            (decoded(&of_record), default)
+        );
+        let layered = mtls(&[
+            ("Config", "c", json!({"settings": bring})),
+            ("Settings", "s", reject.clone()),
+        ]);
+        assert_eq!(layered, (decoded(&of_record), Enforcement::RejectConnection));
+    }
+}
+
+#[test]
+fn an_authority_of_one_route_of_a_record_makes_every_route_ask() {
+    let anchor = pair("ca.example.com", &[]);
+    let file = json!({"routes": [{"from": "https://file.example.com", "to": "http://10.0.0.1",
+        "allow_public_unauthenticated_access": true}]});
+    let mut asking = open("asking");
+    asking["tls_downstream_client_ca"] = anchor.certificate.clone().into();
+    let mut by_id = open("asking");
+    by_id["tls_downstream_client_ca_key_pair_id"] = "ca".into();
+    let key_pair = ("KeyPair", "ca", json!({"certificate": anchor.certificate}));
+    let site = Site::new(&file);
+    let policies = |documents: &[(&str, &str, Value)]| {
+        let routes = site.settings(documents).routes;
+        let policies: Vec<_> = routes.iter().map(|route| format!("{:?}", route.policy)).collect();
+        policies
+    };
+    let demand = "InvalidClientCertificate";
+    for asking in [asking, by_id] {
+        let before = policies(&[("Route", "r", open("r")), key_pair.clone()]);
+        assert!(before.iter().all(|policy| !policy.contains(demand)), "{before:?}");
+        let with = [
+            ("Route", "asking", asking),
+            ("Route", "r", open("r")),
+            key_pair.clone(),
+        ];
+        let after = policies(&with);
+        assert_eq!(after.len(), 3);
+        assert!(after.iter().all(|policy| policy.contains(demand)), "{after:?}");
+        let left = json!({"downstream_mtls": {"enforcement": "POLICY"}});
+        let by_policy = policies(&[with[0].clone(), key_pair.clone(), ("Settings", "s", left)]);
+        assert!(
+            by_policy.iter().all(|policy| !policy.contains(demand)),
+            "{by_policy:?}"
+        );
+    }
+    // What is left out asks nobody.
+    let mut broken = open("broken");
+    broken["tls_downstream_client_ca"] = "bm8gUEVN".into();
+    let loaded = site.load(&[("Route", "broken", broken), ("Route", "r", open("r"))]);
+    assert_eq!(problems(&loaded).len(), 1);
+    let of_file = format!("{:?}", loaded.settings.routes[0].policy);
+    assert!(!of_file.contains(demand), "{of_file}");
+}
+
+#[test]
+fn hosts_of_records_get_certificates_too() {
+    let site = Site::new(
+        &json!({"autocert": true, "routes": [{"from": "https://file.example.com",
+        "response": {"status": 200}, "allow_public_unauthenticated_access": true}]}),
+    );
+    let named = |documents: &[(&str, &str, Value)]| site.settings(documents).autocert.unwrap().names;
+    assert_eq!(named(&[]), ["file.example.com"]);
+    let both = ["file.example.com", "record.example.com"];
+    assert_eq!(named(&[("Route", "record", open("record"))]), both);
+    let mut pattern = open("p");
+    pattern["from"] = "https://*.example.com".into();
+    let loaded = site.load(&[("Route", "p", pattern)]);
+    let told: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert!(told.iter().any(|told| told.contains("*.example.com")), "{told:?}");
+}
+
+#[test]
+fn renegotiation_is_refused_as_in_a_file() {
+    let mut route = open("r");
+    route.as_object_mut().unwrap().remove("response");
+    route["to"] = json!(["https://up.example.com"]);
+    route["tls_upstream_allow_renegotiation"] = true.into();
+    let loaded = Site::new(&json!({})).load(&[("Route", "r", route)]);
+    assert!(
+        problems(&loaded)[0].contains("renegotiation"),
+        "{:?}",
+        problems(&loaded)
+    );
+    assert!(denies(&loaded.settings.routes[0].policy));
+}

@@ -37,7 +37,7 @@ pub enum Enforcement {
 pub struct SanMatch {
     /// Which kind of name.
     pub kind: SanKind,
-    /// Regular expression over the whole name.
+    /// Regular expression over the whole name, as the engine here reads it.
     pub pattern: String,
 }
 

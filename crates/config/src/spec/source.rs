@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value as Json};
 
@@ -18,16 +19,24 @@ use crate::diagnostic::{Origin, Place};
 /// The environment, as a map.
 pub type Environment = BTreeMap<String, String>;
 
+/// The config file.
+pub struct ConfigFile<'a> {
+    /// Where it is, if there is one.
+    pub path: Option<&'a Path>,
+    /// It has said something before: then it does not say nothing now, it is about to be written.
+    pub had_content: &'a AtomicBool,
+}
+
 /// Reads file and environment into decoded options, with `layers` of records over them, the last one on top; `None`
 /// when the file cannot be read at all.
 pub fn read(
-    path: Option<&Path>,
+    file: &ConfigFile<'_>,
     env: &Environment,
     layers: &[Map<String, Json>],
     sink: &mut Sink,
 ) -> Option<Values> {
-    let mut tree = match path {
-        Some(path) => read_file(path, sink)?,
+    let mut tree = match file.path {
+        Some(path) => read_file(path, file.had_content, sink)?,
         None => Node::new(Value::Map(Vec::new()), Place::default()),
     };
     overlay(&mut tree, env);
@@ -54,6 +63,9 @@ fn lay_over(tree: &mut Node, layer: &Map<String, Json>) {
                     put(outer, &entry.key, entry.node.clone());
                 }
             }
+            (Value::Map(_), Some(outer)) if name == "downstream_mtls" => {
+                *outer = keeping_authorities(outer, node);
+            }
             _ => put(tree, name, node),
         }
         // The two add up.
@@ -61,6 +73,28 @@ fn lay_over(tree: &mut Node, layer: &Map<String, Json>) {
             remove(tree, &format!("{name}_file"));
         }
     }
+}
+
+/// `downstream_mtls` of a record counts as a whole, but for authorities and revocation lists: those below stay unless it
+/// brings others. A record that only says how to enforce them must not lose them.
+fn keeping_authorities(below: &Node, mut above: Node) -> Node {
+    let below = decode::structured(below);
+    for (name, file) in [("ca", "ca_file"), ("crl", "crl_file")] {
+        if above.get(name).is_some_and(|node| !says_nothing(node)) {
+            continue;
+        }
+        remove(&mut above, name);
+        for kept in [name, file] {
+            if let Some(node) = below.get(kept) {
+                put(&mut above, kept, node.clone());
+            }
+        }
+    }
+    above
+}
+
+fn says_nothing(node: &Node) -> bool {
+    node.is_null() || matches!(&node.value, Value::Text(text) if text.is_empty())
 }
 
 fn is_map(node: &Node) -> bool {
@@ -83,8 +117,19 @@ fn remove(tree: &mut Node, name: &str) {
     }
 }
 
-fn read_file(path: &Path, sink: &mut Sink) -> Option<Node> {
+fn read_file(path: &Path, had_content: &AtomicBool, sink: &mut Sink) -> Option<Node> {
     let text = match read_text(path) {
+        Ok(text) if has_content(&text) => {
+            had_content.store(true, Ordering::Relaxed);
+            text
+        }
+        Ok(_) if had_content.load(Ordering::Relaxed) => {
+            let message = "failed to read config: the file is empty, and was not before";
+            let help =
+                "write the configuration, aside and then renamed into place; `{}` is one that sets nothing";
+            sink.error(Place::default(), "", message, help);
+            return None;
+        }
         Ok(text) => text,
         Err(message) => {
             let help = "check the path given to --config and who may read the file";
@@ -109,6 +154,12 @@ fn read_file(path: &Path, sink: &mut Sink) -> Option<Node> {
             None
         }
     }
+}
+
+/// Whether a text says anything in one of the formats: more than blanks, comments and the borders of documents.
+fn has_content(text: &str) -> bool {
+    let says = |line: &str| !matches!(line.trim(), "" | "---" | "...") && !line.trim().starts_with('#');
+    text.trim_start_matches('\u{feff}').lines().any(says)
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

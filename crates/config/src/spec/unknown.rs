@@ -41,6 +41,8 @@ pub(super) fn report(
             format!("write `{likely}`, or remove the key")
         } else if ROUTE.iter().any(|key| key.name == likely) {
             format!("`{likely}` is an option of a route: move it into an entry of `routes`")
+        } else if keys::MTLS.iter().any(|key| key.name == likely) {
+            format!("`{likely}` is an option of `downstream_mtls`: write `downstream_mtls: {{{likely}: …}}`")
         } else {
             format!("`{likely}` belongs to the top level of the file")
         };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 /// Cheap signs of a change: device, inode, size, time of change.
-type Signs = (u64, u64, u64, i64, i64);
+pub(super) type Signs = (u64, u64, u64, i64, i64);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct State {
@@ -36,11 +36,21 @@ impl Files {
         }
     }
 
+    /// The cheap signs of all of them now.
+    pub(super) fn signs(&self) -> Vec<Option<Signs>> {
+        self.0.keys().map(|file| signs_of(file)).collect()
+    }
+
+    /// Whether the signs of any differ from the last look.
+    pub(super) fn differ(&self) -> bool {
+        self.0.iter().any(|(file, state)| signs_of(file) != state.signs)
+    }
+
     /// Whether any content differs from the last look. Content is read only where the signs differ.
     pub(super) fn check(&mut self) -> bool {
         let mut changed = false;
         for (file, state) in &mut self.0 {
-            if fs::metadata(file).ok().as_ref().map(signs) == state.signs {
+            if signs_of(file) == state.signs {
                 continue;
             }
             let now = look(file);
@@ -53,7 +63,7 @@ impl Files {
 
 fn look(file: &Path) -> State {
     // Signs first: content that changes after them is found at the next look.
-    let signs = fs::metadata(file).ok().as_ref().map(signs);
+    let signs = signs_of(file);
     let content = fs::read(file).or_else(|_| names(file));
     State {
         signs,
@@ -66,6 +76,10 @@ fn names(folder: &Path) -> io::Result<Vec<u8>> {
     let mut names = entries.collect::<io::Result<Vec<_>>>()?;
     names.sort_unstable();
     Ok(names.join(&0))
+}
+
+fn signs_of(file: &Path) -> Option<Signs> {
+    fs::metadata(file).ok().as_ref().map(signs)
 }
 
 fn signs(metadata: &Metadata) -> Signs {

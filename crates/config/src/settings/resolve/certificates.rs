@@ -30,9 +30,9 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> (Vec<CertificatePair>
             }
         }
     }
+    pairs.extend(of_records(cx));
     pairs.extend(files(values, cx));
     pairs.extend(super::certificate_folder::resolve(values, cx));
-    pairs.extend(of_records(cx));
     (pairs, roots(values, cx))
 }
 

@@ -3,7 +3,7 @@
 
 use super::pem;
 use super::{Cx, address, http};
-use crate::settings::{DecisionSettings, DecisionTls};
+use crate::settings::{DecisionSettings, DecisionTls, Services};
 use crate::spec::values::Values;
 
 const NAME: &str = "decision_listener";
@@ -13,8 +13,13 @@ const CLIENT_CA: (&str, &str) = ("tls_client_ca", "tls_client_ca_file");
 const FORWARD_AUTH: &str = "forward_auth";
 const EXT_AUTHZ: &str = "ext_authz";
 
-pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> Option<DecisionSettings> {
+pub(super) fn resolve(values: &Values, services: Services, cx: &mut Cx<'_>) -> Option<DecisionSettings> {
     let listener = values.object(NAME)?;
+    if !services.authorize && !services.proxy {
+        let message = "has no effect: this process judges no requests";
+        let help = "run `authorize` or `proxy` here as well (`services`), or remove it";
+        cx.sink.warn(values.place(NAME), NAME, message, help);
+    }
     let address = listen_on(listener, cx);
     let trusted_peers = peers(listener, cx);
     let (forward_auth, ext_authz) = protocols(listener, cx);

@@ -120,8 +120,13 @@ pub(super) fn of_route(
 }
 
 fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let value = HeaderValue::from_str(value).map_err(|_| format!("header {name}: the value is not valid"))?;
+    let value = header_value(name, value)?;
     Ok((header_name(name)?, value))
+}
+
+/// Nothing that would end the header, or that the other side reads in its own way.
+pub(super) fn header_value(name: impl std::fmt::Display, value: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(value).map_err(|_| format!("header {name}: the value is not valid"))
 }
 
 pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {

@@ -44,12 +44,29 @@ pub(crate) fn codec(values: &Values) -> Codec {
     }
 }
 
-pub(super) fn timeouts(values: &Values) -> Timeouts {
+pub(super) fn timeouts(values: &Values, cx: &mut Cx<'_>) -> Timeouts {
+    for name in [
+        "timeout_read",
+        "timeout_write",
+        "timeout_idle",
+        "default_upstream_timeout",
+    ] {
+        not_negative(values, name, cx);
+    }
     let off_when_zero = |name| values.duration(name).filter(|duration| !duration.is_zero());
     Timeouts {
         read: off_when_zero("timeout_read"),
         write: off_when_zero("timeout_write"),
         idle: off_when_zero("timeout_idle"),
+    }
+}
+
+/// Zero switches a limit off; less than that is a mistake.
+pub(super) fn not_negative(values: &Values, name: &str, cx: &mut Cx<'_>) {
+    if values.nanoseconds(name).is_some_and(|nanos| nanos < 0) {
+        let help = "write a duration such as 30s; 0s is off";
+        cx.sink
+            .error(values.place(name), values.key(name), "must not be negative", help);
     }
 }
 

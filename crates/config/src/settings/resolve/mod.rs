@@ -64,6 +64,8 @@ pub(crate) struct Cx<'a> {
     pub record_problems: Vec<RecordProblem>,
     /// A record that says which certificates clients need is left out: what it demands is not known, so nobody is let in.
     pub guard_lost: bool,
+    /// The services of a program that runs.
+    pub running: Option<super::Services>,
     /// Routes were taken over that inherit something else now: nothing of this load counts.
     pub stale: bool,
 }
@@ -110,7 +112,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
     let fallback = certificates.is_empty() || tls_derive.is_some();
     let rate_limit = rate_limit::resolve(values, cx);
     let downstream_mtls = mtls::resolve(values, cx);
-    let deny_without_certificate = mtls::denies_by_default(values, downstream_mtls.as_ref());
+    let deny_without_certificate = mtls::denies_by_default(values, downstream_mtls.as_ref(), cx.records);
     cx.stale = cx.sink.memory.is_stale(Inherited {
         deny_without_certificate,
         guard_lost: cx.guard_lost,
@@ -127,9 +129,15 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         cx,
     );
     let alone = certificates.is_empty();
-    let autocert = autocert::resolve(values, &data_dir, (alone, is_shared(services, &databroker)), cx);
+    let autocert = autocert::resolve(
+        values,
+        &data_dir,
+        &routes,
+        (alone, is_shared(services, &databroker)),
+        cx,
+    );
     let metrics = metrics::resolve(values, cx);
-    let decision = decision::resolve(values, cx);
+    let decision = decision::resolve(values, services, cx);
     let dns = dns::resolve(values, cx);
     let geoip_database = values.some_text("geoip_database").map(PathBuf::from);
     cx.watched.extend(geoip_database.clone());
@@ -152,7 +160,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         dns,
         upstream_bind,
         extra_roots,
-        timeouts: http::timeouts(values),
+        timeouts: http::timeouts(values, cx),
         http: http::settings(values, cx),
         secrets,
         authenticate,
@@ -190,9 +198,18 @@ fn is_shared(services: super::Services, databroker: &super::DatabrokerSettings) 
     !services.all_in_one() || !matches!(databroker, Memory | File(_))
 }
 
+/// What this process runs. A running one goes on with what it has: half of its parts would follow another set.
 fn resolve_services(values: &Values, cx: &mut Cx<'_>) -> super::Services {
     match services::parse(values.text("services")) {
-        Ok(services) => services,
+        Ok(services) => match cx.running {
+            Some(running) if running != services => {
+                let message = "this change takes effect at the next start";
+                let help = "restart the program, or undo the change";
+                cx.sink.warn(values.place("services"), "services", message, help);
+                running
+            }
+            _ => services,
+        },
         Err(message) => {
             let help = "one or more of all, authenticate, authorize, databroker, proxy";
             cx.sink.error(values.place("services"), "services", message, help);

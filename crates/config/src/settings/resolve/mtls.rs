@@ -2,10 +2,16 @@
 //!
 //! Whatever is written and cannot be used is an error: a missing CA must never open a door.
 
+use std::collections::HashSet;
+
 use super::Cx;
+use super::files::has_certificate;
 use super::pem::{self, Given};
+use crate::records::{Records, RouteRecord};
 use crate::settings::{DownstreamMtls, Enforcement, SanKind, SanMatch};
+use crate::spec::base64_std;
 use crate::spec::node::{Node, Value};
+use crate::spec::re2;
 use crate::spec::values::Values;
 
 const PREFIX: &str = "config: bad downstream mTLS settings:";
@@ -47,7 +53,7 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> Option<DownstreamMtls
 
 /// Whether every route denies without a valid client certificate: as soon as any authority is configured, unless the
 /// enforcement leaves it to the policies (spec policy.md 5).
-pub(super) fn denies_by_default(values: &Values, mtls: Option<&DownstreamMtls>) -> bool {
+pub(super) fn denies_by_default(values: &Values, mtls: Option<&DownstreamMtls>, records: &Records) -> bool {
     if mtls.is_some_and(|mtls| mtls.enforcement == Enforcement::Policy) {
         return false;
     }
@@ -58,7 +64,23 @@ pub(super) fn denies_by_default(values: &Values, mtls: Option<&DownstreamMtls>) 
             .any(|name| route.some_text(name).is_some()),
     };
     let routes = values.objects("policy").iter().chain(values.objects("routes"));
-    mtls.is_some_and(|mtls| mtls.ca.is_some()) || routes.into_iter().any(|route| of_route(&route))
+    mtls.is_some_and(|mtls| mtls.ca.is_some())
+        || routes.into_iter().any(|route| of_route(&route))
+        || a_record_asks(records)
+}
+
+/// Whether a route of a record has an authority of its own. One that is left out, since its id is taken or it cannot be
+/// used, asks nobody for anything.
+fn a_record_asks(records: &Records) -> bool {
+    let has_authority = |route: &RouteRecord| {
+        let given = route.node.get("tls_downstream_client_ca").map(|node| &node.value);
+        matches!(given, Some(Value::Text(text)) if base64_std(text).is_ok_and(|pem| has_certificate(&pem)))
+    };
+    let mut taken = HashSet::new();
+    records.routes.iter().any(|route| {
+        let first = route.id.as_deref().is_none_or(|id| taken.insert(id));
+        first && route.faults.is_empty() && has_authority(route)
+    })
 }
 
 /// `tls_downstream_client_ca` of a route; the file wins.
@@ -146,11 +168,12 @@ fn matcher(name: &str, pattern: &Node) -> Result<SanMatch, String> {
         return Err("unsupported SAN matcher format".into());
     };
     // Alone, since `a)|(b` is whole inside parentheses only; and anchored, as it is used.
-    for text in [pattern.clone(), format!("^(?:{pattern})$")] {
+    let translated = re2::translate(pattern).into_owned();
+    for text in [translated.clone(), format!("^(?:{translated})$")] {
         regex::Regex::new(&text).map_err(|_| format!("couldn't parse pattern \"{pattern}\""))?;
     }
     Ok(SanMatch {
         kind,
-        pattern: pattern.clone(),
+        pattern: translated,
     })
 }

@@ -12,6 +12,7 @@ use crate::spec::node::{Node, Value};
 use crate::spec::values::{Item, Val, Values};
 
 const NOT_BUILT: &str = "this option has no effect yet, so the start is refused";
+const HOSTED_NOT_BUILT: &str = "signing in through the hosted authenticate service is not built yet";
 
 pub(super) fn run(
     values: &Values,
@@ -31,9 +32,10 @@ pub(super) fn run(
             renegotiation(route, cx);
         });
     }
-    // Where people sign in is another process's business otherwise.
     if services.authenticate {
         sign_in(values, given(), authenticate, routes, cx);
+    } else if hosted_elsewhere(services, authenticate) {
+        signed_in_by_the_hosted_service(values, given(), routes, cx);
     }
 }
 
@@ -42,7 +44,7 @@ pub(super) fn of_record(
     route: &Values,
     settings: &RouteSettings,
     global: &Values,
-    signs_in: bool,
+    (services, authenticate): (Services, &AuthenticateSettings),
     cx: &mut Cx<'_>,
 ) {
     // The one option that counts for records only.
@@ -52,16 +54,25 @@ pub(super) fn of_record(
         cx,
     );
     route_kind(route, cx);
-    let people = settings.kind != RouteKind::Ssh && needs_people(route, &settings.policy);
-    if people && !signs_in && global.some_text("idp_provider").is_none() {
-        let why = "it needs people to sign in, but no identity provider is configured";
-        cx.sink.refuse(
-            route.place,
-            route.path.clone(),
-            why,
-            "set `idp_provider`, or open the route",
-        );
+    renegotiation(route, cx);
+    if !is_protected(route, settings) {
+        return;
     }
+    let (why, help) = if hosted_elsewhere(services, authenticate) {
+        (
+            HOSTED_NOT_BUILT,
+            "set `authenticate_service_url`, or open the route",
+        )
+    } else if services.authenticate
+        && authenticate.idp.is_none()
+        && global.some_text("idp_provider").is_none()
+    {
+        let why = "it needs people to sign in, but no identity provider is configured";
+        (why, "set `idp_provider`, or open the route")
+    } else {
+        return;
+    };
+    cx.sink.refuse(route.place, route.path.clone(), why, help);
 }
 
 /// Options of one level, nested ones included.
@@ -115,7 +126,24 @@ fn is_default(key: &'static Key, item: &Item) -> bool {
     if let Val::Choice(member) = item.value {
         return matches!(member, "unknown" | "unspecified" | "default");
     }
-    !key.nullable && item.value.is_zero()
+    match (key.kind, &item.value) {
+        // Options that stand together, and say only what holds anyway. Where an empty object means something, it counts.
+        (Kind::Object(inner), Val::Object(nested)) if !key.nullable => only_defaults(inner, nested),
+        // Off is what holds while it is not there.
+        (Kind::Bool, Val::Bool(on)) => !on,
+        _ => !key.nullable && item.value.is_zero(),
+    }
+}
+
+fn only_defaults(table: &'static [Key], values: &Values) -> bool {
+    let set = |key: &Key| {
+        values
+            .item(key.name)
+            .filter(|item| item.place.origin != Origin::Default)
+    };
+    table
+        .iter()
+        .all(|key| set(key).is_none_or(|item| is_default(key, item)))
 }
 
 fn runtime_flags(values: &Values, cx: &mut Cx<'_>) {
@@ -244,26 +272,16 @@ fn sign_in<'a>(
     if let Some(idp) = &authenticate.idp {
         check_client(values, idp, cx);
         if hosted {
-            let why = "signing in through the hosted authenticate service is not built yet";
-            let help = "set `authenticate_service_url` to a host of your own, \
-                        for instance https://authenticate.example.com";
-            cx.sink.refuse(
-                values.place("authenticate_service_url"),
-                "authenticate_service_url",
-                why,
-                help,
-            );
+            refuse_hosted(values, cx);
         }
         return;
     }
     if values.some_text("idp_provider").is_some() {
         return;
     }
-    let protected = given
-        .zip(routes)
-        .filter(|(route, _)| route.known.is_none())
-        .find(|(route, settings)| settings.kind != RouteKind::Ssh && needs_people(route, &settings.policy));
-    let Some((route, _)) = protected else { return };
+    let Some(route) = protected(given, routes, cx) else {
+        return;
+    };
     let why = format!(
         "{} needs people to sign in, but no identity provider is configured",
         route.text("from")
@@ -278,6 +296,51 @@ fn sign_in<'a>(
          or local for built-in users), or open the route with `allow_public_unauthenticated_access: true`"
     );
     cx.sink.refuse(route.place, route.path.clone(), why, help);
+}
+
+/// People are to sign in at the hosted service, and requests of theirs end here.
+fn hosted_elsewhere(services: Services, authenticate: &AuthenticateSettings) -> bool {
+    !services.authenticate && (services.proxy || services.authorize) && identity::is_hosted(authenticate)
+}
+
+/// Where another process signs people in, this one still has to know which.
+fn signed_in_by_the_hosted_service<'a>(
+    values: &Values,
+    given: impl Iterator<Item = &'a Values>,
+    routes: &[Arc<RouteSettings>],
+    cx: &mut Cx<'_>,
+) {
+    if protected(given, routes, cx).is_some() {
+        refuse_hosted(values, cx);
+    }
+}
+
+fn refuse_hosted(values: &Values, cx: &mut Cx<'_>) {
+    let name = "authenticate_service_url";
+    let help = "set `authenticate_service_url` to a host of your own, \
+                for instance https://authenticate.example.com";
+    cx.sink.refuse(values.place(name), name, HOSTED_NOT_BUILT, help);
+}
+
+/// The first new route that people have to sign in for. Each of them is looked at again next time: what is refused now
+/// must not be taken over then.
+fn protected<'a>(
+    given: impl Iterator<Item = &'a Values>,
+    routes: &[Arc<RouteSettings>],
+    cx: &mut Cx<'_>,
+) -> Option<&'a Values> {
+    let mut first = None;
+    for (route, settings) in given.zip(routes) {
+        if route.known.is_none() && is_protected(route, settings) {
+            cx.sink.memory.tell(route.fingerprint);
+            first = first.or(Some(route));
+        }
+    }
+    first
+}
+
+fn is_protected(route: &Values, settings: &RouteSettings) -> bool {
+    settings.kind != RouteKind::Ssh && needs_people(route, &settings.policy)
 }
 
 /// Whether the way in leads past a sign-in. A route without any rule counts as one whose rule was forgotten.

@@ -1,5 +1,7 @@
 //! Maps: headers, switches, claims (spec config.md 4.3, 8.8).
 
+use std::borrow::Cow;
+
 use super::super::keys::Key;
 use super::super::node::{Node, Value};
 use super::super::scalar;
@@ -7,7 +9,13 @@ use super::structured;
 use crate::diagnostic::Place;
 
 pub(super) fn text_map(key: &Key, node: &Node) -> Result<Vec<(String, String)>, String> {
-    let tree = structured(node);
+    let tree = match &node.value {
+        // `X-A: 1,X-B:2` is a map to YAML, of one header.
+        Value::Text(text) if key.env == Some("HEADERS") && !text.trim_start().starts_with('{') => {
+            Cow::Borrowed(node)
+        }
+        _ => structured(node),
+    };
     match (&tree.value, &node.value) {
         (Value::Map(entries), _) => entries
             .iter()

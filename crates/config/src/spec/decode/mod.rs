@@ -172,7 +172,7 @@ fn remedy(key: &Key) -> String {
 }
 
 /// Text into a structured option is JSON (or YAML) text, as in an environment variable.
-fn structured(node: &Node) -> std::borrow::Cow<'_, Node> {
+pub(super) fn structured(node: &Node) -> std::borrow::Cow<'_, Node> {
     use std::borrow::Cow;
     let Value::Text(text) = &node.value else {
         return Cow::Borrowed(node);

@@ -1,6 +1,6 @@
 //! Typing mistakes: which keys guard access, and which known key an unknown one is near to.
 
-use super::{ROUTE, global};
+use super::{MTLS, ROUTE, global};
 
 /// Whether a key restricts who gets in: a misspelling of it must never be ignored.
 pub fn guards_access(name: &str) -> bool {
@@ -29,6 +29,16 @@ pub fn likely_guard(unknown: &str, siblings: &[&'static str], in_mtls: bool) -> 
             .find(near)
     };
     own.or_else(other_level)
+        .or_else(|| demand_of_certificates(&unknown))
+}
+
+/// An option of `downstream_mtls` that stands somewhere else. The names of files are short and like many others, so that
+/// only one mistake in them counts.
+fn demand_of_certificates(unknown: &str) -> Option<&'static str> {
+    let named = MTLS.iter().map(|key| key.name).filter(|name| name.len() > 5);
+    named
+        .filter(|name| distance(unknown, name, if name.len() > 8 { 2 } else { 1 }).is_some())
+        .min_by_key(|name| distance(unknown, name, 2))
 }
 
 /// The nearest known name, if one is near enough to be worth mentioning.
@@ -91,6 +101,19 @@ mod tests {
         );
         assert_eq!(likely_guard("whatever", &route, false), None);
         assert_eq!(likely_guard("ca_fiel", &["ca", "ca_file"], true), Some("ca_file"));
+        for (written, meant) in [
+            ("enforcement", "enforcement"),
+            ("match_subject_alt_names", "match_subject_alt_names"),
+            ("match_subject_alt_name", "match_subject_alt_names"),
+            ("crl_file", "crl_file"),
+            ("ca_files", "ca_file"),
+            ("max_verify_deph", "max_verify_depth"),
+        ] {
+            for siblings in [&["address"][..], &route] {
+                assert_eq!(likely_guard(written, siblings, false), Some(meant));
+            }
+        }
+        assert_eq!(likely_guard("cert_file", &["address"], false), None);
     }
 
     #[test]

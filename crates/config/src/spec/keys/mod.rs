@@ -12,6 +12,7 @@ pub use choices::{
     AUTH_STYLE, BEARER_TOKEN_FORMAT, CODEC, Choices, ENFORCEMENT, ESCAPED_SLASHES, ISSUER_FORMAT,
     LOAD_BALANCING, RATE_KEY, UNDERSCORES,
 };
+pub use global::MTLS;
 pub use guard::{guards_access, likely_guard, nearest};
 pub use ours::{BRANDING, LOCAL_IDP, LOCAL_USER};
 pub use route::{REDIRECT, RESPONSE, REWRITE_HEADER, ROUTE, SUB_POLICY};

@@ -1,11 +1,12 @@
 //! Certificates by ACME (spec config.md 8.5, proxy.md 3). Everything is checked, also while `autocert` is off.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Cx;
 use super::pem;
 use crate::diagnostic::Stage;
-use crate::settings::{AutocertSettings, AutocertStorage, Secret};
+use crate::settings::{AutocertSettings, AutocertStorage, RouteSettings, Secret};
 use crate::spec::go_url::GoUrl;
 use crate::spec::values::Values;
 
@@ -20,6 +21,7 @@ const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 pub(super) fn resolve(
     values: &Values,
     data_dir: &Path,
+    routes: &[Arc<RouteSettings>],
     (alone, shared): (bool, bool),
     cx: &mut Cx<'_>,
 ) -> Option<AutocertSettings> {
@@ -38,7 +40,7 @@ pub(super) fn resolve(
         must_staple: values.on("autocert_must_staple"),
         storage,
         trusted_ca,
-        names: names::resolve(values, dns.is_some(), alone, cx),
+        names: names::resolve(values, routes, (dns.is_some(), alone), cx),
         dns,
         http_challenge: http_challenge(values),
     })

@@ -1,22 +1,26 @@
 //! Which names certificates are wanted for.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Cx;
+use crate::diagnostic::{Origin, Place};
+use crate::settings::RouteSettings;
 use crate::settings::resolve::identity;
 use crate::spec::go_url::GoUrl;
 use crate::spec::values::Values;
 
 /// Hosts of https, tcp and udp routes and of the authenticate service, sorted. A pattern counts only where
 /// `dns` challenges are made, and only in the form that certificates know, `*.example.com`.
-pub(super) fn resolve(values: &Values, dns: bool, alone: bool, cx: &mut Cx<'_>) -> Vec<String> {
+pub(super) fn resolve(
+    values: &Values,
+    routes: &[Arc<RouteSettings>],
+    (dns, alone): (bool, bool),
+    cx: &mut Cx<'_>,
+) -> Vec<String> {
     let mut names = BTreeSet::new();
-    for route in values.objects("policy").iter().chain(values.objects("routes")) {
-        let from = route
-            .known
-            .as_ref()
-            .map_or_else(|| route.text("from"), |known| &known.from);
-        let Some(host) = public_host(from) else {
+    for asked in of_file(values).chain(of_records(routes)) {
+        let Some(host) = public_host(asked.from) else {
             continue;
         };
         match problem(&host, dns) {
@@ -26,8 +30,7 @@ pub(super) fn resolve(values: &Values, dns: bool, alone: bool, cx: &mut Cx<'_>) 
             Some(problem) if alone => {
                 let message = format!("there will be no certificate for {host}: {problem}");
                 let help = "give the route a certificate with `certificates`";
-                cx.sink
-                    .warn(route.place("from"), route.key("from"), message, help);
+                cx.sink.warn(asked.place, asked.key, message, help);
             }
             Some(_) => {}
         }
@@ -39,6 +42,39 @@ pub(super) fn resolve(values: &Values, dns: bool, alone: bool, cx: &mut Cx<'_>) 
         .filter(|host| !identity::HOSTED_HOSTS.contains(&host.as_str()) && problem(host, dns).is_none());
     names.extend(own);
     names.into_iter().collect()
+}
+
+/// A host that is wanted, and where that stands.
+struct Asked<'a> {
+    from: &'a str,
+    place: Place,
+    key: String,
+}
+
+fn of_file(values: &Values) -> impl Iterator<Item = Asked<'_>> {
+    let routes = values.objects("policy").iter().chain(values.objects("routes"));
+    routes.map(|route| Asked {
+        from: match &route.known {
+            Some(known) => &known.from,
+            None => route.text("from"),
+        },
+        place: route.place("from"),
+        key: route.key("from"),
+    })
+}
+
+fn of_records(routes: &[Arc<RouteSettings>]) -> impl Iterator<Item = Asked<'_>> {
+    routes.iter().filter_map(|route| {
+        let record = route.record.as_deref()?;
+        Some(Asked {
+            from: &route.from,
+            place: Place {
+                origin: Origin::Record,
+                ..Place::default()
+            },
+            key: format!("{record}.from"),
+        })
+    })
 }
 
 fn public_host(from: &str) -> Option<String> {

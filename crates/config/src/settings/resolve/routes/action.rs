@@ -41,18 +41,59 @@ fn redirect(values: &Values, cx: &mut Cx<'_>) -> Redirect {
             help,
         );
     }
-    let text = |name: &str| values.is_set(name).then(|| values.text(name).to_owned());
+    parts(values, cx);
+    let text = |name: &str| values.some_text(name).map(str::to_owned);
+    let port = values
+        .int("port_redirect")
+        .and_then(|port| u16::try_from(port).ok());
     Redirect {
         https: values.bool("https_redirect"),
         scheme: text("scheme_redirect"),
         host: text("host_redirect"),
-        port: values
-            .int("port_redirect")
-            .and_then(|port| u16::try_from(port).ok()),
+        port: port.filter(|port| *port != 0),
         path: text("path_redirect"),
-        prefix_rewrite: text("prefix_rewrite"),
+        prefix_rewrite: values
+            .is_set("prefix_rewrite")
+            .then(|| values.text("prefix_rewrite").to_owned()),
         status: u16::try_from(status).unwrap_or(301),
         strip_query: values.on("strip_query"),
+    }
+}
+
+/// Whether a text is what it is meant to be.
+type Check<'a> = &'a dyn Fn(&str) -> bool;
+
+/// The parts of the new location, each by itself: what is none would make an address that leads somewhere else.
+fn parts(values: &Values, cx: &mut Cx<'_>) {
+    let in_host = |c: char| c.is_whitespace() || c.is_control() || "/\\?#@".contains(c);
+    let in_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let scheme =
+        |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(in_scheme);
+    let checks: [(&str, Check<'_>, &str, &str); 3] = [
+        (
+            "path_redirect",
+            &|text| text.starts_with('/'),
+            "path",
+            "a path begins with a slash",
+        ),
+        (
+            "scheme_redirect",
+            &scheme,
+            "scheme",
+            "write for instance https, without ://",
+        ),
+        (
+            "host_redirect",
+            &|text| !text.contains(in_host),
+            "host",
+            "write for instance www.example.com",
+        ),
+    ];
+    for (name, fits, what, help) in checks {
+        if let Some(text) = values.some_text(name).filter(|text| !fits(text)) {
+            let message = format!("\"{text}\" is no {what}");
+            cx.sink.error(values.place(name), values.key(name), message, help);
+        }
     }
 }
 
@@ -70,6 +111,12 @@ fn respond(values: &Values, cx: &mut Cx<'_>) -> Action {
         );
     }
     let body = values.text("body").to_owned();
+    if matches!(status, 204 | 205 | 304) && !body.is_empty() {
+        let message = format!("an answer with status {status} has no body: it is left out");
+        let help = "remove `body`, or choose another status";
+        cx.sink
+            .warn(values.place("body"), values.key("body"), message, help);
+    }
     if body.len() > MAX_BODY {
         let message = format!(
             "the body has {} bytes, at most {MAX_BODY} are possible",

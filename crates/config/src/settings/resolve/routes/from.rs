@@ -61,8 +61,15 @@ fn kind(text: &str) -> RouteKind {
 }
 
 fn hosts(url: &GoUrl, kind: RouteKind, any_port: bool) -> HostMatch {
-    let authority = url.host.to_lowercase();
-    let (host, port) = bracketed(&authority);
+    let given = url.host.to_lowercase();
+    let (host, port) = bracketed(&given);
+    // The root of all names at the end changes nothing.
+    let name = host
+        .strip_suffix('.')
+        .filter(|name| !name.is_empty())
+        .unwrap_or(&host);
+    let authority = format!("{name}{}", &given[host.len()..]);
+    let host = name.to_owned();
     if host.contains('*') {
         return wildcard(&authority, &host, port, any_port);
     }
@@ -160,6 +167,11 @@ mod tests {
             exact(&["h.example.com", "h.example.com:443"], true)
         );
         assert_eq!(of("https://h:443", false), exact(&["h", "h:443"], false));
+        assert_eq!(of("https://dot.test.", true), of("https://dot.test", true));
+        assert_eq!(
+            of("https://dot.test.:8443", true),
+            of("https://dot.test:8443", true)
+        );
         assert_eq!(of("http://h", true), exact(&["h", "h:80"], true));
         assert_eq!(of("https://h:8443", true), exact(&["h:8443"], false));
         assert_eq!(of("https://h:80", true), exact(&["h:80"], false));

@@ -10,8 +10,8 @@ use self::options::Alike;
 use super::{Cx, balance, headers};
 use crate::diagnostic::Stage;
 use crate::settings::{
-    AuthenticateSettings, Balance, CircuitBreakers, IdpSettings, Origin, RateLimit, RouteKind, RouteSettings,
-    RuntimeFlags, Secrets, Services, UpstreamTls,
+    Action, AuthenticateSettings, Balance, CircuitBreakers, IdpSettings, Origin, RateLimit, RouteKind,
+    RouteSettings, RuntimeFlags, Secrets, Services, UpstreamTls,
 };
 use crate::spec::values::Values;
 
@@ -31,6 +31,7 @@ mod upstream_identity;
 struct Inherited<'a> {
     global: &'a Values,
     flags: &'a RuntimeFlags,
+    services: Services,
     authenticate: &'a AuthenticateSettings,
     /// Where people sign in, if that is another process.
     sign_in: Option<&'a Origin>,
@@ -75,6 +76,7 @@ pub(super) fn resolve(
         },
         global: values,
         flags,
+        services,
         authenticate,
         sign_in: (services.proxy && !services.authenticate).then_some(&authenticate.url),
         idp: shared_idp(authenticate, cx),
@@ -91,12 +93,16 @@ pub(super) fn resolve(
         let Some(settings) = known_or_new(route, &inherited, cx) else {
             continue;
         };
-        let cluster = settings.cluster();
-        if let Some(earlier) = clusters.insert(cluster.clone(), &route.path) {
-            let message = format!("route {cluster} is not unique: {earlier} is the same");
-            let help = "remove one of them, or give them different names; merge their rules if both count";
-            cx.sink
-                .error_at(Stage::DataPlane, route.place, route.path.clone(), message, help);
+        // Only what has upstreams has a cluster, whose name must be its own.
+        if matches!(settings.action, Action::Forward(_)) {
+            let cluster = settings.cluster();
+            if let Some(earlier) = clusters.insert(cluster.clone(), &route.path) {
+                let message = format!("route {cluster} is not unique: {earlier} is the same");
+                let help =
+                    "remove one of them, or give them different names; merge their rules if both count";
+                cx.sink
+                    .error_at(Stage::DataPlane, route.place, route.path.clone(), message, help);
+            }
         }
         routes.push(settings);
     }

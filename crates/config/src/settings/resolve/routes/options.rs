@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pomerium_policy::Part;
 
-use super::super::{Cx, balance, headers, identity, mtls, rate_limit};
+use super::super::{Cx, balance, headers, http, identity, mtls, rate_limit};
 use super::{Inherited, rewrite, upstream_identity};
 use crate::settings::{IdpSettings, IssuerFormat, KubernetesToken, RouteKind, RouteOptions, UpstreamTls};
 use crate::spec::values::Values;
@@ -53,6 +53,9 @@ pub(super) fn resolve(
 ) -> RouteOptions {
     let (global, plain) = (inherited.global, &inherited.plain);
     let upgrades = upgrades(route, global);
+    for name in ["timeout", "idle_timeout"] {
+        http::not_negative(route, name, cx);
+    }
     let (timeout, idle_timeout) = timeouts(route, global, read.kind, &upgrades);
     RouteOptions {
         description: route.text("description").to_owned(),

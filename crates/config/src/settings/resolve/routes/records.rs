@@ -76,8 +76,8 @@ fn judged(
     let values = decode::options(ROUTE.iter(), node, label, &mut cx.sink);
     let route = one(&values, inherited, cx);
     if let Some(route) = &route {
-        let signs_in = inherited.authenticate.idp.is_some();
-        refusals::of_record(&values, route, inherited.global, signs_in, cx);
+        let sign_in = (inherited.services, inherited.authenticate);
+        refusals::of_record(&values, route, inherited.global, sign_in, cx);
     }
     (values, route, std::mem::replace(&mut cx.sink, outer))
 }

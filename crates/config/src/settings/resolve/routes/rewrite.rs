@@ -4,7 +4,7 @@ use http::HeaderName;
 use http::header::HOST;
 
 use super::super::Cx;
-use super::super::headers::{header_name, is_of_the_message, warn_of_the_message};
+use super::super::headers::{header_name, header_value, is_of_the_message, warn_of_the_message};
 use crate::diagnostic::Stage;
 use crate::settings::{Action, HostRewrite, PathMatch, PathRewrite, RewriteResponseHeader, UpstreamScheme};
 use crate::spec::re2;
@@ -94,6 +94,16 @@ pub(super) fn path(route: &Values, action: &Action, cx: &mut Cx<'_>) -> Option<P
 /// Host to the upstream, first that is set.
 pub(super) fn host(route: &Values, cx: &mut Cx<'_>) -> HostRewrite {
     if let Some(host) = route.some_text("host_rewrite") {
+        if host.contains(|c: char| c == '/' || c.is_whitespace()) {
+            let message = format!("\"{host}\" is no host");
+            let help = "write a name, with a port where one is needed: no scheme, no path, no blanks";
+            cx.sink.error(
+                route.place("host_rewrite"),
+                route.key("host_rewrite"),
+                message,
+                help,
+            );
+        }
         return HostRewrite::Literal(host.to_owned());
     }
     if let Some(name) = route.some_text("host_rewrite_header") {
@@ -136,7 +146,14 @@ pub(super) fn set_request_headers(route: &Values, cx: &mut Cx<'_>) -> Vec<(Heade
                 "header host cannot be set, it is left out",
                 "use host_rewrite or preserve_host_header",
             ),
-            Ok(name) => headers.push((name, value.clone())),
+            Ok(name) => {
+                if let Err(message) = header_value(&name, value) {
+                    let help = "write the value on one line, without control characters";
+                    cx.sink
+                        .error(route.place(option), route.key(option), message, help);
+                }
+                headers.push((name, value.clone()));
+            }
             Err(message) => cx.sink.error(route.place(option), route.key(option), message, ""),
         }
     }

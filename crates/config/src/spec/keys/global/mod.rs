@@ -6,6 +6,7 @@ mod services;
 mod traffic;
 
 use super::Key;
+pub use services::MTLS;
 
 /// All sections.
 pub(in crate::spec::keys) const SECTIONS: &[&[Key]] = &[

@@ -29,7 +29,8 @@ const IDENTITY_PROVIDER: &[Key] = &[
     ),
 ];
 
-const MTLS: &[Key] = &[
+/// `downstream_mtls`.
+pub const MTLS: &[Key] = &[
     Key::new("ca", Kind::Text, "Client CA bundle, base64 of PEM.").env("DOWNSTREAM_MTLS_CA"),
     Key::new("ca_file", Kind::Text, "Client CA bundle, PEM file.").env("DOWNSTREAM_MTLS_CA_FILE"),
     Key::new("crl", Kind::Text, "Revocation lists, base64 of PEM.").env("DOWNSTREAM_MTLS_CRL"),
