@@ -16,6 +16,7 @@ pub mod manage;
 mod mode;
 mod reason;
 mod records;
+mod reflection;
 mod registry;
 #[cfg(test)]
 mod standby_tests;
