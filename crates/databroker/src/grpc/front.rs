@@ -27,7 +27,7 @@ use super::token::Authenticated;
 /// What every answer says of this program.
 const VERSION: HeaderName = HeaderName::from_static("x-pomerium-version");
 /// What the library says of a message that is larger than it reads.
-const TOO_LARGE: &str = "message length too large";
+const TOO_LARGE: &str = "decoded message length too large";
 const HEALTH: &str = "grpc.health.v1.Health";
 const MANAGEMENT: &str = "pomerium.config.ConfigService";
 /// What anybody may call: a service, and one call of it or all.
