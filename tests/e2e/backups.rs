@@ -171,6 +171,65 @@ async fn a_backup_is_restored_into_a_store_without_records_and_served() -> Resul
     Ok(())
 }
 
+/// Whatever is no place for records is refused, instead of becoming a folder of that name.
+#[tokio::test]
+async fn a_restore_goes_where_it_is_told_or_nowhere() -> Result<()> {
+    let mut stage = Stage::start(|builder| builder).await?;
+    stage.put(&["tom"]).await?;
+    stage.stop().await?;
+    let monday = stage.file("monday");
+    stage.done(&["backup", &monday]).await?;
+    let here = tempfile::tempdir()?;
+    let restore = |into: &str| {
+        let mut command = Command::new(tools::server()?);
+        command
+            .args(["databroker", "restore", &monday, "--into", into, "--config"])
+            .arg(stage.env.folder().join("config.yaml"))
+            .current_dir(here.path());
+        anyhow::Ok(command)
+    };
+    for (into, why) in [
+        ("", "empty"),
+        ("memory://", "memory"),
+        ("mysql://u:hunter2@127.0.0.1/x", "mysql://"),
+        ("POSTGRES://u:hunter2@127.0.0.1:1/x", "PostgreSQL at 127.0.0.1:1"),
+        (
+            "host=127.0.0.1 port=1 user=x password=hunter2",
+            "PostgreSQL at 127.0.0.1:1",
+        ),
+        ("hunter2=x", "neither a folder"),
+        ("folder", "neither a folder"),
+    ] {
+        let output = restore(into)?.output().await?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success() && said.contains(why), "{into}: {said}");
+        ensure!(!said.contains("hunter2"), "{said}");
+        ensure!(
+            fs::read_dir(here.path())?.next().is_none(),
+            "{into} left something"
+        );
+    }
+    for (into, made) in [
+        (format!("file://{}/url", here.path().display()), "url"),
+        ("./relative".to_owned(), "relative"),
+    ] {
+        ensure!(restore(&into)?.output().await?.status.success(), "{into}");
+        ensure!(here.path().join(made).join("databroker.lock").exists(), "{into}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn records_in_memory_are_asked_for_and_cannot_be_promoted() -> Result<()> {
+    let stage = Stage::start(|builder| builder.set("databroker_storage_type", "memory")).await?;
+    stage.put(&["tom"]).await?;
+    let said = stage.done(&["backup", &stage.file("monday")]).await?;
+    ensure!(counts(&said, 1), "{said}");
+    stage.refused(&["promote"], "keeps its copy in files").await?;
+    stage.refused(&["check"], "take a backup").await?;
+    stage.refused(&["restore", &stage.file("monday")], "--into").await
+}
+
 #[tokio::test]
 async fn a_backup_can_have_a_secret_of_its_own() -> Result<()> {
     let mut stage = Stage::start(|builder| builder).await?;

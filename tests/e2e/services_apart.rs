@@ -227,7 +227,9 @@ async fn services_show_each_other_certificates_where_that_is_asked_for() -> Resu
     let mut program = bare.start_unready().await?;
     program
         .log()
-        .wait("the refusal", |line| line.contains("databroker sync interrupted"))
+        .wait("the refusal", |line| {
+            line.contains("databroker sync interrupted") && line.contains("grpc_mutual_tls")
+        })
         .await?;
     program.kill().await
 }

@@ -26,11 +26,14 @@ pub struct Site {
 }
 
 impl Site {
+    /// What the processes know each other by, in base64.
+    pub const SHARED_SECRET: &str = "c2hhcmVkIHNlY3JldCBvZiBleGFjdGx5IDMyIGJ5dGU=";
+
     /// With the secrets and the certificate that the guide tells to make.
     pub async fn new() -> Result<Site> {
         let etc = tempfile::tempdir()?;
         let write = |name: &str, text: &str| std::fs::write(etc.path().join(name), text);
-        write("shared_secret", "c2hhcmVkIHNlY3JldCBvZiBleGFjdGx5IDMyIGJ5dGU=")?;
+        write("shared_secret", Self::SHARED_SECRET)?;
         write("cookie_secret", "Y29va2llIHNlY3JldCBvZiBleGFjdGx5IDMyIGJ5dGU=")?;
         write("idp_client_secret", "a client secret")?;
         std::fs::create_dir(etc.path().join("tls"))?;
@@ -119,6 +122,11 @@ impl Site {
             }
         }
         builder.configuration(text.0).start().await
+    }
+
+    /// Where the first databroker listens.
+    pub fn grpc_port(&self) -> Result<u16> {
+        Ok(self.databrokers.first().context("a databroker")?.number())
     }
 
     /// A client that trusts every listener.

@@ -254,12 +254,27 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            commands::print_error(&format!("Error: {error:#}"));
+            let error = said_once(&error);
+            commands::print_error(&format!("Error: {error}"));
             // A level of the original that the log library does not have (spec config.md 1.1).
-            tracing::error!(level = "fatal", error = %format!("{error:#}"), "cmd/pomerium");
+            tracing::error!(level = "fatal", %error, "cmd/pomerium");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What an error says, from the outermost to its cause; a cause that is in what was said already is not said again.
+fn said_once(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for part in error.chain().map(ToString::to_string) {
+        if said.is_empty() {
+            said = part;
+        } else if !said.contains(&part) {
+            said.push_str(": ");
+            said.push_str(&part);
+        }
+    }
+    said
 }
 
 /// One crypto provider for the whole process. A second call changes nothing.
@@ -300,6 +315,14 @@ mod tests {
             .into_iter()
             .map(|arg| arg.into_string().unwrap())
             .collect()
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let missing = || anyhow::anyhow!("not found (os error 2)");
+        let error = missing().context("/x: not found (os error 2)").context("backup");
+        assert_eq!(said_once(&error), "backup: /x: not found (os error 2)");
+        assert_eq!(said_once(&missing().context("/x")), "/x: not found (os error 2)");
     }
 
     #[test]

@@ -50,11 +50,12 @@ impl DerivedAuthority {
         make::issue(&self.issuer, names, PERIOD, origin)
     }
 
-    /// A certificate, with a fresh key, by which a service of this installation shows another one that it belongs to it.
+    /// A certificate, with a fresh key, by which a service or a tool of this installation shows a service that it belongs to
+    /// it: both in PEM.
     ///
     /// # Errors
     /// [`MakeError`]; not expected.
-    pub(crate) fn client_pem(&self) -> Result<(String, Zeroizing<String>), MakeError> {
+    pub fn client_pem(&self) -> Result<(String, Zeroizing<String>), MakeError> {
         make::issue_pem(&self.issuer, &[], PERIOD, ExtendedKeyUsagePurpose::ClientAuth)
     }
 }

@@ -850,6 +850,32 @@ fn one_node_of_a_cluster_leads_and_the_others_follow() {
 }
 
 #[test]
+fn tools_know_the_name_of_the_certificate_of_a_single_databroker() {
+    let site = Site::new();
+    let named = |keys: &str| {
+        let text = format!("{LOCAL}grpc_address: 127.0.0.1:5443\n{keys}");
+        site.load(&text)
+            .map(|loaded| loaded.settings.internal.certificate_name)
+    };
+    let derived = "tls_derive: Databroker.example.com\n";
+    assert_eq!(named("").unwrap(), None);
+    assert_eq!(named(derived).unwrap().as_deref(), Some("databroker.example.com"));
+    let both = format!("{derived}override_certificate_name: '*.example.com'\n");
+    assert_eq!(named(&both).unwrap().as_deref(), Some("*.example.com"));
+    for (wrong, said) in [
+        (
+            "tls_derive: bad name\n",
+            "no certificate can be made for \"bad name\"",
+        ),
+        ("tls_derive: a,b\n", "no certificate can be made for \"a,b\""),
+        ("grpc_address: 127.0.0.1:99999\n", "port must be at most 65535"),
+    ] {
+        let error = site.load(&format!("{LOCAL}{wrong}")).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
 fn a_cluster_that_asks_for_more_is_refused_with_advice() {
     let site = Site::new();
     let own = "databroker_cluster_node_id: a\n";

@@ -4,7 +4,8 @@
 //! [`Router`] is all of them as one service, for HTTP/2 and, as far as the management service goes, HTTP/1.1. Who may
 //! call what is decided in one place, `front`, before any service sees the request: whoever knows the shared secret
 //! ([`Authenticated`]) may call everything, anybody else what is listed there as open. What calls mean is in `records`,
-//! `writes`, `copying`, `checkpoint`, `registry`, `health` and [`manage`]; how the management service speaks is in `dialect`.
+//! `writes`, `copying`, `checkpoint`, `registry`, `health`, `reflection` and [`manage`]; how the management service speaks is in
+//! `dialect`.
 
 mod alive;
 mod checkpoint;
@@ -16,6 +17,7 @@ pub mod manage;
 mod mode;
 mod reason;
 mod records;
+mod reflection;
 mod registry;
 #[cfg(test)]
 mod standby_tests;

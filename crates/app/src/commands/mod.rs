@@ -8,6 +8,7 @@ pub mod policy;
 pub mod run;
 pub mod schema;
 pub mod session;
+pub mod shared_secret;
 pub mod user;
 pub mod validate;
 

@@ -264,7 +264,7 @@ impl Opening {
             DatabrokerSettings::Postgres(connection) => {
                 let connection = std::str::from_utf8(connection.expose())
                     .context("databroker_storage_connection_string is no text")?;
-                let store = PostgresStore::open(connection, keys)
+                let store = PostgresStore::open_with(connection, &crate::commands::environment(), keys)
                     .await
                     .context("databroker")?;
                 serve(store, clock, place).await

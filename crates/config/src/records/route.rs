@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::key_pairs::KeyPairs;
+use super::key_pairs::{KeyPair, KeyPairs};
 use super::settings::base64_of_pem;
 use super::{Fault, Named, RouteRecord, policies};
 use crate::diagnostic::{Origin, Place};
@@ -32,9 +32,7 @@ pub(super) fn read(
     let own_id = message.remove("id").and_then(|id| id.as_str().map(str::to_owned));
     message.retain(|name, _| !NOTES.contains(&name.as_str()));
     refuse_local(&mut message, &mut faults);
-    if let Err(fault) = put_in(&mut message, &named.key_pairs) {
-        faults.push(fault);
-    }
+    put_in(&mut message, &named.key_pairs, &mut faults);
     weigh(&mut message);
     for bundle in ["tls_custom_ca", "tls_downstream_client_ca"] {
         if let Some(Value::String(text)) = message.get_mut(bundle) {
@@ -102,31 +100,53 @@ fn refuse_local(message: &mut Map<String, Value>, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Puts what is named by id into its place; where both are written, that wins.
-fn put_in(message: &mut Map<String, Value>, known: &KeyPairs) -> Result<(), Fault> {
-    let mut take = |field: &str| match message.remove(field) {
-        Some(Value::String(id)) => Ok(Some((field.to_owned(), known.get(field, &id)?))),
-        _ => Ok(None),
-    };
-    let custom_ca = take("tls_custom_ca_key_pair_id")?;
-    let client = take("tls_client_key_pair_id")?;
-    let downstream = take("tls_downstream_client_ca_key_pair_id")?;
-    let kubernetes = take("kubernetes_service_account_token_key_pair_id")?;
-    let mut put = |option: &str, value: String| drop(message.insert(option.to_owned(), value.into()));
-    if let Some((field, pair)) = custom_ca {
-        put("tls_custom_ca", pair.certificate(&field)?);
+/// What is taken out of a key pair for the field that names it.
+type Part = fn(&KeyPair, &str) -> Result<String, Fault>;
+
+/// The fields that name a key pair, and the options that its parts are for.
+const NAMED: [(&str, &[(&str, Part)]); 4] = [
+    (
+        "tls_custom_ca_key_pair_id",
+        &[("tls_custom_ca", KeyPair::certificate)],
+    ),
+    (
+        "tls_client_key_pair_id",
+        &[
+            ("tls_client_cert", KeyPair::certificate),
+            ("tls_client_key", KeyPair::key),
+        ],
+    ),
+    (
+        "tls_downstream_client_ca_key_pair_id",
+        &[("tls_downstream_client_ca", KeyPair::certificate)],
+    ),
+    (
+        "kubernetes_service_account_token_key_pair_id",
+        &[("kubernetes_service_account_token", KeyPair::token)],
+    ),
+];
+
+/// Puts what is named by id into its place; where both are written, that wins. No such field is left over, so that each is
+/// told what is wrong with itself.
+fn put_in(message: &mut Map<String, Value>, known: &KeyPairs, faults: &mut Vec<Fault>) {
+    for (field, parts) in NAMED {
+        let Some(Value::String(id)) = message.remove(field) else {
+            continue;
+        };
+        let pair = match known.get(field, &id) {
+            Ok(pair) => pair,
+            Err(fault) => {
+                faults.push(fault);
+                continue;
+            }
+        };
+        for (option, part) in parts {
+            match part(pair, field) {
+                Ok(value) => drop(message.insert((*option).to_owned(), value.into())),
+                Err(fault) => faults.push(fault),
+            }
+        }
     }
-    if let Some((field, pair)) = client {
-        put("tls_client_cert", pair.certificate(&field)?);
-        put("tls_client_key", pair.key(&field)?);
-    }
-    if let Some((field, pair)) = downstream {
-        put("tls_downstream_client_ca", pair.certificate(&field)?);
-    }
-    if let Some((field, pair)) = kubernetes {
-        put("kubernetes_service_account_token", pair.token(&field)?);
-    }
-    Ok(())
 }
 
 /// `to` and its weights stand apart in the message; in a file a weight follows its URL. Weights that do not

@@ -190,6 +190,28 @@ fn fields_mean_what_the_options_of_a_file_mean() {
 }
 
 #[test]
+fn each_key_pair_that_is_missing_is_told() {
+    let route = open(json!({
+        "tls_client_key_pair_id": "one",
+        "tls_downstream_client_ca_key_pair_id": "two",
+        "tls_custom_ca_key_pair_id": "empty",
+    }));
+    let loaded = load(
+        "routes: []",
+        &[("Route", "r", route), ("KeyPair", "empty", json!({}))],
+    );
+    let told = problems(&loaded).join("\n");
+    for part in [
+        "tls_client_key_pair_id: there is no key pair with the id \"one\"",
+        "tls_downstream_client_ca_key_pair_id: there is no key pair with the id \"two\"",
+        "tls_custom_ca_key_pair_id: the key pair has no certificate",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("no effect"), "{told}");
+}
+
+#[test]
 fn kinds_without_an_effect_are_said_to_have_none() {
     let loaded = load("routes: []", &[("Nonsense", "n", json!({}))]);
     assert_eq!(

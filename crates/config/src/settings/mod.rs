@@ -20,6 +20,7 @@ mod route_id;
 mod routes;
 mod secret;
 mod services;
+mod store_place;
 mod upstreams;
 
 pub use audit::*;
@@ -31,6 +32,7 @@ pub use route_id::RouteId;
 pub use routes::*;
 pub use secret::Secret;
 pub use services::*;
+pub use store_place::StorePlaceError;
 pub use upstreams::*;
 
 /// Everything the process needs to know, for one version of the configuration.

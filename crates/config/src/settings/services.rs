@@ -55,6 +55,9 @@ pub struct InternalSettings {
     pub cluster: Option<ClusterSettings>,
     /// How long people stay signed in while the records cannot be reached.
     pub outage_limit: Duration,
+    /// The name that certificates of databrokers are for, where this process keeps the records: `override_certificate_name`,
+    /// else `tls_derive`; otherwise the host of their address.
+    pub certificate_name: Option<String>,
     /// `grpc_mutual_tls`: services show each other certificates.
     pub mutual_tls: bool,
 }

@@ -37,6 +37,22 @@ pub(crate) async fn one_holds_a_lease<S: Store>(subject: Subject<S>) {
     assert_eq!(lease(&subject, Some(&second)).await, None);
 }
 
+/// Longer than the calendar is.
+pub(crate) async fn a_lease_may_last_for_ever<S: Store>(subject: Subject<S>) {
+    for seconds in [251_800_000_000, 315_000_000_000] {
+        let request = || LeaseRequest {
+            name: format!("job of {seconds} s"),
+            ttl: Duration::from_secs(seconds),
+            id: None,
+        };
+        let held = subject.broker.lease(request()).await.unwrap();
+        assert!(held.is_some(), "nobody holds it");
+        assert_eq!(subject.broker.lease(request()).await.unwrap(), None, "{seconds}");
+        subject.clock.advance(Duration::from_secs(3600));
+        assert_eq!(subject.broker.lease(request()).await.unwrap(), None, "{seconds}");
+    }
+}
+
 pub(crate) async fn options_are_kept_and_forgotten<S: Store>(subject: Subject<S>) {
     let ttl = prost_types::Duration {
         seconds: 60,

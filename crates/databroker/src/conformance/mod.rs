@@ -203,6 +203,7 @@ macro_rules! conformance {
             only_history_is_forgotten
             clear_starts_a_new_database
             one_holds_a_lease
+            a_lease_may_last_for_ever
             services_outlive_a_clear
             services_are_known_while_they_report
             watchers_are_told_of_services

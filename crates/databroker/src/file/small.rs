@@ -75,7 +75,26 @@ impl Small {
     }
 }
 
-/// From µs since 1970.
+/// From µs since 1970; what lies outside the calendar is the nearest time within it.
 pub(super) fn time(micros: i64) -> Timestamp {
-    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MIN)
+    let nearest = match micros.is_negative() {
+        true => Timestamp::MIN,
+        false => Timestamp::MAX,
+    };
+    Timestamp::from_microsecond(micros).unwrap_or(nearest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_of_the_calendar_come_back() {
+        for end in [Timestamp::MIN, Timestamp::MAX] {
+            assert_eq!(time(end.as_microsecond()).as_second(), end.as_second());
+        }
+        assert_eq!(time(i64::MAX), Timestamp::MAX);
+        assert_eq!(time(i64::MIN), Timestamp::MIN);
+        assert_eq!(time(1), Timestamp::from_microsecond(1).unwrap());
+    }
 }

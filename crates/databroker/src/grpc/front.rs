@@ -7,24 +7,27 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::{HeaderName, HeaderValue, Request, Response};
-use pomerium_api::described;
+use http::{HeaderName, HeaderValue, Request, Response, Uri};
 use pomerium_api::pb::grpc_health::health_server::HealthServer;
 use pomerium_api::pb::health::health_notifier_server::HealthNotifierServer;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 
+use super::LARGEST;
 use super::alive::Alive;
 use super::dialect::{self, Dialect};
 use super::health::{HealthTable, Notifier};
 use super::manage::Manager;
+use super::reflection::{self, Reflection, ServerReflectionServer};
 use super::token::Authenticated;
 
 /// What every answer says of this program.
 const VERSION: HeaderName = HeaderName::from_static("x-pomerium-version");
+/// What the library says of a message that is larger than it reads.
+const TOO_LARGE: &str = "decoded message length too large";
 const HEALTH: &str = "grpc.health.v1.Health";
 const MANAGEMENT: &str = "pomerium.config.ConfigService";
 /// What anybody may call: a service, and one call of it or all.
@@ -119,20 +122,12 @@ impl Router {
 
     /// With server reflection, by which tools learn of the services there are so far.
     #[must_use]
-    pub fn reflected(self) -> Self {
-        let builder = || {
-            let names = self.door.told.iter();
-            let builder = tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(described::FILE_DESCRIPTOR_SET);
-            names.fold(builder, |builder, name| builder.with_service_name(*name))
-        };
-        match (builder().build_v1(), builder().build_v1alpha()) {
-            (Ok(v1), Ok(v1alpha)) => self.with(v1).with(v1alpha),
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::error!(%error, "the description of the services cannot be read; there is no reflection");
-                self
-            }
-        }
+    pub fn reflected(mut self) -> Self {
+        let door = Arc::make_mut(&mut self.door);
+        door.told.extend([reflection::NAME, reflection::FORMER_NAME]);
+        door.services.insert(reflection::FORMER_NAME);
+        let reflection = Reflection::new(door.told.clone());
+        self.with(ServerReflectionServer::new(reflection))
     }
 }
 
@@ -180,8 +175,12 @@ impl Door {
             let status = Status::unimplemented("this service speaks gRPC only");
             return dialect::refuse(dialect, &status);
         }
+        let request = match service {
+            reflection::FORMER_NAME => at(&format!("/{}/{call}", reflection::NAME), request),
+            _ => request,
+        };
         match routes.call(request).await {
-            Ok(response) => response,
+            Ok(response) => of_one_kind(response),
             Err(never) => match never {},
         }
     }
@@ -191,6 +190,27 @@ impl Door {
 fn named(path: &str) -> Option<(&str, &str)> {
     let (service, call) = path.strip_prefix('/')?.split_once('/')?;
     (!call.contains('/')).then_some((service, call))
+}
+
+/// `request` for another path; the same where that is none.
+fn at(path: &str, mut request: Request<Body>) -> Request<Body> {
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = path.parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// A message that is too large has one code in every service, that of gRPC's own servers; the library says another one.
+fn of_one_kind(response: Response<Body>) -> Response<Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::OutOfRange && status.message().contains(TOO_LARGE) => {
+            let what = format!("the message is larger than {LARGEST} bytes");
+            Status::resource_exhausted(what).into_http()
+        }
+        _ => response,
+    }
 }
 
 fn is_open(service: &str, call: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use deadpool_postgres::Object;
 use pomerium_api::databroker::Error;
+use tokio_postgres::error::SqlState;
 
 use super::{reseal, said};
 use crate::seal::{KeyFit, Sealer};
@@ -40,15 +41,37 @@ pub enum MigrateError {
     #[error("{0}")]
     Key(&'static str),
     /// The server refuses.
-    #[error(
-        "the tables in PostgreSQL cannot be made or read: {0}; the user needs the right to create a schema, once"
-    )]
-    Server(String),
+    #[error("the tables in PostgreSQL cannot be made or read: {said}{advice}")]
+    Server {
+        /// What it says.
+        said: String,
+        /// What to do, where that is known.
+        advice: &'static str,
+    },
 }
 
 impl From<tokio_postgres::Error> for MigrateError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Server(said(&error))
+        Self::Server {
+            said: said(&error),
+            advice: advice(&error),
+        }
+    }
+}
+
+/// What to do about it. Names of ours are looked for in what the server says, because the rest of it may be in any language.
+fn advice(error: &tokio_postgres::Error) -> &'static str {
+    let Some(refusal) = error.as_db_error() else {
+        return "";
+    };
+    let ours = ["pomerium_rs", "about", "format"];
+    match *refusal.code() {
+        SqlState::INSUFFICIENT_PRIVILEGE if ours.iter().any(|name| refusal.message().contains(name)) => {
+            "; the schema pomerium_rs belongs to another user: connect as that one, or make this one its owner, and that of \
+             everything in it"
+        }
+        SqlState::INSUFFICIENT_PRIVILEGE => "; the user needs the right to create a schema, once",
+        _ => super::advice(error),
     }
 }
 

@@ -22,13 +22,15 @@ mod running;
 pub(crate) mod tests;
 #[cfg(test)]
 mod troubles;
+#[cfg(test)]
+mod variables;
 mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{Object, Pool, PoolError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -86,7 +88,17 @@ impl PostgresStore {
     ///
     /// Must be called within a tokio runtime.
     pub async fn open(connection: &str, keys: &[[u8; 32]]) -> Result<Self, OpenError> {
-        let target = Target::parse(connection)?;
+        Self::open_with(connection, &BTreeMap::new(), keys).await
+    }
+
+    /// As [`Self::open`]. What the connection string leaves open comes from the variables of libpq in `environment` (`PGUSER`,
+    /// `PGPASSWORD` …), and from its file of passwords.
+    pub async fn open_with(
+        connection: &str,
+        environment: &BTreeMap<String, String>,
+        keys: &[[u8; 32]],
+    ) -> Result<Self, OpenError> {
+        let target = Target::parse(connection, environment)?;
         let sealer = Arc::new(Sealer::new(keys));
         let pool = target.pool()?;
         let server = |problem: String| OpenError::Server {
@@ -151,7 +163,8 @@ impl Drop for PostgresStore {
 }
 
 /// What went wrong, with what the server says about it.
-fn said(error: &dyn std::error::Error) -> String {
+fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    let error = cause(error);
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -165,13 +178,21 @@ fn said(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What the server or the way to it says, without what the pool says about itself.
+fn cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    match error.downcast_ref::<PoolError>() {
+        Some(PoolError::Backend(inner)) => inner,
+        _ => error,
+    }
+}
+
 fn unavailable(error: &(dyn std::error::Error + 'static)) -> Error {
     Error::Unavailable(format!("PostgreSQL: {}{}", said(error), advice(error)))
 }
 
 /// What to do about it, where that is known.
 fn advice(error: &(dyn std::error::Error + 'static)) -> &'static str {
-    match error
+    match cause(error)
         .downcast_ref::<tokio_postgres::Error>()
         .and_then(tokio_postgres::Error::code)
     {

@@ -13,8 +13,21 @@ pub enum DatabrokerCommand {
     Restore(RestoreArgs),
     /// Read a backup, or the store, to its end: checksums, readability, how many records of each type
     Check(CheckArgs),
+    /// Write what other tools (curl, grpcurl) show a databroker that wants certificates (grpc_mutual_tls)
+    Certificate(CertificateArgs),
     /// Make the copy that a standby holds a database of its own, because its leader is gone
     Promote(PromoteArgs),
+}
+
+/// Options of `databroker certificate`.
+#[derive(Debug, Args)]
+pub struct CertificateArgs {
+    /// The folder for client.pem, client-key.pem and ca.pem; it is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Which databroker; without a configuration, the secret of SHARED_SECRET counts
+    #[command(flatten)]
+    pub which: Which,
 }
 
 /// Options of `databroker promote`.
@@ -66,7 +79,8 @@ pub struct BackupArgs {
 pub struct RestoreArgs {
     /// The backup
     pub file: PathBuf,
-    /// Folder or PostgreSQL connection string of another store than that of the configuration
+    /// Folder (an absolute path, or one with ./) or PostgreSQL connection string of another store than that of the
+    /// configuration
     #[arg(long, value_name = "STORE")]
     pub into: Option<String>,
     /// The key

@@ -1,6 +1,7 @@
-//! `pomerium databroker`: backups, checks, the promotion of a standby. `store` finds what they work on.
+//! `pomerium databroker`: backups, checks, the promotion of a standby, certificates of tools. `store` finds what they work on.
 
 pub mod args;
+mod certificate;
 pub(super) mod store;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,11 @@ use self::args::{BackupArgs, CheckArgs, DatabrokerCommand, PromoteArgs, RestoreA
 use self::store::{Opened, settings};
 use super::print;
 
+/// What to do instead of checking what is in memory.
+const UNCHECKED: &str = "take a backup of it (`pomerium databroker backup`) and check that";
+/// What to do instead of promoting it.
+const UNPROMOTED: &str = "a standby keeps its copy in files: set `databroker_storage_type: file`, let it copy its leader, then promote it";
+
 /// Runs one of them.
 pub fn run(command: &DatabrokerCommand) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -30,6 +36,7 @@ pub fn run(command: &DatabrokerCommand) -> anyhow::Result<ExitCode> {
             DatabrokerCommand::Backup(args) => Box::pin(make(args)).await,
             DatabrokerCommand::Restore(args) => Box::pin(restore(args)).await,
             DatabrokerCommand::Check(args) => Box::pin(check(args)).await,
+            DatabrokerCommand::Certificate(args) => certificate::write(args),
             DatabrokerCommand::Promote(args) => Box::pin(promote(args)).await,
         }
     })
@@ -72,7 +79,7 @@ async fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         tell(checked.summary());
         return Ok(ExitCode::SUCCESS);
     }
-    let (whole, inventory) = match store::existing(&settings).await? {
+    let (whole, inventory) = match store::existing(&settings, UNCHECKED).await? {
         Opened::File(store) => (store.check()?, store.inspect().await?),
         Opened::Postgres(store) => (true, store.inspect().await?),
     };
@@ -98,7 +105,7 @@ async fn promote(args: &PromoteArgs) -> anyhow::Result<ExitCode> {
         bail!(PromoteError::LeaderAnswers(leader.url()));
     }
     let now = SystemClock.now();
-    let written = match store::existing(&settings).await? {
+    let written = match store::existing(&settings, UNPROMOTED).await? {
         Opened::File(store) => store.write(Write::Promote, now).await,
         Opened::Postgres(store) => store.write(Write::Promote, now).await,
     };

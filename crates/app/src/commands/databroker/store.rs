@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use pomerium_api::clock::SystemClock;
 use pomerium_api::databroker::Databroker;
-use pomerium_certs::DerivedAuthority;
 use pomerium_config::Loader;
 use pomerium_config::settings::{DatabrokerSettings, Origin, RemoteDatabroker, Settings};
 use pomerium_databroker::{FileStore, OpenError, PostgresStore, Server};
@@ -19,6 +18,9 @@ use crate::server::{core, store};
 
 /// How long a leader that is to be replaced has to show that it is there.
 const STILL_THERE: Duration = Duration::from_secs(3);
+
+/// Why there is nothing to open.
+const IN_MEMORY: &str = "the records of this configuration are in the memory of the process that runs";
 
 /// A store that is open here.
 pub enum Opened {
@@ -45,7 +47,13 @@ pub async fn databroker(settings: &Settings, from: Option<&str>) -> anyhow::Resu
     if let Some(remote) = &settings.internal.databroker {
         return running(settings, remote.endpoints.clone());
     }
-    let opened = match existing(settings).await {
+    if matches!(settings.databroker, DatabrokerSettings::Memory) {
+        if settings.internal.listener.is_none() {
+            bail!("{IN_MEMORY}, which tools cannot ask: set grpc_address (for instance 127.0.0.1:5443)");
+        }
+        return ask_the_one_that_runs(settings);
+    }
+    let opened = match existing(settings, "ask it with --from").await {
         Err(error) if is_in_use(&error) => return ask_the_one_that_runs(settings),
         opened => opened?,
     };
@@ -77,16 +85,20 @@ fn ask_the_one_that_runs(settings: &Settings) -> anyhow::Result<Arc<dyn Databrok
 
 fn running(settings: &Settings, endpoints: Vec<Origin>) -> anyhow::Result<Arc<dyn Databroker>> {
     let shared = core::secret(settings.secrets.shared.expose(), "shared_secret")?;
-    let derived = DerivedAuthority::new(&shared)?;
-    let known = settings.internal.databroker.as_ref();
-    let cluster = settings.internal.cluster.as_ref();
-    let server_name = known.and_then(|known| known.server_name.clone());
     let remote = RemoteDatabroker {
         endpoints,
-        server_name: server_name.or_else(|| cluster.and_then(|cluster| cluster.server_name.clone())),
+        server_name: server_name(settings),
     };
-    let way = Way::new(&remote, settings, (&shared, &derived), Arc::new(SystemClock))?;
+    let way = Way::of_tool(&remote, settings, shared, Arc::new(SystemClock))?;
     Ok(Arc::new(way.client()))
+}
+
+/// The name that certificates of databrokers of this configuration are for, where that is not their host.
+pub fn server_name(settings: &Settings) -> Option<String> {
+    match &settings.internal.databroker {
+        Some(known) => known.server_name.clone(),
+        None => settings.internal.certificate_name.clone(),
+    }
 }
 
 /// The node that leads, where this one follows.
@@ -125,41 +137,38 @@ pub fn parse(url: &str) -> anyhow::Result<Origin> {
     })
 }
 
-/// The store of the configuration, if there is one.
-pub async fn existing(settings: &Settings) -> anyhow::Result<Opened> {
+/// The store of the configuration, if there is one; `instead` is what to do where that is memory.
+pub async fn existing(settings: &Settings, instead: &str) -> anyhow::Result<Opened> {
     if let DatabrokerSettings::File(folder) = &settings.databroker
         && !FileStore::is_in(folder)
     {
         bail!("there is no store in {}", folder.display());
     }
-    open(settings, &settings.databroker).await
+    open(settings, &settings.databroker, instead).await
 }
 
 /// Where a backup is to be restored.
 pub async fn target(settings: &Settings, into: Option<&str>) -> anyhow::Result<Opened> {
     match into {
-        None => open(settings, &settings.databroker).await,
-        Some(text) if is_connection_string(text) => postgres(settings, text).await,
-        Some(folder) => file(settings, Path::new(folder)),
+        None => open(settings, &settings.databroker, "name a store with --into").await,
+        Some(text) => match DatabrokerSettings::at(text).context("--into")? {
+            DatabrokerSettings::Memory => bail!(
+                "--into: records in memory would be gone when this command ends; name a folder or a database"
+            ),
+            place => open(settings, &place, "").await,
+        },
     }
 }
 
-fn is_connection_string(text: &str) -> bool {
-    text.starts_with("postgres://") || text.starts_with("postgresql://") || text.contains("dbname=")
-}
-
-async fn open(settings: &Settings, store: &DatabrokerSettings) -> anyhow::Result<Opened> {
+async fn open(settings: &Settings, store: &DatabrokerSettings, instead: &str) -> anyhow::Result<Opened> {
     match store {
         DatabrokerSettings::File(folder) => file(settings, folder),
         DatabrokerSettings::Postgres(connection) => {
             let connection = std::str::from_utf8(connection.expose())
-                .context("databroker_storage_connection_string is no text")?;
+                .context("the connection string of PostgreSQL is no text")?;
             postgres(settings, connection).await
         }
-        DatabrokerSettings::Memory => bail!(
-            "the records of this configuration are in the memory of the process that runs; ask it with --from, or name a \
-             store with --into"
-        ),
+        DatabrokerSettings::Memory => bail!("{IN_MEMORY}; {instead}"),
     }
 }
 
@@ -172,7 +181,8 @@ fn file(settings: &Settings, folder: &Path) -> anyhow::Result<Opened> {
 }
 
 async fn postgres(settings: &Settings, connection: &str) -> anyhow::Result<Opened> {
-    let store = PostgresStore::open(connection, &store::at_rest(settings)?).await?;
+    let keys = store::at_rest(settings)?;
+    let store = PostgresStore::open_with(connection, &environment(), &keys).await?;
     Ok(Opened::Postgres(store))
 }
 

@@ -8,15 +8,13 @@ use anyhow::{Context, bail};
 use pomerium_api::clock::{Clock, SystemClock};
 use pomerium_api::pb::health::health_notifier_client::HealthNotifierClient;
 use pomerium_api::pb::health::{ComponentStatus, HealthMessage, HealthStatus, HealthStreamRequest};
-use pomerium_certs::DerivedAuthority;
 use pomerium_config::Loader;
 use pomerium_config::settings::{RemoteDatabroker, Settings};
-use pomerium_crypto::encoding::base64_decode;
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::cli::HealthWatchArgs;
-use crate::commands::databroker::store::parse;
-use crate::commands::{environment, print};
+use crate::commands::databroker::store::{parse, server_name};
+use crate::commands::{environment, print, shared_secret};
 use crate::server::core;
 use crate::server::remote::Way;
 
@@ -85,15 +83,11 @@ fn way(args: &HealthWatchArgs) -> anyhow::Result<Way> {
     };
     let clock = Arc::new(SystemClock);
     let Some(settings) = settings(args)? else {
-        return Way::of_tool(&remote, written(args)?, clock);
+        return Way::of_secret(&remote, written(args)?, clock);
     };
-    let known = settings.internal.databroker.as_ref();
-    remote.server_name = remote
-        .server_name
-        .or_else(|| known.and_then(|known| known.server_name.clone()));
+    remote.server_name = remote.server_name.or_else(|| server_name(&settings));
     let shared = core::secret(settings.secrets.shared.expose(), "shared_secret")?;
-    let derived = DerivedAuthority::new(&shared)?;
-    Way::new(&remote, &settings, (&shared, &derived), clock)
+    Way::of_tool(&remote, &settings, shared, clock)
 }
 
 fn settings(args: &HealthWatchArgs) -> anyhow::Result<Option<Settings>> {
@@ -109,14 +103,11 @@ fn written(args: &HealthWatchArgs) -> anyhow::Result<[u8; 32]> {
     let text = args
         .shared_secret
         .clone()
-        .or_else(|| std::env::var("SHARED_SECRET").ok())
+        .or_else(shared_secret::of_environment)
         .context(
             "the shared secret is needed: set SHARED_SECRET, or give --config FILE or --shared-secret",
         )?;
-    let bytes = base64_decode(text.trim()).ok();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .context("the shared secret must be the base64 of 32 bytes")
+    shared_secret::decoded(&text)
 }
 
 /// One line for the whole, one for each part.

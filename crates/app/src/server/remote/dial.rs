@@ -36,6 +36,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use super::aside::Aside;
+use super::trouble::{self, Unprepared};
 
 /// How long an answer of the name server counts: who asks a databroker that does not serve asks often.
 const FRESH: Duration = Duration::from_secs(2);
@@ -62,6 +63,7 @@ struct Inner {
     /// The endpoint that answered last.
     current: AtomicUsize,
     aside: Arc<Aside>,
+    unprepared: Arc<Unprepared>,
 }
 
 /// Who may be connected to.
@@ -95,21 +97,23 @@ pub struct Endpoint {
 impl Dialer {
     /// Over `endpoints`, of which there must be one; begins with any of them, so that many processes do not all begin
     /// with the first.
-    pub fn new(endpoints: Vec<Endpoint>) -> Self {
-        Self::beside(endpoints, Arc::default())
+    pub fn new(endpoints: Vec<Endpoint>, unprepared: Arc<Unprepared>) -> Self {
+        Self::beside(endpoints, Arc::default(), unprepared)
     }
 
     /// To `one` of those behind this one. What is learned of it counts here as well.
     pub fn only(&self, one: Endpoint) -> Self {
-        Self::beside(vec![one], Arc::clone(&self.0.aside))
+        let (aside, unprepared) = (Arc::clone(&self.0.aside), Arc::clone(&self.0.unprepared));
+        Self::beside(vec![one], aside, unprepared)
     }
 
-    fn beside(endpoints: Vec<Endpoint>, aside: Arc<Aside>) -> Self {
+    fn beside(endpoints: Vec<Endpoint>, aside: Arc<Aside>, unprepared: Arc<Unprepared>) -> Self {
         let current = AtomicUsize::new(rand::random_range(0..endpoints.len().max(1)));
         Self(Arc::new(Inner {
             endpoints,
             current,
             aside,
+            unprepared,
         }))
     }
 
@@ -142,7 +146,7 @@ impl Service<http::Request<Body>> for Dialer {
                 .sender
                 .send_request(request)
                 .await
-                .map_err(|error| Status::unavailable(format!("{:#}", anyhow::Error::from(error))))?;
+                .map_err(|error| inner.failed(format!("{:#}", anyhow::Error::from(error))))?;
             Ok(Inner::observed(&inner, connection.address, answer))
         }
         .boxed()
@@ -161,7 +165,11 @@ impl Inner {
                 return Ok(found);
             }
         }
-        Err(Status::unavailable(problems.join("; ")))
+        Err(self.failed(problems.join("; ")))
+    }
+
+    fn failed(&self, why: String) -> Status {
+        Status::unavailable(self.unprepared.explained(why))
     }
 
     async fn connection_among(
@@ -317,7 +325,8 @@ impl Endpoint {
         let sender = match &self.tls {
             None => speak(stream).await?,
             Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await.context("TLS")?;
+                let stream = connector.connect(name.clone(), stream).await;
+                let stream = stream.map_err(trouble::of_handshake)?;
                 if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                     bail!("it does not speak HTTP/2; is this the gRPC address of a databroker?");
                 }

@@ -4,6 +4,7 @@ mod aside;
 mod dial;
 mod instances;
 mod serving;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use self::dial::{Dialer, Endpoint};
 pub use self::instances::watch as watch_instances;
 pub use self::serving::watch as watch_serving;
+use self::trouble::Unprepared;
 
 /// How long a call may take; streams may take for ever.
 const CALL: Duration = Duration::from_secs(10);
@@ -49,30 +51,48 @@ impl Way {
     ) -> anyhow::Result<Self> {
         let mutual = settings.internal.mutual_tls.then_some(derived);
         let roots = super::generation::roots(settings, derived);
-        let tls = services::client(&roots, pattern(remote)?, mutual)?;
-        Self::over(remote, tls, *shared, clock)
+        Self::over(remote, &roots, mutual, *shared, clock)
+    }
+
+    /// The same for tools: they show a certificate wherever one is wanted.
+    ///
+    /// Errors when TLS cannot be set up.
+    pub fn of_tool(
+        remote: &RemoteDatabroker,
+        settings: &Settings,
+        shared: [u8; 32],
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let derived = DerivedAuthority::new(&shared)?;
+        let roots = super::generation::roots(settings, &derived);
+        Self::over(remote, &roots, Some(&derived), shared, clock)
     }
 
     /// The same for tools that have no configuration at hand: the roots of the system and the authority that comes from
     /// the shared secret are trusted.
     ///
     /// Errors when TLS cannot be set up.
-    pub fn of_tool(
+    pub fn of_secret(
         remote: &RemoteDatabroker,
         shared: [u8; 32],
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let derived = DerivedAuthority::new(&shared)?;
-        let tls = services::client(derived.ca_pem().as_bytes(), pattern(remote)?, None)?;
-        Self::over(remote, tls, shared, clock)
+        Self::over(remote, derived.ca_pem().as_bytes(), Some(&derived), shared, clock)
     }
 
     fn over(
         remote: &RemoteDatabroker,
-        tls: rustls::ClientConfig,
+        roots: &[u8],
+        mutual: Option<&DerivedAuthority>,
         shared: [u8; 32],
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
+        let mut tls = services::client(roots, pattern(remote)?, mutual)?;
+        let unprepared = Arc::<Unprepared>::default();
+        if mutual.is_none() {
+            tls.client_auth_cert_resolver = Arc::<Unprepared>::clone(&unprepared);
+        }
         let tls = TlsConnector::from(Arc::new(tls));
         let endpoints = remote
             .endpoints
@@ -81,7 +101,7 @@ impl Way {
             .collect::<anyhow::Result<_>>()
             .context("databroker_service_url")?;
         Ok(Self {
-            dialer: Dialer::new(endpoints),
+            dialer: Dialer::new(endpoints, unprepared),
             token: Arc::new(move || service_token::sign(&shared, clock.now().as_second())),
         })
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Cx;
 use crate::spec::values::Values;
 
-/// Checks the form (spec config.md 7): the text of the problem is the original's.
+/// Checks the form (spec config.md 7): the text of the problem is the original's, which takes ports there are none of.
 pub(super) fn check(address: &str) -> Result<(), &'static str> {
     let Some((host, port)) = address.rsplit_once(':') else {
         return Err("expected host:port");
@@ -16,10 +16,10 @@ pub(super) fn check(address: &str) -> Result<(), &'static str> {
     let Ok(port) = port.parse::<i64>() else {
         return Err("port must be a number");
     };
-    if port > 0 {
-        Ok(())
-    } else {
-        Err("expected positive port number")
+    match port {
+        ..=0 => Err("expected positive port number"),
+        1..=65535 => Ok(()),
+        _ => Err("port must be at most 65535"),
     }
 }
 
@@ -105,7 +105,8 @@ mod tests {
         assert_eq!(check("localhost:http"), Err("port must be a number"));
         assert_eq!(check(":0"), Err("expected positive port number"));
         assert_eq!(check("[::1]:80"), Ok(()));
-        assert_eq!(check(":70000"), Ok(()), "no upper bound");
+        assert_eq!(check("127.0.0.1:65535"), Ok(()));
+        assert_eq!(check("127.0.0.1:65536"), Err("port must be at most 65535"));
     }
 
     #[test]

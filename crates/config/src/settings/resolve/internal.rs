@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
+
 use super::identity::origin;
 use super::{Cx, address};
 use crate::settings::{ClusterSettings, GrpcListener, InternalSettings, Origin, RemoteDatabroker, Services};
@@ -25,6 +27,7 @@ pub(super) fn resolve(values: &Values, services: Services, cx: &mut Cx<'_>) -> I
         outage_limit: values
             .duration("databroker_outage_limit")
             .unwrap_or(Duration::from_secs(300)),
+        certificate_name: services.databroker.then(|| certificate_name(values)).flatten(),
         mutual_tls: values.on("grpc_mutual_tls"),
     }
 }
@@ -117,15 +120,34 @@ fn cluster(values: &Values, listens: bool, cx: &mut Cx<'_>) -> Option<ClusterSet
         }
         others.push(other);
     }
-    let server_name = values
-        .some_text("override_certificate_name")
-        .or_else(|| values.some_text("tls_derive"));
     Some(ClusterSettings {
         id: id.to_owned(),
         leader: (!leads).then_some(address),
         others,
-        server_name: server_name.map(str::to_lowercase),
+        server_name: certificate_name(values),
     })
+}
+
+/// The name that databrokers have certificates for, where it is not the host of their address.
+fn certificate_name(values: &Values) -> Option<String> {
+    values
+        .some_text("override_certificate_name")
+        .or_else(|| values.some_text("tls_derive"))
+        .map(str::to_lowercase)
+}
+
+/// `tls_derive`: one name that a certificate can be for.
+pub(super) fn tls_derive(values: &Values, cx: &mut Cx<'_>) -> Option<String> {
+    let name = "tls_derive";
+    let domain = values.some_text(name)?.to_lowercase();
+    let concrete = domain.strip_prefix("*.").unwrap_or(&domain);
+    if ServerName::try_from(concrete).is_err() {
+        let message = format!("no certificate can be made for {domain:?}");
+        let help = "write one domain, for instance databroker.internal.example.com";
+        cx.sink.error(values.place(name), name, message, help);
+        return None;
+    }
+    Some(domain)
 }
 
 fn databrokers(values: &Values, cx: &mut Cx<'_>) -> Vec<Origin> {

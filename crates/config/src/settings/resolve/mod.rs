@@ -108,7 +108,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
     let authenticate = identity::resolve(values, &secrets, &data_dir, cx);
     let response_headers = headers::global(values, cx);
     let cookie = identity::cookies(values, cx);
-    let tls_derive = values.some_text("tls_derive").map(str::to_lowercase);
+    let tls_derive = internal::tls_derive(values, cx);
     let fallback = certificates.is_empty() || tls_derive.is_some();
     let rate_limit = rate_limit::resolve(values, cx);
     let downstream_mtls = mtls::resolve(values, cx);

@@ -79,10 +79,10 @@ pub(super) fn at_rest(values: &Values, secrets: &Secrets, cx: &mut Cx<'_>) -> Ve
 fn file_store(values: &Values, data_dir: &Path, cx: &mut Cx<'_>) -> DatabrokerSettings {
     let name = "databroker_storage_connection_string";
     match connection_string(values, cx) {
-        Some(text) if text.starts_with("memory://") => DatabrokerSettings::Memory,
-        Some(text) => {
-            let path = text.strip_prefix("file://").unwrap_or(&text);
-            if !Path::new(path).is_absolute() {
+        Some(text) => match DatabrokerSettings::at(&text) {
+            Ok(DatabrokerSettings::File(path)) if path.is_absolute() => DatabrokerSettings::File(path),
+            Ok(DatabrokerSettings::Memory) => DatabrokerSettings::Memory,
+            _ => {
                 // Not repeated: a connection string of another kind holds a password.
                 let message = "is no folder";
                 cx.sink.error(
@@ -91,9 +91,9 @@ fn file_store(values: &Values, data_dir: &Path, cx: &mut Cx<'_>) -> DatabrokerSe
                     message,
                     "write an absolute path, or file:///path",
                 );
+                DatabrokerSettings::Memory
             }
-            DatabrokerSettings::File(PathBuf::from(path))
-        }
+        },
         None if values.is_set("databroker_storage_type") || writable(data_dir) => {
             DatabrokerSettings::File(data_dir.join("databroker"))
         }

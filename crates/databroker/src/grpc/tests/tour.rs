@@ -7,17 +7,18 @@ use futures_util::StreamExt;
 use pomerium_api::clock::{Clock, SystemClock};
 use pomerium_api::databroker::{Databroker, Service};
 use pomerium_api::pb::databroker::checkpoint_service_client::CheckpointServiceClient;
-use pomerium_api::pb::databroker::{GetCheckpointRequest, SetCheckpointRequest};
+use pomerium_api::pb::databroker::data_broker_service_client::DataBrokerServiceClient;
+use pomerium_api::pb::databroker::{GetCheckpointRequest, GetRequest, SetCheckpointRequest};
 use pomerium_api::pb::grpc_health::HealthCheckRequest;
 use pomerium_api::pb::grpc_health::health_client::HealthClient;
 use pomerium_api::pb::health::health_notifier_client::HealthNotifierClient;
 use pomerium_api::pb::health::{HealthStreamRequest, OverallStatus};
 use pomerium_crypto::service_token;
 use tonic::Request;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
 use super::support::{Running, SECRET, channel, client, own_token, serve, services};
 use crate::{MemoryStore, Server};
@@ -102,27 +103,32 @@ async fn checkpoints_and_services_cross_the_wire() {
     assert!(broker.report(vec![service(4, &"x".repeat(5000))]).await.is_err());
 }
 
-async fn ask(
-    client: &mut ServerReflectionClient<tonic::transport::Channel>,
-    message_request: MessageRequest,
-) -> Result<ServerReflectionResponse, tonic::Status> {
-    let request = ServerReflectionRequest {
+type Asking = ServerReflectionClient<tonic::transport::Channel>;
+
+/// What is asked on one stream is answered on it, one after the other.
+async fn ask_all(client: &mut Asking, questions: Vec<MessageRequest>) -> Vec<MessageResponse> {
+    let requests = questions.into_iter().map(|question| ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(message_request),
-    };
-    let request = signed(futures_util::stream::iter([request]));
-    let mut answers = client.server_reflection_info(request).await.unwrap().into_inner();
-    Ok(answers.message().await?.unwrap())
+        message_request: Some(question),
+    });
+    let request = signed(futures_util::stream::iter(requests.collect::<Vec<_>>()));
+    let answers = client.server_reflection_info(request).await.unwrap().into_inner();
+    answers
+        .map(|answer| answer.unwrap().message_response.unwrap())
+        .collect()
+        .await
+}
+
+async fn ask(client: &mut Asking, question: MessageRequest) -> MessageResponse {
+    ask_all(client, vec![question]).await.remove(0)
 }
 
 #[tokio::test]
 async fn tools_learn_which_services_there_are_and_what_they_say() {
     let (address, _running) = start().await;
     let mut client = ServerReflectionClient::new(channel(address));
-    let answer = ask(&mut client, MessageRequest::ListServices(String::new()))
-        .await
-        .unwrap();
-    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+    let answer = ask(&mut client, MessageRequest::ListServices(String::new())).await;
+    let MessageResponse::ListServicesResponse(list) = answer else {
         panic!("{answer:?}");
     };
     let names: BTreeSet<String> = list.service.into_iter().map(|service| service.name).collect();
@@ -130,35 +136,92 @@ async fn tools_learn_which_services_there_are_and_what_they_say() {
         "databroker.CheckpointService",
         "databroker.DataBrokerService",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
         "health.HealthNotifier",
         "pomerium.config.ConfigService",
         "registry.Registry",
     ];
-    let ours: Vec<&str> = names
-        .iter()
-        .map(String::as_str)
-        .filter(|name| !name.starts_with("grpc.reflection."))
-        .collect();
+    let ours: Vec<&str> = names.iter().map(String::as_str).collect();
     assert_eq!(ours, expected, "and nothing that is for this program alone");
-    for symbol in expected
-        .into_iter()
-        .chain(["pomerium.config.Settings", "session.Session"])
-    {
-        let answer = ask(&mut client, MessageRequest::FileContainingSymbol(symbol.into()))
-            .await
-            .unwrap();
+    let parts = [
+        "pomerium.config.Settings",
+        "session.Session",
+        "session.Session.user_id",
+    ];
+    let calls = ["databroker.DataBrokerService.Put", "registry.ServiceKind.PROXY"];
+    for symbol in expected.into_iter().chain(parts).chain(calls) {
+        let answer = ask(&mut client, MessageRequest::FileContainingSymbol(symbol.into())).await;
         assert!(
-            matches!(
-                answer.message_response,
-                Some(MessageResponse::FileDescriptorResponse(_))
-            ),
+            matches!(answer, MessageResponse::FileDescriptorResponse(_)),
             "{symbol}: {answer:?}"
         );
     }
-    let answer = ask(
-        &mut client,
+}
+
+/// A tool that asks for several things gets the rest of them.
+#[tokio::test]
+async fn what_is_not_known_is_an_answer_among_others() {
+    use tonic_reflection::pb::v1::ExtensionRequest;
+
+    let (address, _running) = start().await;
+    let mut client = ServerReflectionClient::new(channel(address));
+    let extension = ExtensionRequest {
+        containing_type: "session.Session".into(),
+        extension_number: 1000,
+    };
+    let questions = vec![
         MessageRequest::FileContainingSymbol("no.Such".into()),
-    )
-    .await;
-    assert_eq!(answer.unwrap_err().code(), tonic::Code::NotFound);
+        MessageRequest::FileContainingSymbol("session.Session.nothing".into()),
+        MessageRequest::FileByFilename("no_such.proto".into()),
+        MessageRequest::FileContainingExtension(extension),
+        MessageRequest::AllExtensionNumbersOfType("no.Such".into()),
+        MessageRequest::AllExtensionNumbersOfType("session.Session".into()),
+        MessageRequest::FileContainingSymbol("session.Session".into()),
+    ];
+    let answers = ask_all(&mut client, questions).await;
+    let codes: Vec<Option<i32>> = answers
+        .iter()
+        .map(|answer| match answer {
+            MessageResponse::ErrorResponse(error) => Some(error.error_code),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(codes[..5], [Some(5); 5], "NOT_FOUND: {answers:?}");
+    assert_eq!(codes[5..], [None, None], "{answers:?}");
+}
+
+/// Tools of before the service had its name of today.
+#[tokio::test]
+async fn the_former_name_of_reflection_is_served() {
+    use tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1alpha::server_reflection_response::MessageResponse;
+
+    let (address, _running) = start().await;
+    let request = tonic_reflection::pb::v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let request = signed(futures_util::stream::iter([request]));
+    let mut client = ServerReflectionClient::new(channel(address));
+    let mut answers = client.server_reflection_info(request).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response;
+    assert!(
+        matches!(answer, Some(MessageResponse::ListServicesResponse(_))),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_has_the_code_of_grpc() {
+    let (address, _running) = start().await;
+    let mut records = DataBrokerServiceClient::new(channel(address));
+    let request = GetRequest {
+        r#type: "x".repeat(5 << 20),
+        id: "x".into(),
+    };
+    let status = records.get(signed(request)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+    assert!(status.message().contains("4194304"), "{status:?}");
 }

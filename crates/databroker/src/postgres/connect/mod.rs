@@ -1,6 +1,8 @@
-//! Where the server is and how to speak to it: `text` reads connection strings as libpq does, `tls` is TLS with its modes;
-//! here is the pool.
+//! Where the server is and how to speak to it: `text` reads connection strings as libpq does, `environment` fills in what they
+//! leave open, `keys` says what is whose; `tls` is TLS with its modes; here is the pool.
 
+mod environment;
+mod keys;
 mod text;
 mod tls;
 
@@ -15,7 +17,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use self::text::Extra;
+use self::environment::Environment;
 
 /// Connections of one process, unless `pool_max_conns` says otherwise.
 const CONNECTIONS: usize = 8;
@@ -28,9 +30,11 @@ const UNSURE_AFTER: Duration = Duration::from_secs(1);
 /// How long a server may be silent before a connection counts as lost.
 const SILENCE: Duration = Duration::from_secs(15);
 /// What every connection is told first. A statement of ours that takes longer waits for something that does not come;
-/// locks are held by a write for milliseconds.
+/// locks are held by a write for milliseconds. Writes are ordered by a lock, for which they must see what was committed
+/// while they waited. What a connection string says of these settings does not count.
 const MANNERS: &str = "SET statement_timeout = '8s'; SET lock_timeout = '5s'; \
-                       SET idle_in_transaction_session_timeout = '30s'";
+                       SET idle_in_transaction_session_timeout = '30s'; \
+                       SET default_transaction_isolation = 'read committed'";
 
 /// Why a connection string cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +52,21 @@ pub enum ConnectError {
         /// What it says.
         value: String,
         /// What it may say.
-        known: &'static str,
+        known: String,
     },
+    /// A key that would have to be ignored, though safety may hang on it.
+    #[error("the connection string of PostgreSQL: {key}: {instead}")]
+    Refused {
+        /// The key.
+        key: &'static str,
+        /// Why, and what to do.
+        instead: &'static str,
+    },
+    /// Several servers with one password each.
+    #[error(
+        "{} has different passwords for the hosts of the connection string of PostgreSQL; all of them must take the same one", .0.display()
+    )]
+    Passwords(PathBuf),
     /// A certificate or key file cannot be used.
     #[error("the connection string of PostgreSQL: {key} {}: {problem}", path.display())]
     File {
@@ -75,13 +92,19 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn parse(connection: &str) -> Result<Self, ConnectError> {
-        let mut extra = Extra::default();
-        let rest = text::without(connection.trim(), &mut extra);
-        let mut config =
-            Config::from_str(&rest).map_err(|error| ConnectError::Unreadable(super::said(&error)))?;
+    pub(super) fn parse(connection: &str, environment: &Environment) -> Result<Self, ConnectError> {
+        let mut pairs = text::read(connection)?;
+        environment::complete(&mut pairs, environment)?;
+        let (pairs, extra) = keys::sort(pairs)?;
+        let mut config = Config::from_str(&text::written(&pairs))
+            .map_err(|error| ConnectError::Unreadable(super::said(&error)))?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(ConnectError::Unreadable("it names no host".to_owned()));
+        }
         let trust = tls::mode(&mut config, &extra)?;
-        config.application_name("pomerium");
+        if config.get_application_name().is_none() {
+            config.application_name(extra.application.as_deref().unwrap_or("pomerium"));
+        }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(WAIT);
         }
@@ -100,7 +123,7 @@ impl Target {
                 .ok_or_else(|| ConnectError::Value {
                     key: "pool_max_conns",
                     value: text.clone(),
-                    known: "2 to 1000",
+                    known: "2 to 1000".to_owned(),
                 })?,
         };
         Ok(Self {
@@ -196,12 +219,18 @@ mod tests {
             ),
             ("host=db password=hunter2 pool_max_conns=1", "2 to 1000"),
             ("host=db password=hunter2 sslcert=/x.pem", "go together"),
+            ("user=x password=hunter2", "names no host"),
+            ("host=db password=hunter2 sslcrl=/x", "sslcrl"),
         ] {
-            let error = Target::parse(connection).err().unwrap().to_string();
+            let error = Target::parse(connection, &Environment::new())
+                .err()
+                .unwrap()
+                .to_string();
             assert!(error.contains(part), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
-        let target = Target::parse("postgres://u:hunter2@db.example.com:5433/x").unwrap();
+        let target =
+            Target::parse("postgres://u:hunter2@db.example.com:5433/x", &Environment::new()).unwrap();
         assert_eq!(target.place(), "db.example.com:5433");
     }
 }

@@ -1,66 +1,98 @@
-//! Connection strings: URIs, or keywords and values. The driver reads them; what it does not know is taken out before.
+//! The text of connection strings: URIs, or keywords and values, as libpq reads them. What the keys mean is in `keys`.
+//!
+//! No message repeats any of the text: it may hold a password.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
-/// What the driver does not know of a connection string.
-#[derive(Default)]
-pub(super) struct Extra {
-    pub(super) mode: Option<String>,
-    pub(super) root: Option<PathBuf>,
-    pub(super) certificate: Option<PathBuf>,
-    pub(super) key: Option<PathBuf>,
-    pub(super) connections: Option<String>,
+use super::ConnectError;
+
+/// Keys and values. Where a key is written twice, the last counts.
+pub(super) type Pairs = BTreeMap<String, String>;
+
+/// What a connection string says.
+pub(super) fn read(connection: &str) -> Result<Pairs, ConnectError> {
+    let connection = connection.trim();
+    let read = match connection.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => uri(rest),
+        _ => keywords(connection),
+    };
+    let mut pairs = read.map_err(|why| ConnectError::Unreadable(why.to_owned()))?;
+    // As Go programs write it.
+    if let Some(database) = pairs.remove("database") {
+        pairs.entry("dbname".to_owned()).or_insert(database);
+    }
+    Ok(pairs)
 }
 
-impl Extra {
-    /// Takes a key out of the string if it is one the driver does not know.
-    fn take(&mut self, key: &str, value: &str) -> bool {
-        let value = value.to_owned();
-        match key {
-            "sslmode" => self.mode = Some(value),
-            "sslrootcert" => self.root = Some(value.into()),
-            "sslcert" => self.certificate = Some(value.into()),
-            "sslkey" => self.key = Some(value.into()),
-            "pool_max_conns" => self.connections = Some(value),
-            // Of the pool of the original, without a counterpart here.
-            "pool_min_conns"
-            | "pool_max_conn_lifetime"
-            | "pool_max_conn_idle_time"
-            | "pool_health_check_period"
-            | "pool_max_conn_lifetime_jitter" => {}
-            _ => return false,
-        }
-        true
-    }
-}
-
-/// The string without the keys that are ours to understand.
-pub(super) fn without(connection: &str, extra: &mut Extra) -> String {
-    if let Some((base, query)) = connection.split_once('?')
-        && (connection.starts_with("postgres://") || connection.starts_with("postgresql://"))
-    {
-        let decode = |text: &str| percent(text);
-        let kept: Vec<&str> = query
-            .split('&')
-            .filter(|pair| {
-                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                !extra.take(&decode(key), &decode(value))
-            })
-            .collect();
-        return match kept.is_empty() {
-            true => base.to_owned(),
-            false => format!("{base}?{}", kept.join("&")),
-        };
-    }
-    if connection.starts_with("postgres://") || connection.starts_with("postgresql://") {
-        return connection.to_owned();
-    }
-    pairs(connection)
+/// The same as keywords and values, for the driver.
+pub(super) fn written<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
+    let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
+    let pairs = pairs
         .into_iter()
-        .filter(|(key, value, _)| !extra.take(key, value))
-        .map(|(_, _, text)| text)
-        .collect::<Vec<_>>()
-        .join(" ")
+        .map(|(key, value)| format!("{key}='{}'", quoted(value)));
+    pairs.collect::<Vec<_>>().join(" ")
+}
+
+fn is_scheme(scheme: &str) -> bool {
+    ["postgres", "postgresql"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+}
+
+/// `user:password@host:port,host:port/database?key=value&key=value`, every part of it optional.
+fn uri(rest: &str) -> Result<Pairs, &'static str> {
+    let mut pairs = Pairs::new();
+    let (credentials, rest) = credentials(rest);
+    if let Some(credentials) = credentials {
+        let (user, password) = match credentials.split_once(':') {
+            Some((user, password)) => (user, Some(password)),
+            None => (credentials, None),
+        };
+        put(&mut pairs, "user", percent(user));
+        put(&mut pairs, "password", percent(password.unwrap_or_default()));
+    }
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
+    let (hosts, ports): (Vec<String>, Vec<&str>) = hosts.split(',').map(host_and_port).unzip();
+    put(&mut pairs, "host", hosts.join(","));
+    if ports.iter().any(|port| !port.is_empty()) {
+        put(&mut pairs, "port", ports.join(","));
+    }
+    put(&mut pairs, "dbname", percent(database));
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').ok_or("a part behind the `?` has no `=`")?;
+        pairs.insert(word(&percent(key))?, percent(value));
+    }
+    Ok(pairs)
+}
+
+/// What stands before the `@`, and the rest. An `@` in the query is none of that kind; in a password it may stand as it is.
+fn credentials(rest: &str) -> (Option<&str>, &str) {
+    let Some(first) = rest.find('@') else {
+        return (None, rest);
+    };
+    let query = rest.find('?').unwrap_or(rest.len());
+    if query < first && rest[query..first].contains('=') {
+        return (None, rest);
+    }
+    let hosts = rest[first..].find(['/', '?']).map_or(rest.len(), |at| first + at);
+    let last = rest[..hosts].rfind('@').unwrap_or(first);
+    (Some(&rest[..last]), &rest[last + 1..])
+}
+
+/// A host, without the brackets of an IPv6 address, and its port if it has one.
+fn host_and_port(text: &str) -> (String, &str) {
+    if let Some((host, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (host.to_owned(), rest.strip_prefix(':').unwrap_or(rest));
+    }
+    let (host, port) = text.split_once(':').unwrap_or((text, ""));
+    (percent(host), port)
+}
+
+fn put(pairs: &mut Pairs, key: &str, value: String) {
+    if !value.is_empty() {
+        pairs.insert(key.to_owned(), value);
+    }
 }
 
 /// `%2F` as `/`; anything odd stays as it is.
@@ -81,60 +113,132 @@ fn percent(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// `key = 'value'` pairs: key, value, and the text as it stands.
-fn pairs(connection: &str) -> Vec<(String, String, String)> {
-    let mut found = Vec::new();
+/// `key = 'value'` pairs.
+fn keywords(connection: &str) -> Result<Pairs, &'static str> {
+    let mut pairs = Pairs::new();
     let mut rest = connection;
-    while let Some((key, after)) = rest.split_once('=') {
-        let after = after.trim_start();
-        let (value, length) = value(after);
-        let key = key.trim().to_owned();
-        found.push((key.clone(), value, format!("{key}={}", &after[..length])));
-        rest = after[length..].trim_start();
+    while !rest.is_empty() {
+        let (key, after) = rest
+            .split_once('=')
+            .ok_or("a word has no `=` and value behind it")?;
+        let (value, after) = value(after.trim_start())?;
+        pairs.insert(word(key.trim())?, value);
+        rest = after.trim_start();
     }
-    if !rest.trim().is_empty() {
-        found.push((rest.trim().to_owned(), String::new(), rest.trim().to_owned()));
-    }
-    found
+    Ok(pairs)
 }
 
-/// A value, quoted or not, and how many bytes of the text it takes.
-fn value(text: &str) -> (String, usize) {
+/// A key.
+fn word(key: &str) -> Result<String, &'static str> {
+    let letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.' | '-');
+    match !key.is_empty() && key.chars().all(letter) {
+        true => Ok(key.to_owned()),
+        false => Err("what stands before a `=` is no key"),
+    }
+}
+
+/// A value, quoted or not, and what follows it.
+fn value(text: &str) -> Result<(String, &str), &'static str> {
     let quoted = text.starts_with('\'');
     let mut value = String::new();
     let mut letters = text.char_indices().skip(usize::from(quoted));
     while let Some((at, letter)) = letters.next() {
         match letter {
             '\\' => value.extend(letters.next().map(|(_, next)| next)),
-            '\'' if quoted => return (value, at + 1),
-            _ if !quoted && letter.is_whitespace() => return (value, at),
+            '\'' if quoted => return Ok((value, &text[at + 1..])),
+            _ if !quoted && letter.is_whitespace() => return Ok((value, &text[at..])),
             _ => value.push(letter),
         }
     }
-    (value, text.len())
+    match quoted {
+        true => Err("a quoted value does not end"),
+        false => Ok((value, "")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn split(connection: &str) -> (String, Extra) {
-        let mut extra = Extra::default();
-        (without(connection, &mut extra), extra)
+    fn same(connection: &str, expected: &[(&str, &str)]) {
+        let expected: Pairs = expected
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        assert_eq!(read(connection).unwrap(), expected, "{connection}");
     }
 
     #[test]
-    fn both_styles_are_read_and_what_the_driver_does_not_know_is_taken_out() {
-        let (rest, extra) = split(
-            "postgres://u:p@db.example.com:5432/x?sslmode=verify-full&sslrootcert=%2Fca.pem&pool_max_conns=3&a=b",
+    fn uris_are_read() {
+        same(
+            "postgres://u:p%40%2F@db.example.com:5432/x?sslmode=verify-full&sslrootcert=%2Fca.pem&a=b",
+            &[
+                ("user", "u"),
+                ("password", "p@/"),
+                ("host", "db.example.com"),
+                ("port", "5432"),
+                ("dbname", "x"),
+                ("sslmode", "verify-full"),
+                ("sslrootcert", "/ca.pem"),
+                ("a", "b"),
+            ],
         );
-        assert_eq!(rest, "postgres://u:p@db.example.com:5432/x?a=b");
-        assert_eq!(extra.mode.as_deref(), Some("verify-full"));
-        assert_eq!(extra.root, Some("/ca.pem".into()));
-        assert_eq!(extra.connections.as_deref(), Some("3"));
-        let (rest, extra) = split("host=/run/pg user = 'a b' password='it\\'s' sslmode=require dbname=x");
-        assert_eq!(rest, "host=/run/pg user='a b' password='it\\'s' dbname=x");
-        assert_eq!(extra.mode.as_deref(), Some("require"));
-        assert_eq!(split("postgresql://h/x?sslmode=disable").0, "postgresql://h/x");
+        same(
+            "PostgreSQL://u@a,[::1]:5433,c/x",
+            &[
+                ("user", "u"),
+                ("host", "a,::1,c"),
+                ("port", ",5433,"),
+                ("dbname", "x"),
+            ],
+        );
+        same("postgres://", &[]);
+        same(
+            "postgres:///x?host=/run/pg&user=a@b",
+            &[("dbname", "x"), ("host", "/run/pg"), ("user", "a@b")],
+        );
+        same("postgres://%2Frun%2Fpg/", &[("host", "/run/pg")]);
+        for password in ["p/w", "p?w", "p@w", "p=w=="] {
+            same(
+                &format!("postgres://u:{password}@h/x"),
+                &[
+                    ("user", "u"),
+                    ("password", password),
+                    ("host", "h"),
+                    ("dbname", "x"),
+                ],
+            );
+        }
+    }
+
+    #[test]
+    fn keywords_are_read_and_written() {
+        let text = "host=/run/pg user = 'a b' password='it\\'s \\\\' sslmode=require database=x empty=''";
+        let expected = [
+            ("host", "/run/pg"),
+            ("user", "a b"),
+            ("password", "it's \\"),
+            ("sslmode", "require"),
+            ("dbname", "x"),
+            ("empty", ""),
+        ];
+        same(text, &expected);
+        same(&written(&read(text).unwrap()), &expected);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_repeated() {
+        for wrong in [
+            "hunter2",
+            "host=x hunter2",
+            "host=x hunter2 user=y",
+            "password='hunter2",
+            "=hunter2",
+            "postgres://h/x?hunter2",
+            "mysql://u:hunter2@h/x?a=b",
+        ] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 }

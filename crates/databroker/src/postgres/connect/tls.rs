@@ -1,6 +1,6 @@
 //! TLS as the modes of libpq want it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pomerium_crypto::tls::{AnyCertificate, AnyHost};
@@ -9,12 +9,13 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
 use super::ConnectError;
-use super::text::Extra;
+use super::keys::Extra;
 
 /// How the server's certificate is looked at (libpq `sslmode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub(super) fn mode(config: &mut Config, extra: &Extra) -> Result<Trust, ConnectE
             return Err(ConnectError::Value {
                 key: "sslmode",
                 value: other.to_owned(),
-                known: "disable, allow, prefer, require, verify-ca, verify-full",
+                known: "disable, allow, prefer, require, verify-ca, verify-full".to_owned(),
             });
         }
     };
@@ -54,7 +55,7 @@ pub(super) fn client(trust: Trust, extra: &Extra) -> Result<ClientConfig, Connec
         .cloned()
         .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(&versions(extra)?)
         .map_err(|error| ConnectError::Tls(error.to_string()))?;
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         // As libpq does below `verify-ca`.
@@ -68,8 +69,8 @@ pub(super) fn client(trust: Trust, extra: &Extra) -> Result<ClientConfig, Connec
             .map_err(|error| ConnectError::Tls(error.to_string()))?,
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    match (&extra.certificate, &extra.key) {
-        (None, None) => Ok(builder.with_no_client_auth()),
+    let mut client = match (&extra.certificate, &extra.key) {
+        (None, None) => builder.with_no_client_auth(),
         (Some(certificate), Some(key)) => {
             let chain = certificates("sslcert", certificate)?;
             let file = |problem: String| ConnectError::File {
@@ -77,12 +78,40 @@ pub(super) fn client(trust: Trust, extra: &Extra) -> Result<ClientConfig, Connec
                 path: key.clone(),
                 problem,
             };
-            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file(error.to_string()))?;
             builder
-                .with_client_auth_cert(chain, private)
-                .map_err(|error| file(error.to_string()))
+                .with_client_auth_cert(chain, private(key).map_err(file)?)
+                .map_err(|error| file(error.to_string()))?
         }
-        _ => Err(ConnectError::Tls("sslcert and sslkey go together".into())),
+        _ => return Err(ConnectError::Tls("sslcert and sslkey go together".into())),
+    };
+    client.enable_sni = !extra.nameless;
+    Ok(client)
+}
+
+/// The versions that may be spoken.
+fn versions(extra: &Extra) -> Result<Vec<&'static SupportedProtocolVersion>, ConnectError> {
+    let mut versions = Vec::new();
+    versions.extend((!extra.without_tls13).then_some(&TLS13));
+    versions.extend((!extra.without_tls12).then_some(&TLS12));
+    match versions.is_empty() {
+        true => Err(ConnectError::Tls(
+            "ssl_min_protocol_version is above ssl_max_protocol_version".into(),
+        )),
+        false => Ok(versions),
+    }
+}
+
+/// The key in a file; one that is encrypted cannot be used.
+fn private(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    let encrypted = String::from_utf8_lossy(&text).contains("ENCRYPTED");
+    match PrivateKeyDer::from_pem_slice(&text) {
+        Err(_) if encrypted => Err(
+            "it is encrypted, and sslpassword has no effect here; decrypt it with `openssl pkey`, \
+             and let nobody else read the file"
+                .to_owned(),
+        ),
+        read => read.map_err(|error| error.to_string()),
     }
 }
 

@@ -113,7 +113,7 @@ pub(in super::super) fn over(fakes: &[Fake]) -> Dialer {
         };
         Endpoint::new(origin, None, &tls).unwrap()
     };
-    let dialer = Dialer::new(fakes.iter().map(endpoint).collect());
+    let dialer = Dialer::new(fakes.iter().map(endpoint).collect(), Arc::default());
     dialer.0.current.store(0, Ordering::Relaxed);
     dialer
 }
