@@ -6,28 +6,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::upstream_h2_lies::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, OK, SETTINGS, frame};
+
 /// Requests of a connection.
 const EACH: u32 = 3;
 const CLIENTS: usize = 16;
 const REQUESTS: usize = 25;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-/// `:status: 200` in HPACK's static table.
-const OK: &[u8] = &[0x88];
 const PREFACE: usize = 24;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
 
 /// Answers a few requests of a connection, says goodbye with the last answer, and looks at no more of them.
 async fn serve(mut socket: TcpStream) -> Result<()> {
