@@ -6,7 +6,7 @@
 
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use pomerium_authorize::template::Context;
 use pomerium_authorize::{IdentityHeaders, Principal};
@@ -91,15 +91,24 @@ fn render_templates(parts: &Parts, from: &Sources<'_>) -> Vec<(HeaderName, Heade
     if from.route.headers.templates.is_empty() {
         return Vec::new();
     }
-    let mut quoted = parts.headers.clone();
-    hygiene::strip_credentials(&mut quoted, &from.snapshot.own_cookies);
+    // Most templates are plain texts, which quote nothing.
+    let templates = &from.route.headers.templates;
+    let quoted = templates
+        .iter()
+        .any(|(_, template)| template.constant().is_none());
+    let quoted = quoted.then(|| {
+        let mut headers = parts.headers.clone();
+        hygiene::strip_credentials(&mut headers, &from.snapshot.own_cookies);
+        headers
+    });
+    let nothing = HeaderMap::new();
     let context = Context {
         session: from
             .principal
             .and_then(|principal| principal.session.as_deref())
             .map(|entry| &entry.session),
         assertion: from.identity.map_or("", IdentityHeaders::assertion_str),
-        headers: &quoted,
+        headers: quoted.as_ref().unwrap_or(&nothing),
         certificate: from.certificate,
     };
     let render = |(name, template): &(HeaderName, pomerium_authorize::template::Template)| {
@@ -112,7 +121,7 @@ fn render_templates(parts: &Parts, from: &Sources<'_>) -> Vec<(HeaderName, Heade
             value.unwrap_or_else(|_| HeaderValue::from_static("")),
         )
     };
-    from.route.headers.templates.iter().map(render).collect()
+    templates.iter().map(render).collect()
 }
 
 /// Rewrites the path. The path as it was judged goes along in `x-envoy-original-path`.
