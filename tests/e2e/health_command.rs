@@ -3,11 +3,19 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pomerium_testing::{Environment, Postgres, Program, lease, tools, within};
+use pomerium_testing::{Environment, Port, Postgres, Program, lease, tools, within};
 use pomerium_tests::numbers::Numbers;
 use pomerium_tests::services::SHARED;
 use serde_json::{Value, json};
 use tokio::process::Command;
+
+/// Everything in one process, and where its metrics are.
+async fn measured() -> Result<(Environment, Port)> {
+    let metrics = lease()?;
+    let address = format!("127.0.0.1:{}", metrics.number());
+    let builder = Environment::builder()?.set("metrics_address", address);
+    Ok((builder.start().await?, metrics))
+}
 
 fn health(env: &Environment, args: &[&str]) -> Result<Command> {
     let mut command = Command::new(tools::server()?);
@@ -40,11 +48,7 @@ async fn one_look_tells_what_runs() -> Result<()> {
 /// Probes, `/status` and the metrics tell of the same checks, and what keeps the records.
 #[tokio::test]
 async fn what_the_store_is_shows_and_the_checks_are_measured() -> Result<()> {
-    let metrics = lease()?;
-    let env = Environment::builder()?
-        .set("metrics_address", format!("127.0.0.1:{}", metrics.number()))
-        .start()
-        .await?;
+    let (env, metrics) = measured().await?;
     let client = env.client()?;
     let status: Value = client.get(&env.health_url("/status")).await?.json()?;
     let probe: Value = client.get(&env.health_url("/readyz")).await?.json()?;
@@ -74,11 +78,7 @@ async fn what_the_store_is_shows_and_the_checks_are_measured() -> Result<()> {
 /// Who keeps up with the databroker is told of, and how far it has come.
 #[tokio::test]
 async fn those_who_follow_the_databroker_are_measured() -> Result<()> {
-    let metrics = lease()?;
-    let env = Environment::builder()?
-        .set("metrics_address", format!("127.0.0.1:{}", metrics.number()))
-        .start()
-        .await?;
+    let (env, metrics) = measured().await?;
     let client = env.client()?;
     let of = |record_type, id| {
         [
