@@ -8,6 +8,7 @@ mod forward;
 mod leaser;
 mod query;
 pub mod remote;
+mod restarts;
 pub mod status;
 mod syncer;
 
@@ -21,6 +22,7 @@ use futures_util::future::BoxFuture;
 pub use self::error::Error;
 pub use self::leaser::{Leaser, Over};
 pub use self::query::{Filter, Query};
+pub use self::restarts::Restarts;
 pub use self::syncer::{SyncCall, SyncObserver, SyncState};
 pub use crate::pb::databroker::{Options, Record, Versions};
 pub use crate::pb::registry::Service;

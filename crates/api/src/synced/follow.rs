@@ -10,7 +10,9 @@ use super::table::Arrival;
 use super::tables::{Seen, Tables};
 use super::{Scope, SyncedRecords};
 use crate::config_records;
-use crate::databroker::{Error, Latest, Record, RecordStream, SyncCall, SyncObserver, SyncState, Versions};
+use crate::databroker::{
+    Error, Latest, Record, RecordStream, Restarts, SyncCall, SyncObserver, SyncState, Versions,
+};
 
 /// First pause after a failure; doubles up to [`LONGEST_PAUSE`].
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -18,30 +20,6 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Pause before everything is read again from another process, which as many processes do as there are.
 const BEFORE_ALL: Duration = Duration::from_millis(250);
-
-/// Two restarts within this time have to do with each other.
-const CALM: Duration = Duration::from_secs(60);
-
-/// How long to wait before everything is read again. A database that was cleared ends the stream once; one with damage in
-/// its change log may do so again and again, with good changes in between.
-#[derive(Default)]
-struct Restarts {
-    /// When the last one was, and how long it waited.
-    last: Option<(tokio::time::Instant, Duration)>,
-}
-
-impl Restarts {
-    /// The pause before the next one, which begins now.
-    fn next(&mut self) -> Duration {
-        let now = tokio::time::Instant::now();
-        let pause = match self.last {
-            Some((at, pause)) if now.duration_since(at) < CALM => (pause * 2).min(LONGEST_PAUSE),
-            _ => FIRST_PAUSE,
-        };
-        self.last = Some((now, pause));
-        pause
-    }
-}
 
 impl SyncedRecords {
     pub(super) async fn follow_forever(&self, observer: &dyn SyncObserver) {
@@ -60,7 +38,7 @@ impl SyncedRecords {
                 tracing::warn!(%error, pause_ms = pause.as_millis(), "databroker sync interrupted");
             }
             let wait = match restart {
-                true => pause.max(restarts.next()),
+                true => pause.max(restarts.pause()),
                 false => pause,
             };
             tokio::time::sleep(self.before_next(restart, wait)).await;

@@ -6,10 +6,9 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use pomerium_api::clock::Clock;
-use pomerium_api::databroker::{Databroker, Error, Latest, Options, Record, Versions};
+use pomerium_api::databroker::{Databroker, Error, Latest, Options, Record, Restarts, Versions};
 use prost::Message;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::status::{Role, Status};
 use crate::store::{Copy, Key, Standing, Store, Write};
@@ -24,8 +23,6 @@ const ASK: Duration = Duration::from_secs(1);
 const MOST_SILENT: u32 = 10;
 /// Every so many times, options and the change log are looked after.
 const HOUSEKEEPING: u32 = 60;
-/// What has to be copied twice within this time is not copied at once the second time.
-const CALM: Duration = Duration::from_secs(60);
 /// Changes that are written in one go at most.
 const BATCH: usize = 256;
 /// Bytes of records that are copied in one go, about.
@@ -73,20 +70,14 @@ impl<S: Store> Follower<S> {
     }
 
     async fn follow(&mut self, pause: &mut Duration) -> End {
-        let mut copied: Option<(Instant, Duration)> = None;
+        let mut copies = Restarts::default();
         loop {
             if let Err(end) = self.follow_once(pause).await {
                 match end {
                     End::Failed(Error::Resync) => {
                         // Not round and round, as when the leader cannot read its change log.
-                        let wait = match copied {
-                            Some((at, wait)) if at.elapsed() < CALM => {
-                                (wait * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
-                            }
-                            _ => Duration::ZERO,
-                        };
                         tokio::select! {
-                            () = tokio::time::sleep(wait) => {}
+                            () = tokio::time::sleep(copies.pause()) => {}
                             () = stopped(&mut self.stop) => return End::Stopped,
                         }
                         tracing::info!(
@@ -95,7 +86,6 @@ impl<S: Store> Follower<S> {
                         if let Err(end) = self.copy_all().await {
                             return end;
                         }
-                        copied = Some((Instant::now(), wait));
                     }
                     end => return end,
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use pomerium_api::databroker::{
-    Databroker, Error, Latest, Record, RecordStream, SyncCall, SyncObserver, SyncState, Versions,
+    Databroker, Error, Latest, Record, RecordStream, Restarts, SyncCall, SyncObserver, SyncState, Versions,
 };
 use pomerium_api::pb::session::Session;
 use pomerium_api::records::{RecordMessage, from_record};
@@ -37,6 +37,7 @@ pub(super) fn sessions(
         position: None,
         changes: None,
         pause: FIRST_PAUSE,
+        restarts: Restarts::default(),
     };
     stream::unfold(watcher, |mut watcher| async {
         let event = watcher.next().await;
@@ -51,6 +52,7 @@ struct Watcher {
     position: Option<Versions>,
     changes: Option<RecordStream<Record>>,
     pause: Duration,
+    restarts: Restarts,
 }
 
 impl Watcher {
@@ -66,12 +68,14 @@ impl Watcher {
                     self.observer.failed(self.call());
                     self.observer.state(SyncState::Pending);
                     self.changes = None;
-                    if error == Error::Resync {
+                    let wait = if error == Error::Resync {
                         self.position = None;
+                        self.pause.max(self.restarts.pause())
                     } else {
                         tracing::warn!(%error, "cannot follow the sessions; will try again");
-                    }
-                    tokio::time::sleep(self.pause).await;
+                        self.pause
+                    };
+                    tokio::time::sleep(wait).await;
                     self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 }
             }

@@ -52,7 +52,7 @@ impl PathIndex {
 
     /// The first route that takes the path.
     pub(super) fn find(&self, path: &str, matchers: &[PathMatcher]) -> Option<usize> {
-        let mut best = self.any.filter(|_| path.starts_with('/'));
+        let mut best = self.any;
         let mut earlier = |found: Option<&u32>| {
             best = best.into_iter().chain(found.copied()).min();
         };
