@@ -1,6 +1,9 @@
 //! Certificates that come from the shared secret alone, so that a missing certificate never stops a start
 //! and services of one cluster can trust each other without files (spec proxy.md 1.3, config.md 8.4).
 
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
 use pomerium_crypto::kdf;
 use rcgen::{Certificate, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use zeroize::Zeroizing;
@@ -19,6 +22,8 @@ const PERIOD: Period = Period {
 pub struct DerivedAuthority {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
+    /// By name: what [`Self::standing`] issued.
+    standing: Mutex<HashMap<String, LoadedCertificate>>,
 }
 
 impl DerivedAuthority {
@@ -33,6 +38,7 @@ impl DerivedAuthority {
         Ok(Self {
             certificate: params.self_signed(&key)?,
             issuer: Issuer::new(params, key),
+            standing: Mutex::default(),
         })
     }
 
@@ -50,6 +56,30 @@ impl DerivedAuthority {
         make::issue(&self.issuer, names, PERIOD, origin)
     }
 
+    /// The server certificate for `name`, the same one for as long as this process runs: whoever has told a browser to go
+    /// on in spite of it is not asked again at every change of the configuration. `origin` is for messages.
+    ///
+    /// # Errors
+    /// [`MakeError`] when the name does not fit a certificate.
+    pub fn standing(&self, origin: &str, name: &str) -> Result<LoadedCertificate, MakeError> {
+        let mut standing = self.standing.lock();
+        if let Some(certificate) = standing.get(name) {
+            return Ok(certificate.clone());
+        }
+        let certificate = self.issue(origin, &[name.to_owned()])?;
+        standing.insert(name.to_owned(), certificate.clone());
+        Ok(certificate)
+    }
+
+    /// The certificate for `*` that stands at the end of the list when there is no other, or with `tls_derive`; see
+    /// [`Self::standing`]. Browsers warn about it, as they should.
+    ///
+    /// # Errors
+    /// [`MakeError`]; not expected.
+    pub fn catch_all(&self) -> Result<LoadedCertificate, MakeError> {
+        self.standing("the generated certificate", "*")
+    }
+
     /// A certificate, with a fresh key, by which a service or a tool of this installation shows a service that it belongs to
     /// it: both in PEM.
     ///
@@ -64,15 +94,6 @@ impl std::fmt::Debug for DerivedAuthority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DerivedAuthority").finish_non_exhaustive()
     }
-}
-
-/// The certificate for `*` that stands at the end of the list when there is no other, or with `tls_derive`.
-/// Browsers warn about it, as they should.
-///
-/// # Errors
-/// [`MakeError`]; not expected.
-pub fn catch_all(shared: &[u8; 32]) -> Result<LoadedCertificate, MakeError> {
-    DerivedAuthority::new(shared)?.issue("the generated certificate", &["*".to_owned()])
 }
 
 #[cfg(test)]
@@ -140,7 +161,9 @@ N1poi6ST8uL9
 
     #[test]
     fn the_catch_all_is_for_a_star_and_long_lived() {
-        let certificate = catch_all(&[1; 32]).unwrap();
+        let authority = DerivedAuthority::new(&[1; 32]).unwrap();
+        let certificate = authority.catch_all().unwrap();
+        assert_eq!(authority.catch_all().unwrap().chain(), certificate.chain());
         assert_eq!(certificate.names(), ["*"]);
         assert_eq!(
             (certificate.not_before(), certificate.not_after()),

@@ -17,9 +17,7 @@ use rustls::{
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::{
-    Alpn, CertStore, DerivedAuthority, LoadedCertificate, LocalAuthority, catch_all, load_pair, server_config,
-};
+use crate::{Alpn, CertStore, DerivedAuthority, LoadedCertificate, LocalAuthority, load_pair, server_config};
 
 const NOW: i64 = 1_800_000_000;
 const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
@@ -33,6 +31,10 @@ fn certificate(algorithm: &'static SignatureAlgorithm, names: &[&str]) -> Loaded
         key.serialize_pem().as_bytes(),
     )
     .unwrap()
+}
+
+fn catch_all() -> LoadedCertificate {
+    DerivedAuthority::new(&[1; 32]).unwrap().catch_all().unwrap()
 }
 
 fn ecdsa(names: &[&str]) -> LoadedCertificate {
@@ -250,7 +252,7 @@ fn certificates_change_under_a_running_server() {
 
 #[test]
 fn versions_suites_and_protocols() {
-    let certificates = vec![catch_all(&[1; 32]).unwrap()];
+    let certificates = vec![catch_all()];
     let connect = |alpn, versions: &[&'static SupportedProtocolVersion], offered: &[&[u8]]| {
         let store = Arc::new(CertStore::new(certificates.clone()));
         let server = Arc::new(server_config(store, alpn).unwrap());
@@ -292,12 +294,7 @@ fn the_servers_order_of_suites_counts() {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Gullible(ALL_SCHEMES.to_vec())))
         .with_no_client_auth();
-    let seen = handshake(
-        &server(vec![catch_all(&[1; 32]).unwrap()]),
-        &Arc::new(client),
-        "a.example.com",
-    )
-    .unwrap();
+    let seen = handshake(&server(vec![catch_all()]), &Arc::new(client), "a.example.com").unwrap();
     assert_eq!(seen.suite, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384);
 }
 
@@ -305,11 +302,7 @@ fn the_servers_order_of_suites_counts() {
 #[test]
 fn sessions_are_resumed() {
     for version in [&TLS12, &TLS13] {
-        let mut config = server_config(
-            Arc::new(CertStore::new(vec![catch_all(&[1; 32]).unwrap()])),
-            Alpn::Auto,
-        )
-        .unwrap();
+        let mut config = server_config(Arc::new(CertStore::new(vec![catch_all()])), Alpn::Auto).unwrap();
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         let server = Arc::new(config);
         let mut client = client(Arc::new(Gullible(ALL_SCHEMES.to_vec())), &[version]);

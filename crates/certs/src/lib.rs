@@ -36,7 +36,7 @@ pub mod web;
 mod handshake;
 
 pub use authority::{AuthorityError, LocalAuthority};
-pub use derived::{DerivedAuthority, catch_all};
+pub use derived::DerivedAuthority;
 pub use error::{CertError, Problem};
 pub use guarded::{GuardError, guarded_server_config};
 pub use load::{LoadedCertificate, Validity, load_pair, load_pair_to_staple};

@@ -34,7 +34,7 @@ struct Slot {
 
 impl CertStore {
     /// A store with `certificates` in their order of precedence. With an empty list every handshake fails;
-    /// [`catch_all`](crate::catch_all) is there to prevent that.
+    /// [`DerivedAuthority::catch_all`](crate::DerivedAuthority::catch_all) is there to prevent that.
     #[must_use]
     pub fn new(certificates: Vec<LoadedCertificate>) -> Self {
         Self {

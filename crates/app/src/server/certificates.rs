@@ -5,9 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use parking_lot::Mutex;
 use pomerium_certs::acme::Served;
-use pomerium_certs::{
-    CertStore, DerivedAuthority, LoadedCertificate, catch_all, load_pair, load_pair_to_staple,
-};
+use pomerium_certs::{CertStore, DerivedAuthority, LoadedCertificate, load_pair, load_pair_to_staple};
 use pomerium_config::records::RecordProblem;
 use pomerium_config::settings::{CertificatePair, Settings};
 
@@ -70,7 +68,7 @@ impl Configured {
         let always = settings.fallback_certificate;
         let derived = derived(settings, &core.derived)?;
         let generated = if always || (certificates.is_empty() && derived.is_none()) {
-            let certificate = catch_all(&core.shared).context("the generated certificate")?;
+            let certificate = core.derived.catch_all().context("the generated certificate")?;
             Some(Generated { certificate, always })
         } else {
             None
@@ -185,7 +183,7 @@ impl Parts {
 /// The certificate of `tls_derive`: for that domain, by the authority that every process with the same shared secret
 /// has (spec config.md 8.4).
 fn derived(settings: &Settings, authority: &DerivedAuthority) -> anyhow::Result<Option<LoadedCertificate>> {
-    let issue = |domain: &String| authority.issue("tls_derive", std::slice::from_ref(domain));
+    let issue = |domain: &String| authority.standing("tls_derive", domain);
     settings
         .tls_derive
         .as_ref()

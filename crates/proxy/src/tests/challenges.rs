@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use pomerium_certs::{CertStore, catch_all};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -61,7 +60,7 @@ async fn proxy() -> Proxy {
     let mut config = settings("", &public(nobody().await, ""));
     config.listener.insecure = false;
     config.listener.redirect_address = Some("127.0.0.1:0".into());
-    let store = CertStore::new(vec![catch_all(&KEY).unwrap()]);
+    let store = generated_certificate();
     Proxy::with(&config, Vec::new(), store).await
 }
 

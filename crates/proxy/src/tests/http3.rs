@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use h3::client::{RequestStream, SendRequest};
 use http::{Request, Response};
-use pomerium_certs::{CertStore, catch_all};
 use pomerium_config::settings::{Codec, Settings};
 use quinn::VarInt;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -28,7 +27,7 @@ fn config(extra: &str, routes: &str) -> Settings {
 }
 
 async fn start(config: &Settings) -> Proxy {
-    let certificates = CertStore::new(vec![catch_all(&KEY).unwrap()]);
+    let certificates = generated_certificate();
     Proxy::with(config, Vec::new(), certificates).await
 }
 

@@ -18,7 +18,7 @@ use pomerium_api::pb;
 use pomerium_api::records::to_record;
 use pomerium_api::synced::SyncedRecords;
 use pomerium_authorize::{AssertionSigner, SessionResolver};
-use pomerium_certs::CertStore;
+use pomerium_certs::{CertStore, DerivedAuthority};
 use pomerium_config::Loader;
 use pomerium_config::settings::{RouteSettings, Settings};
 use pomerium_crypto::jwt::SigningKey;
@@ -32,6 +32,12 @@ use crate::{
 };
 
 pub(crate) const KEY: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
+
+/// What a process without certificates serves.
+pub(crate) fn generated_certificate() -> CertStore {
+    let authority = DerivedAuthority::new(&KEY).unwrap();
+    CertStore::new(vec![authority.catch_all().unwrap()])
+}
 
 /// Loads settings as the program does. `routes` is the YAML under `routes:`.
 pub(crate) fn settings(extra: &str, routes: &str) -> Settings {

@@ -7,7 +7,6 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use pomerium_certs::{CertStore, catch_all};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
@@ -17,12 +16,7 @@ use crate::upstream::unverified_client_config;
 async fn tls_proxy(routes: &str) -> Proxy {
     let mut config = settings("", routes);
     config.listener.insecure = false;
-    Proxy::with(
-        &config,
-        Vec::new(),
-        CertStore::new(vec![catch_all(&KEY).unwrap()]),
-    )
-    .await
+    Proxy::with(&config, Vec::new(), generated_certificate()).await
 }
 
 async fn tls(proxy: &Proxy, alpn: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
