@@ -5,6 +5,7 @@
 
 pub mod conformance;
 pub mod diagnostic;
+mod file_text;
 mod layering;
 mod loader;
 pub mod records;
@@ -16,5 +17,6 @@ pub mod users_file;
 pub mod watch;
 
 pub use diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal, Sort, Stage};
+pub use file_text::Text;
 pub use loader::{Loaded, Loader};
 pub use schema::schema;

@@ -1,18 +1,18 @@
 //! The way in: file and environment become settings, or a list of everything that is wrong.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
 use crate::diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal};
+use crate::file_text::{Text, Texts, Unreadable};
 use crate::layering::{self, Choice, LastGood};
 use crate::records::{RecordProblem, Records};
 use crate::settings::resolve::{self, Cx};
 use crate::settings::{Services, Settings};
 use crate::spec::Sink;
 use crate::spec::memory::Memory;
-use crate::spec::source::{self, ConfigFile, Environment};
+use crate::spec::source::{self, Environment};
 use crate::spec::values::Values;
 
 /// Loads a configuration, as often as it changes.
@@ -28,8 +28,7 @@ pub struct Loader {
     last_good: Mutex<LastGood>,
     /// The services of the program that runs on what is loaded.
     running: Mutex<Option<Services>>,
-    /// The file has said something.
-    had_content: AtomicBool,
+    texts: Mutex<Texts>,
 }
 
 /// A configuration that loads. It may still hold refusals: then it must not be started.
@@ -44,6 +43,9 @@ pub struct Loaded {
     /// Records that are left out; the rest is in force.
     pub record_problems: Vec<RecordProblem>,
 }
+
+/// What the file says, or why that cannot be known.
+type FileText = Result<String, Unreadable>;
 
 /// All that one load found out, before it is judged.
 pub(crate) struct Outcome {
@@ -64,7 +66,7 @@ impl Loader {
             memory: Mutex::default(),
             last_good: Mutex::default(),
             running: Mutex::default(),
-            had_content: AtomicBool::new(false),
+            texts: Mutex::default(),
         }
     }
 
@@ -97,7 +99,12 @@ impl Loader {
     /// # Errors
     /// Everything that is wrong, in one go.
     pub fn load(&self) -> Result<Loaded, LoadErrors> {
-        self.load_with(&Records::default())
+        self.load_with(Text::Anew, &Records::default())
+    }
+
+    /// The text of the file that was last read is in force, and stays so for [`Text::InForce`].
+    pub fn keep_text(&self) {
+        self.texts.lock().keep();
     }
 
     /// As [`Self::load`], with the settings of `records` over those of the file, and their routes after its routes. A
@@ -105,13 +112,13 @@ impl Loader {
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn load_with(&self, records: &Records) -> Result<Loaded, LoadErrors> {
+    pub fn load_with(&self, text: Text, records: &Records) -> Result<Loaded, LoadErrors> {
         let Outcome {
             settings,
             sink,
             record_problems,
             ..
-        } = self.run(records);
+        } = self.run(text, records);
         let Sink {
             file,
             mut errors,
@@ -144,29 +151,45 @@ impl Loader {
         }
     }
 
-    pub(crate) fn run(&self, records: &Records) -> Outcome {
+    pub(crate) fn run(&self, text: Text, records: &Records) -> Outcome {
+        let path = self.path.as_deref();
+        let text = path.map(|path| self.texts.lock().get(path, text));
         let mut remembered = self.memory.lock();
         let mut last_good = self.last_good.lock();
-        let attempt = |choice: &Choice| self.load_over(&mut remembered, records, choice);
+        let attempt = |choice: &Choice| self.load_over(text.as_ref(), &mut remembered, records, choice);
         let (choice, mut outcome) = layering::choose(&records.settings, &mut last_good, attempt);
         outcome.record_problems.extend(choice.problems);
         outcome
     }
 
-    fn load_over(&self, remembered: &mut Memory, records: &Records, choice: &Choice) -> Outcome {
-        let (mut outcome, stale) = self.attempt(std::mem::take(remembered), records, choice);
+    fn load_over(
+        &self,
+        text: Option<&FileText>,
+        remembered: &mut Memory,
+        records: &Records,
+        choice: &Choice,
+    ) -> Outcome {
+        let (mut outcome, stale) = self.attempt(text, std::mem::take(remembered), records, choice);
         if stale {
-            (outcome, _) = self.attempt(Memory::default(), records, choice);
+            (outcome, _) = self.attempt(text, Memory::default(), records, choice);
         }
         let was_read = outcome.settings.is_some();
         *remembered = std::mem::take(&mut outcome.sink.memory).end(was_read);
         outcome
     }
 
-    fn attempt(&self, memory: Memory, records: &Records, choice: &Choice) -> (Outcome, bool) {
+    fn attempt(
+        &self,
+        text: Option<&FileText>,
+        memory: Memory,
+        records: &Records,
+        choice: &Choice,
+    ) -> (Outcome, bool) {
         let mut sink = Sink::new(self.path.clone());
         sink.memory = memory;
-        let values = source::read(&self.file(), &self.env, &choice.layers(), &mut sink);
+        let text = text.map(|text| text.as_deref());
+        let file = self.path.as_deref().zip(text);
+        let values = source::read(file, &self.env, &choice.layers(), &mut sink);
         let mut cx = Cx {
             sink,
             env: &self.env,
@@ -189,13 +212,6 @@ impl Loader {
             record_problems: cx.record_problems,
         };
         (outcome, cx.stale)
-    }
-
-    fn file(&self) -> ConfigFile<'_> {
-        ConfigFile {
-            path: self.path.as_deref(),
-            had_content: &self.had_content,
-        }
     }
 }
 

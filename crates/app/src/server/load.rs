@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::bail;
 use pomerium_config::records::{RecordProblem, Records};
 use pomerium_config::settings::Settings;
-use pomerium_config::{Diagnostic, Loader, Refusal, Sort};
+use pomerium_config::{Diagnostic, Loader, Refusal, Sort, Text};
 
 /// Where the configuration comes from.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Source {
     /// Every error and warning is logged with file, line and remedy; the error returned sums them up. A value whose
     /// effect is not built yet is an error here, at the start and at a reload alike.
     pub fn load(&self) -> anyhow::Result<Settings> {
-        Ok(self.load_with(&Records::default())?.0)
+        Ok(self.load_with(Text::Anew, &Records::default())?.0)
     }
 
     /// As [`Self::load`], for a program that runs these services from now on, whatever a later version of the configuration
@@ -36,12 +36,18 @@ impl Source {
     pub fn load_to_run(&self) -> anyhow::Result<Settings> {
         let settings = self.load()?;
         self.0.keep_services(settings.services);
+        self.keep_text();
         Ok(settings)
     }
 
+    /// The file as it was last read is in force.
+    pub fn keep_text(&self) {
+        self.0.keep_text();
+    }
+
     /// As [`Self::load`], with the routes of `records`; those that are left out come along.
-    pub fn load_with(&self, records: &Records) -> anyhow::Result<(Settings, Vec<RecordProblem>)> {
-        let loaded = match self.0.load_with(records) {
+    pub fn load_with(&self, text: Text, records: &Records) -> anyhow::Result<(Settings, Vec<RecordProblem>)> {
+        let loaded = match self.0.load_with(text, records) {
             Ok(loaded) => loaded,
             Err(errors) => {
                 errors.warnings.iter().for_each(log_warning);

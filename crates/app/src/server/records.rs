@@ -6,6 +6,7 @@ use pomerium_api::config_records;
 use pomerium_api::databroker::Record;
 use pomerium_api::synced::SyncedRecords;
 use pomerium_authenticate::State;
+use pomerium_config::Text;
 use pomerium_config::records::{Document, RecordProblem, Records};
 use pomerium_config::settings::{RouteSettings, Settings};
 use pomerium_proxy::BuildError;
@@ -60,7 +61,7 @@ fn joined(
     core: &Core,
     state: &Arc<State>,
 ) -> anyhow::Result<Generation> {
-    let (generation, problems) = build(records.clone(), source, |mut next| {
+    let (generation, problems) = build(records.clone(), (source, Text::InForce), |mut next| {
         reload::keep_keys(settings, &mut next)?;
         Generation::build(next, core, Arc::clone(state), None)
     })?;
@@ -72,11 +73,11 @@ fn joined(
 /// finds wrong is closed, and the rest built without it: one bad record must not take every change down.
 pub(super) fn build(
     mut records: Records,
-    source: &Source,
+    (source, text): (&Source, Text),
     build: impl Fn(Settings) -> anyhow::Result<Generation>,
 ) -> anyhow::Result<(Generation, Vec<RecordProblem>)> {
     loop {
-        let (settings, mut problems) = source.load_with(&records)?;
+        let (settings, mut problems) = source.load_with(text, &records)?;
         let routes = settings.routes.clone();
         match build(settings) {
             Ok(next) => {
@@ -158,7 +159,7 @@ async fn reload_on(
         }
         let Some(server) = server.upgrade() else { return };
         tracing::info!("databroker: configuration records changed, reconfiguring...");
-        if tokio::task::spawn_blocking(move || server.reload())
+        if tokio::task::spawn_blocking(move || server.reload_records())
             .await
             .is_err()
         {
@@ -185,16 +186,19 @@ mod tests {
         listener.local_addr().unwrap().to_string()
     }
 
-    async fn start(folder: &std::path::Path) -> Arc<Server> {
-        let file = folder.join("config.json");
-        let config = json!({
+    fn config(folder: &std::path::Path) -> serde_json::Value {
+        json!({
             "address": "127.0.0.1:0", "health_check_addr": free_address(), "insecure_server": true,
             "databroker_storage_type": "memory", "data_dir": folder.join("data"),
             "routes": [{
                 "from": "https://file.example.com", "allow_public_unauthenticated_access": true,
                 "response": {"status": 200},
             }],
-        });
+        })
+    }
+
+    async fn start(folder: &std::path::Path, config: &serde_json::Value) -> Arc<Server> {
+        let file = folder.join("config.json");
         std::fs::write(&file, config.to_string()).unwrap();
         let options = Options {
             source: Source::new(Some(&file), &BTreeMap::new()),
@@ -230,7 +234,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_record_comes_changes_and_goes_without_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let server = start(folder.path()).await;
+        let server = start(folder.path(), &config(folder.path())).await;
         let open = json!({"allow_public_unauthenticated_access": true, "response": {"status": 201}});
         let broker = Arc::clone(&server.core.broker.handle);
         broker.put(vec![route("one", open.clone())]).await.unwrap();
@@ -293,6 +297,38 @@ mod tests {
         until(&server, |seen| !seen.contains(&one)).await;
         assert_eq!(server.core.process.record_errors.get(), 0);
         assert!(server.core.process.record_version.get() >= 6);
+        server.stop().await;
+    }
+
+    /// Whatever a file says by now, a record comes over what is in force of it: neither does half a file hold the record
+    /// up, nor does a file slip in that nobody has asked to be read.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_record_comes_over_the_file_that_is_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.json");
+        let mut config = config(folder.path());
+        config["runtime_flags"] = json!({"config_hot_reload": false});
+        let server = start(folder.path(), &config).await;
+        let broker = Arc::clone(&server.core.broker.handle);
+        let open = json!({"allow_public_unauthenticated_access": true, "response": {"status": 201}});
+        let [local, other] = ["file", "other"].map(|host| format!("https://{host}.example.com"));
+        let mut changed = config.clone();
+        changed["routes"][0]["from"] = other.clone().into();
+        for (id, text) in [("one", changed.to_string()), ("two", "{\"routes\": [".to_owned())] {
+            std::fs::write(&file, text).unwrap();
+            broker.put(vec![route(id, open.clone())]).await.unwrap();
+            let from = format!("https://{id}.example.com");
+            until(&server, |seen| seen.contains(&from)).await;
+            assert_eq!(*server.settings().routes[0].from, *local);
+        }
+        std::fs::write(&file, changed.to_string()).unwrap();
+        server.reload();
+        broker.put(vec![route("three", open)]).await.unwrap();
+        until(&server, |seen| {
+            seen.contains(&"https://three.example.com".to_owned())
+        })
+        .await;
+        assert_eq!(*server.settings().routes[0].from, *other);
         server.stop().await;
     }
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
-use pomerium_config::LoadErrors;
 use pomerium_config::settings::Settings;
 use pomerium_config::watch::Watcher;
+use pomerium_config::{LoadErrors, Text};
 
 use super::generation::{self, Generation};
 use super::{Server, cannot_listen, dataplane_options, records, sessions};
@@ -17,13 +17,18 @@ impl Server {
     /// Reads the configuration again. Whatever is wrong is logged, and the old one stays in force; connections are
     /// not touched either way.
     pub fn reload(&self) {
-        let _ = self.reload_watching();
+        let _ = self.reload_watching(Text::Anew);
+    }
+
+    /// As [`Self::reload`], because of records: what is in force of the file stays so, whatever it says by now.
+    pub fn reload_records(&self) {
+        let _ = self.reload_watching(Text::InForce);
     }
 
     /// As [`Self::reload`]; returns the files whose change is a reason to try again.
-    fn reload_watching(&self) -> Vec<PathBuf> {
+    fn reload_watching(&self, text: Text) -> Vec<PathBuf> {
         let _one_at_a_time = self.reloading.lock();
-        let result = self.try_reload();
+        let result = self.try_reload(text);
         self.core
             .process
             .reloaded(result.is_ok(), self.core.clock.now().as_second());
@@ -53,11 +58,11 @@ impl Server {
         }
     }
 
-    fn try_reload(&self) -> anyhow::Result<()> {
+    fn try_reload(&self, text: Text) -> anyhow::Result<()> {
         let records = records::read(&self.core.records);
         let previous = self.settings();
         let running = self.dataplane.snapshot();
-        let (next, problems) = records::build(records, &self.source, |mut settings| {
+        let (next, problems) = records::build(records, (&self.source, text), |mut settings| {
             let roots = generation::roots(&settings, &self.core.derived);
             warn_about_restart(&previous, &settings, &roots);
             keep_keys(&previous, &mut settings)?;
@@ -77,6 +82,9 @@ impl Server {
             self.core.tokens.extend(&previous)?;
             self.core.tokens.retain(&previous);
             return Err(cannot_listen(error, &next.settings));
+        }
+        if text == Text::Anew {
+            self.source.keep_text();
         }
         self.audit.swap(audit);
         self.core.tokens.retain(&next.settings);
@@ -123,7 +131,7 @@ async fn follow(server: std::sync::Weak<Server>, mut watcher: Watcher) {
         }
         tracing::info!("config: file updated, reconfiguring...");
         let reloaded = Arc::clone(&server);
-        let more = tokio::task::spawn_blocking(move || reloaded.reload_watching()).await;
+        let more = tokio::task::spawn_blocking(move || reloaded.reload_watching(Text::Anew)).await;
         let mut files = watched(&server, &server.settings());
         files.extend(more.unwrap_or_default());
         watcher.watch(files);

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::diagnostic::Stage;
+use crate::file_text::Text;
 use crate::loader::{Loader, Outcome};
+use crate::records::Records;
 use scratch::Scratch;
 
 /// How one case went.
@@ -149,7 +151,7 @@ pub fn run(text: &str) -> Result<Report, RunError> {
 
 fn judge(case: &Case, scratch: &Scratch) -> Result<CaseOutcome, RunError> {
     let (path, env) = prepare(case, scratch.path())?;
-    let outcome = Loader::new(path.as_deref(), &env).run(&crate::records::Records::default());
+    let outcome = Loader::new(path.as_deref(), &env).run(Text::Anew, &Records::default());
     let mut differences = Vec::new();
     match case.expect {
         Expect::Ok => expect_ok(case, &outcome, &mut differences),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::settings::{Enforcement, Settings};
-use crate::{Loaded, Loader};
+use crate::{Loaded, Loader, Text};
 
 /// A file that is loaded again and again, with other records each time.
 struct Site {
@@ -31,7 +31,10 @@ impl Site {
             id: (*id).into(),
             message: Ok(message.clone()),
         });
-        let loaded = self.loader.load_with(&Records::read(documents)).unwrap();
+        let loaded = self
+            .loader
+            .load_with(Text::Anew, &Records::read(documents))
+            .unwrap();
         assert!(loaded.refusals.is_empty(), "{:?}", loaded.refusals);
         loaded
     }
@@ -403,7 +406,7 @@ fn a_route_that_is_refused_later_keeps_its_place() {
     }]);
     assert!(records.refuse_route("Route r", "the pattern cannot be used"));
     assert!(!records.refuse_route("Route r", "again") && !records.refuse_route("Route x", "unknown"));
-    let loaded = site.loader.load_with(&records).unwrap();
+    let loaded = site.loader.load_with(Text::Anew, &records).unwrap();
     assert_eq!(problems(&loaded), ["Route r: the pattern cannot be used"]);
     assert!(denies(&loaded.settings.routes[0].policy));
 }

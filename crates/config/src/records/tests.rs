@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::settings::{Action, RouteSettings, Settings};
-use crate::{Loaded, Loader};
+use crate::{Loaded, Loader, Text};
 
 fn load(file: &str, documents: &[(&str, &str, Value)]) -> Loaded {
     let dir = tempfile::tempdir().unwrap();
@@ -16,7 +16,7 @@ fn load(file: &str, documents: &[(&str, &str, Value)]) -> Loaded {
         message: Ok(message.clone()),
     });
     let loader = Loader::new(Some(&path), &BTreeMap::new()).dry_run();
-    loader.load_with(&Records::read(documents)).unwrap()
+    loader.load_with(Text::Anew, &Records::read(documents)).unwrap()
 }
 
 fn open(mut route: Value) -> Value {

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{Document, Fault, Named, Policies, RecordProblem, Records};
-use crate::Loader;
 use crate::spec::source::Environment;
+use crate::{Loader, Text};
 
 /// What is wrong with a message of this kind (`Route`, `Policy`, `Settings`, `KeyPair`), as JSON with the names of its
 /// fields; nothing when it can be used. Reads no file and asks nobody.
@@ -86,7 +86,10 @@ fn alone(kind: &str, message: &Map<String, Value>) -> Vec<Fault> {
 }
 
 fn problems(records: &Records) -> Vec<RecordProblem> {
-    match Loader::new(None, &environment()).dry_run().load_with(records) {
+    match Loader::new(None, &environment())
+        .dry_run()
+        .load_with(Text::Anew, records)
+    {
         Ok(loaded) => loaded.record_problems,
         Err(error) => vec![Fault::whole(error.to_string()).of_record("Settings")],
     }

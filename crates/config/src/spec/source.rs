@@ -2,41 +2,35 @@
 //! replaces the whole value of its key.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value as Json};
 
 use super::decode;
-use super::format::{self, MAX_FILE};
+use super::format;
 use super::keys::{self, Key, Kind};
 use super::node::{Entry, Node, Value};
 use super::sink::Sink;
 use super::values::Values;
 use crate::diagnostic::{Origin, Place};
+use crate::file_text::Unreadable;
 
 /// The environment, as a map.
 pub type Environment = BTreeMap<String, String>;
 
-/// The config file.
-pub struct ConfigFile<'a> {
-    /// Where it is, if there is one.
-    pub path: Option<&'a Path>,
-    /// It has said something before: then it does not say nothing now, it is about to be written.
-    pub had_content: &'a AtomicBool,
-}
+/// The config file: where it is, and what it says.
+pub(crate) type ConfigFile<'a> = (&'a Path, Result<&'a str, &'a Unreadable>);
 
 /// Reads file and environment into decoded options, with `layers` of records over them, the last one on top; `None`
 /// when the file cannot be read at all.
-pub fn read(
-    file: &ConfigFile<'_>,
+pub(crate) fn read(
+    file: Option<ConfigFile<'_>>,
     env: &Environment,
     layers: &[Map<String, Json>],
     sink: &mut Sink,
 ) -> Option<Values> {
-    let mut tree = match file.path {
-        Some(path) => read_file(path, file.had_content, sink)?,
+    let mut tree = match file {
+        Some((path, text)) => parse(path, text, sink)?,
         None => Node::new(Value::Map(Vec::new()), Place::default()),
     };
     overlay(&mut tree, env);
@@ -117,61 +111,18 @@ fn remove(tree: &mut Node, name: &str) {
     }
 }
 
-fn read_file(path: &Path, had_content: &AtomicBool, sink: &mut Sink) -> Option<Node> {
-    let text = match read_text(path) {
-        Ok(text) if has_content(&text) => {
-            had_content.store(true, Ordering::Relaxed);
-            text
-        }
-        Ok(_) if had_content.load(Ordering::Relaxed) => {
-            let message = "failed to read config: the file is empty, and was not before";
-            let help =
-                "write the configuration, aside and then renamed into place; `{}` is one that sets nothing";
-            sink.error(Place::default(), "", message, help);
-            return None;
-        }
-        Ok(text) => text,
-        Err(message) => {
-            let help = "check the path given to --config and who may read the file";
-            sink.error(
-                Place::default(),
-                "",
-                format!("failed to read config: {message}"),
-                help,
-            );
-            return None;
-        }
+fn parse(path: &Path, text: Result<&str, &Unreadable>, sink: &mut Sink) -> Option<Node> {
+    let mut fail = |place, message: &str, help: &str| {
+        sink.error(place, "", format!("failed to read config: {message}"), help);
+        None
     };
-    match format::parse_file(path, &text) {
-        Ok(tree) => Some(tree),
-        Err(error) => {
-            sink.error(
-                error.place,
-                "",
-                format!("failed to read config: {}", error.message),
-                error.help,
-            );
-            None
-        }
+    match text {
+        Err(error) => fail(Place::default(), &error.message, error.help),
+        Ok(text) => match format::parse_file(path, text) {
+            Ok(tree) => Some(tree),
+            Err(error) => fail(error.place, &error.message, &error.help),
+        },
     }
-}
-
-/// Whether a text says anything in one of the formats: more than blanks, comments and the borders of documents.
-fn has_content(text: &str) -> bool {
-    let says = |line: &str| !matches!(line.trim(), "" | "---" | "...") && !line.trim().starts_with('#');
-    text.trim_start_matches('\u{feff}').lines().any(says)
-}
-
-fn read_text(path: &Path) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("the file is larger than {} MiB", MAX_FILE >> 20));
-    }
-    String::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".into())
 }
 
 /// Lays the environment over the tree.
