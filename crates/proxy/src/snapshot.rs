@@ -119,7 +119,7 @@ pub struct Snapshot {
     pub(crate) own_cookies: OwnCookies,
     pub(crate) cookie_name: String,
     pub(crate) access_log: LogPlan,
-    pub(crate) authorize_log: crate::flow::judge::AuthorizePlan,
+    pub(crate) authorize_log: crate::flow::record::AuthorizePlan,
     pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) pages: Pages,
     /// The listener for other proxies, when there is one.
@@ -237,7 +237,7 @@ impl Snapshot {
             own_cookies: OwnCookies::new(&settings.cookie.name),
             cookie_name: settings.cookie.name.clone(),
             access_log: LogPlan::new(&settings.log),
-            authorize_log: crate::flow::judge::AuthorizePlan::new(&settings.log),
+            authorize_log: crate::flow::record::AuthorizePlan::new(&settings.log),
             response_headers: response_headers(&settings.response_headers)?,
             pages: Pages::new(settings),
             clients,

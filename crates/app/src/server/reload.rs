@@ -9,7 +9,8 @@ use pomerium_config::watch::Watcher;
 use pomerium_config::{LoadErrors, Text};
 
 use super::generation::{self, Generation};
-use super::{Server, cannot_listen, dataplane_options, records, sessions};
+use super::parts::{cannot_listen, dataplane_options};
+use super::{Server, records, sessions};
 use crate::telemetry::guard::Guard;
 use crate::telemetry::log;
 

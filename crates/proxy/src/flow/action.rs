@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use pomerium_config::settings::Redirect;
 use pomerium_web::canonical::{CanonicalRequest, Scheme};
 
-use super::judge::Allowed;
+use super::judged::Allowed;
 use super::reply::{self, Ending, Problem};
 use super::{Flow, Reply, forward, upgrade};
 use crate::headers::path::PathRewriter;

@@ -11,7 +11,8 @@ use http_body_util::BodyExt;
 use pomerium_authorize::{Outcome, check_internal};
 
 use super::identify::{Who, identify};
-use super::judge::{self, Refused};
+use super::judge;
+use super::judged::Refused;
 use super::reply::{self, Ending, Problem};
 use super::{Flow, Reply};
 use crate::body::{Limits, RequestBody, Watchdog};

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-use super::judge::Allowed;
+use super::judged::Allowed;
 use super::reply::{self, Problem};
 use super::{Flow, Reply};
 use crate::body::{Expired, RequestBody, ResponseBody, Tail, Watchdog};

@@ -10,7 +10,7 @@ use pomerium_config::settings::RouteOptions;
 use pomerium_web::handle::find_token;
 
 use super::Flow;
-use super::judge::Refused;
+use super::judged::Refused;
 use crate::route::Route;
 
 /// Who asks.

@@ -2,99 +2,20 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
 use jiff::Timestamp;
-use pomerium_authorize::audit::Undecided;
-use pomerium_authorize::decision_log::{self, AuthorizeRecord, Field, RouteFacts};
 use pomerium_authorize::{
     AssertionRoute, Decision, Headers, IdentityHeaders, Lookup, Outcome, Principal, check,
 };
-use pomerium_config::settings::{AuthorizeField, LogLevel, LogSettings};
-use pomerium_policy::{ClientCertificate, Demand, HttpInput, Input, Program, Said};
+use pomerium_policy::{ClientCertificate, HttpInput, Input};
 use pomerium_web::canonical::CanonicalRequest;
 
 use super::identify::{Who, identify_for};
+use super::judged::{Allowed, Denied, DeviceWanted, Judged, Refused, StepUp, Told};
+use super::record::{log, undecided};
 use super::{Flow, client_certificate};
 use crate::headers::upstream_identity::{self, Missing};
 use crate::metrics::Decided;
 use crate::route::Route;
-
-/// The outcome for a request to a route.
-pub(crate) enum Judged {
-    Allowed(Allowed),
-    Refused(Refused),
-}
-
-impl Judged {
-    /// Who asked, when it was somebody.
-    pub(crate) fn principal(&self) -> Option<&Principal> {
-        match self {
-            Self::Allowed(allowed) => allowed.principal.as_deref(),
-            Self::Refused(Refused::Denied(denied)) => denied.principal.as_deref(),
-            Self::Refused(Refused::Device(wanted)) => wanted.principal.as_deref(),
-            Self::Refused(Refused::StepUp(step_up)) => step_up.principal.as_deref(),
-            Self::Refused(Refused::Upstream(_, principal)) => principal.as_deref(),
-            Self::Refused(Refused::Login | Refused::Unjudged) => None,
-        }
-    }
-}
-
-/// What is known about an allowed request.
-pub(crate) struct Allowed {
-    pub(crate) principal: Option<Arc<Principal>>,
-    pub(crate) identity: Option<Arc<IdentityHeaders>>,
-    pub(crate) now: Timestamp,
-}
-
-/// Why a request is not allowed.
-pub(crate) enum Refused {
-    /// Nobody is signed in, and somebody must be.
-    Login,
-    /// Their session has shown no device of the type that the policy wants.
-    Device(DeviceWanted),
-    /// Somebody is signed in, but not recently or strongly enough.
-    StepUp(StepUp),
-    /// Somebody may not, or nobody may.
-    Denied(Denied),
-    /// They may, and the upstream cannot be told so.
-    Upstream(Missing, Option<Arc<Principal>>),
-    /// It could not be judged.
-    Unjudged,
-}
-
-/// A device is wanted before the policy can say more.
-pub(crate) struct DeviceWanted {
-    /// Who asked.
-    pub(crate) principal: Option<Arc<Principal>>,
-    /// Of which type.
-    pub(crate) device_type: String,
-}
-
-/// What is asked of a sign-in, and of whom.
-pub(crate) struct StepUp {
-    /// Who asked.
-    pub(crate) principal: Option<Arc<Principal>>,
-    /// What the policy asks for.
-    pub(crate) demand: Demand,
-}
-
-/// A refusal by the policy.
-pub(crate) struct Denied {
-    /// 403, 404, 450, or 495 for want of a client certificate.
-    pub(crate) status: u16,
-    /// Who asked.
-    pub(crate) principal: Option<Arc<Principal>>,
-    /// What stood in the way, for routes that tell.
-    pub(crate) told: Option<Told>,
-}
-
-/// What people are told about a refusal.
-pub(crate) struct Told {
-    /// The rule and the criteria that stood in the way.
-    pub(crate) rule: (String, Vec<String>),
-    /// What each policy of the console said by itself, in the order of `told_policies` of the route.
-    pub(crate) said: Vec<Said>,
-}
 
 /// Judges a request to `route`.
 pub(crate) async fn judge(flow: &mut Flow, route: &Arc<Route>) -> Judged {
@@ -379,125 +300,4 @@ fn input_of<'a>(
         records: lookup,
         ..input
     }
-}
-
-/// One line in the authorize log, one record in the audit stream.
-fn log(flow: &Flow, route: &Route, who: &Who, input: &Input<'_>, decision: &Decision) {
-    let plan = &flow.snapshot.authorize_log;
-    let audit = &flow.conn.worker.shared.audit;
-    let allowed = decision.outcome == Outcome::Allow;
-    let audited = audit.wants(allowed);
-    if !plan.on && !audited {
-        return;
-    }
-    let program: &Program = &route.settings.policy;
-    let certificate_problem = certificate_problem(flow, route, input.now, decision);
-    let record = AuthorizeRecord {
-        now: input.now,
-        request_id: &flow.request.request_id,
-        input,
-        headers: &flow.parts.headers,
-        principal: who.principal.as_deref(),
-        anonymous: who.anonymous,
-        route: Some(route_facts(route)),
-        program: Some(program),
-        certificate_problem: certificate_problem.as_deref(),
-        decision,
-    };
-    if audited {
-        audit.record(allowed, &record);
-    }
-    if plan.on {
-        let log = &flow.conn.worker.shared.log;
-        log.line(|buffer| decision_log::write_line(buffer, &plan.fields, &record));
-    }
-}
-
-/// The record of a request that is refused because it cannot be judged.
-fn undecided(flow: &Flow, route: &Route, now: Timestamp, problem: &str) {
-    let audit = &flow.conn.worker.shared.audit;
-    if !audit.wants(false) {
-        return;
-    }
-    let request = &flow.request;
-    audit.undecided(&Undecided {
-        now,
-        request_id: &request.request_id,
-        method: request.method.as_str(),
-        host: request.authority.as_str(),
-        path: &request.path,
-        source_ip: request.client_ip,
-        route: route_facts(route),
-        problem,
-    });
-}
-
-fn route_facts(route: &Route) -> RouteFacts<'_> {
-    RouteFacts {
-        id: &route.settings.id,
-        checksum: Some(route.checksum()),
-        cluster: &route.settings.name,
-        groups_filter: &route.settings.groups_filter,
-    }
-}
-
-/// What is wrong with a certificate that was presented, when that is why a request is refused.
-fn certificate_problem(flow: &Flow, route: &Route, now: Timestamp, decision: &Decision) -> Option<String> {
-    if decision.outcome != Outcome::CLIENT_CERTIFICATE {
-        return None;
-    }
-    let clients = flow.snapshot.clients.as_ref()?;
-    let flaw = clients.flaw(flow.conn.client.as_deref(), &route.settings, now.as_second())?;
-    Some(flaw.to_string())
-}
-
-/// Which fields the authorize log has.
-#[derive(Debug, Clone)]
-pub(crate) struct AuthorizePlan {
-    on: bool,
-    fields: Vec<Field>,
-}
-
-impl AuthorizePlan {
-    pub(crate) fn new(settings: &LogSettings) -> Self {
-        let fields = settings
-            .authorize_fields
-            .iter()
-            .filter_map(authorize_field)
-            .collect();
-        Self {
-            on: settings.level <= LogLevel::Info,
-            fields,
-        }
-    }
-}
-
-/// The field of the log. Names of headers were read with the settings.
-fn authorize_field(field: &AuthorizeField) -> Option<Field> {
-    Some(match field {
-        AuthorizeField::RequestId => Field::RequestId,
-        AuthorizeField::CheckRequestId => Field::CheckRequestId,
-        AuthorizeField::Method => Field::Method,
-        AuthorizeField::Path => Field::Path,
-        AuthorizeField::Host => Field::Host,
-        AuthorizeField::Query => Field::Query,
-        AuthorizeField::Ip => Field::Ip,
-        AuthorizeField::SessionId => Field::SessionId,
-        AuthorizeField::ImpersonateSessionId => Field::ImpersonateSessionId,
-        AuthorizeField::ImpersonateUserId => Field::ImpersonateUserId,
-        AuthorizeField::ImpersonateEmail => Field::ImpersonateEmail,
-        AuthorizeField::ServiceAccountId => Field::ServiceAccountId,
-        AuthorizeField::User => Field::User,
-        AuthorizeField::Email => Field::Email,
-        AuthorizeField::EnvoyRouteChecksum => Field::EnvoyRouteChecksum,
-        AuthorizeField::EnvoyRouteId => Field::EnvoyRouteId,
-        AuthorizeField::RouteChecksum => Field::RouteChecksum,
-        AuthorizeField::RouteId => Field::RouteId,
-        AuthorizeField::ClusterStatName => Field::ClusterStatName,
-        AuthorizeField::Headers => Field::Headers,
-        AuthorizeField::IdToken => Field::IdToken,
-        AuthorizeField::IdTokenClaims => Field::IdTokenClaims,
-        AuthorizeField::Header(name) => Field::Header(HeaderName::from_bytes(name.as_bytes()).ok()?),
-        AuthorizeField::RemovedGroupsCount => Field::RemovedGroupsCount,
-    })
 }

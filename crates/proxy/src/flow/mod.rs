@@ -13,6 +13,8 @@ mod control;
 pub(crate) mod forward;
 mod identify;
 pub(crate) mod judge;
+mod judged;
+pub(crate) mod record;
 pub(crate) mod reply;
 mod tunnel;
 mod upgrade;
@@ -219,7 +221,7 @@ impl Flow {
     pub(crate) async fn admit(
         mut self: Box<Self>,
         route: &Arc<Route>,
-    ) -> Result<(Box<Self>, judge::Allowed), Box<Reply>> {
+    ) -> Result<(Box<Self>, judged::Allowed), Box<Reply>> {
         let started = self.activity.started();
         if let Some(throttle) = &route.throttle
             && let Err(wait) = throttle.on_arrival(&self.request, started)
@@ -233,11 +235,11 @@ impl Flow {
             return Err(Box::new(self.too_often(wait)));
         }
         match judged {
-            judge::Judged::Allowed(allowed) => {
+            judged::Judged::Allowed(allowed) => {
                 self.exchange.keep_headers(route, &self.parts.headers);
                 Ok((self, allowed))
             }
-            judge::Judged::Refused(refused) => Err(Box::new(reply::refused(self, route, refused))),
+            judged::Judged::Refused(refused) => Err(Box::new(reply::refused(self, route, refused))),
         }
     }
 

@@ -14,7 +14,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
 use super::forward::{Clues, Sending, balance_key, make_ready, send, stream};
-use super::judge::Allowed;
+use super::judged::Allowed;
 use super::reply::{self, Problem};
 use super::tunnel::Tunnel;
 use super::{Flow, Reply};

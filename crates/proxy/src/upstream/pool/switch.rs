@@ -9,7 +9,7 @@ impl HostPool {
     /// A connection that nobody else gets, for a request that may become a tunnel where HTTP/2 is usual
     /// (spec proxy.md 4.9): an unused one that speaks HTTP/1.1, or a new one. Whether it was used before.
     pub(super) async fn connect_to_switch(&self, to: To<'_>) -> Result<(Connection, bool), UpstreamError> {
-        if let Some(idle) = self.checkout().await {
+        if let Some(idle) = self.idle.take().await {
             return Ok((Connection::Http1(idle), true));
         }
         let limit = to.cluster.balance.breakers.max_connections;
