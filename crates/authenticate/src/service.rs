@@ -182,8 +182,12 @@ impl Authenticate {
         }
     }
 
-    /// The router of every other host (spec authentication.md 3.2).
+    /// The router of every other host (spec authentication.md 3.2). A host that is not ours is a name that somebody else
+    /// may own: no link is signed that leads there, and no session is taken over.
     async fn route_host(&self, call: &Call) -> Result<Response, Error> {
+        if !self.is_own(&call.authority) {
+            return self.any_host(call);
+        }
         match call.path() {
             "/.pomerium" => Ok(crate::reply::redirect("/.pomerium/")),
             "/.pomerium/" => self.who_am_i(call).await,

@@ -43,11 +43,11 @@ pub fn roots(settings: &Settings, derived: &DerivedAuthority) -> Vec<u8> {
 fn hosts(settings: &Settings, snapshot: &Arc<Snapshot>) -> anyhow::Result<HostCheck> {
     if settings.services.proxy || settings.routes.is_empty() {
         let snapshot = Arc::clone(snapshot);
-        return Ok(Arc::new(move |authority| snapshot.table.knows_host(authority)));
+        return Ok(Arc::new(move |authority| snapshot.table.owns_host(authority)));
     }
     let any_port = settings.runtime_flags.match_any_incoming_port;
     let table = RouteTable::build(&settings.routes, &[], any_port)?;
-    Ok(Arc::new(move |authority| table.knows_host(authority)))
+    Ok(Arc::new(move |authority| table.owns_host(authority)))
 }
 
 impl Generation {

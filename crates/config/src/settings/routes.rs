@@ -129,6 +129,18 @@ pub enum RouteKind {
     Ssh,
 }
 
+fn ends_open(pattern: &str) -> bool {
+    let (_, fixed) = pattern.rsplit_once('*').unwrap_or(("", pattern));
+    let fixed = fixed.split_once(':').map_or(fixed, |(host, _)| host);
+    // What stands before the first dot goes on in the name that fits.
+    let Some((_, domain)) = fixed.split_once('.') else {
+        return true;
+    };
+    // A suffix that the list does not know, `lan` for instance, is registered with nobody.
+    let public = |suffix: psl::Suffix<'_>| suffix.is_known() && suffix.as_bytes() == domain.as_bytes();
+    domain.is_empty() || psl::suffix(domain.as_bytes()).is_some_and(public)
+}
+
 /// Which authorities a route answers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostMatch {
@@ -155,6 +167,16 @@ impl HostMatch {
             return false;
         };
         domains.contains(&origin.authority()) || *any_port && domains.contains(&origin.host)
+    }
+
+    /// Whether it fits hosts that anybody can register: a pattern that ends in `*`, or in what is no more than a public
+    /// suffix, such as `*`, `app.*`, `*.com` and `*example.com`. Who asks under such a name says nothing about whose the
+    /// name is, so that nobody is sent there with a session.
+    pub fn is_open_ended(&self) -> bool {
+        match self {
+            Self::Exact { .. } => false,
+            Self::Wildcard { pattern, .. } => ends_open(pattern),
+        }
     }
 }
 

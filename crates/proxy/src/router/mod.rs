@@ -199,7 +199,14 @@ impl RouteTable {
         self.virtual_host(authority).is_some() || self.catch_all.find(authority, |_| true).is_some()
     }
 
-    /// The same for a host without its port, as assertions name it: whichever port the route has.
+    /// Whether it is known that `authority` is ours: a route (or the authenticate service) answers for it by a name that
+    /// not anybody can register. Only there are people sent with a session.
+    pub fn owns_host(&self, authority: &str) -> bool {
+        let firm = |index: usize| !self.source.routes[index].hosts.is_open_ended();
+        self.virtual_host(authority).is_some() || self.catch_all.find(authority, firm).is_some()
+    }
+
+    /// As [`Self::knows_host`] for a host without its port, as assertions name it: whichever port the route has.
     pub fn knows_name(&self, host: &str) -> bool {
         self.knows_host(host) || self.hosts.keys().any(|own| split_authority(own).0 == host)
     }

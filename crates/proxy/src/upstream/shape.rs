@@ -7,6 +7,16 @@ use http_body::Body;
 
 use crate::body::RequestBody;
 
+/// Without a body there is no length but 0, whatever was announced: an upstream that waits for more would take the next
+/// request on the connection for it.
+fn settle_length(request: &mut Request<RequestBody>) {
+    if request.body().is_end_stream()
+        && let Some(length) = request.headers_mut().get_mut(CONTENT_LENGTH)
+    {
+        *length = HeaderValue::from_static("0");
+    }
+}
+
 /// Makes the request fit for HTTP/1.1.
 ///
 /// A body of unknown length is sent chunked whatever the method: the library would leave it out of a
@@ -24,6 +34,7 @@ pub(super) fn http1(request: &mut Request<RequestBody>) {
         *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     }
     *request.version_mut() = Version::HTTP_11;
+    settle_length(request);
     let unknown = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
     if unknown && !request.headers().contains_key(CONTENT_LENGTH) {
         request
@@ -35,6 +46,7 @@ pub(super) fn http1(request: &mut Request<RequestBody>) {
 /// Makes the request fit for HTTP/2.
 pub(super) fn http2(request: &mut Request<RequestBody>, tls: bool) {
     *request.version_mut() = Version::HTTP_2;
+    settle_length(request);
     request.headers_mut().remove(TRANSFER_ENCODING);
     let Some(host) = request.headers_mut().remove(HOST) else {
         return;

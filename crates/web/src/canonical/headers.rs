@@ -86,6 +86,10 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     if length.is_some_and(|value| value.is_empty() || !value.as_bytes().iter().all(u8::is_ascii_digit)) {
         return Err(Refusal::bad("Content-Length is not a number"));
     }
+    let countable = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.parse::<u64>().is_ok());
+    if length.is_some_and(|value| !countable(value)) {
+        return Err(Refusal::bad("Content-Length is too large"));
+    }
     let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(encoding) = encodings.next() else {
         return Ok(());

@@ -120,10 +120,15 @@ async fn answer(
 ) -> Result<(), Unsent> {
     let bodyless =
         matches!(head.method, Method::GET | Method::HEAD) && !head.headers.contains_key(CONTENT_LENGTH);
+    let length = length(&head.headers);
     let body = if reader.ends(bodyless.then_some(END)).await {
+        if length.is_some_and(|length| length > 0) {
+            // Passed on, the length would make the next request on the upstream's connection the body of this one.
+            refuse(sender, &mut reader, code::MESSAGE_ERROR);
+            return Ok(());
+        }
         ClientBody::Empty
     } else {
-        let length = length(&head.headers);
         ClientBody::Streamed(Box::pin(Body::new(reader, link.quic.clone(), LIMITS, length)))
     };
     let mut stopped = pin!(sender.stopped());
@@ -145,7 +150,7 @@ async fn reply(conn: &Conn, request: Request<ClientBody>) -> Reply {
     }
 }
 
-/// The announced length of the body. One that is not a number is refused with the request.
+/// The announced length of the body (RFC 9114 section 4.1.2). One that is not a number is refused with the request.
 fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

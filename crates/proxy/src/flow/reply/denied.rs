@@ -32,7 +32,8 @@ pub(crate) fn refused(mut flow: Box<Flow>, route: &Arc<Route>, refused: Refused)
         match refused {
             Refused::Denied(denied) => denied_words(&flow, route, denied),
             Refused::Upstream(missing, _) => return problem(flow, Problem::missing(missing)),
-            _ => Words::undecided(),
+            Refused::Login | Refused::Device(_) | Refused::StepUp(_) => Words::no_sign_in_here(),
+            Refused::Unjudged => Words::undecided(),
         }
     };
     let details = if words.status == 503 {
@@ -57,6 +58,9 @@ type Task = (String, fn(&str) -> Words);
 fn task(flow: &Flow, route: &Route, refused: &Refused) -> Option<Task> {
     let login = &flow.conn.worker.shared.login;
     let request = &flow.request;
+    if !flow.snapshot.table.owns_host(request.authority.as_str()) {
+        return None;
+    }
     match refused {
         Refused::Login => Some((login.sign_in_url(request, &route.settings), Words::sign_in_needed)),
         Refused::Device(wanted) => Some((

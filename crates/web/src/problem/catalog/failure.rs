@@ -85,6 +85,18 @@ impl Problem {
             .local("", "nobody_to_act_as")
     }
 
+    /// Somebody would have to sign in, at a host whose name anybody could own.
+    pub fn no_sign_in_here() -> Self {
+        let what =
+            "You would have to sign in here, and this address is not one that people are sent back to.";
+        Self::new(403, "no-sign-in-here", "You cannot sign in at this address", what)
+            .with_reason("Forbidden")
+            .whose("Your administrator decides which addresses this application has.")
+            .next(REPORT)
+            .operator("The host is known by a pattern only that fits names which anybody can register, such as `*` or `app.*`. Give the route a `from` that ends in a domain of yours.")
+            .local("", "no_sign_in_here")
+    }
+
     /// There is no token to show the application.
     pub fn no_upstream_token() -> Self {
         Self::new(

@@ -39,6 +39,7 @@ mod tests {
             Problem::sign_in_needed("https://a.example.com/x"),
             Problem::step_up_needed("https://a.example.com/x"),
             Problem::nobody_to_act_as(),
+            Problem::no_sign_in_here(),
             Problem::no_upstream_token(),
             Problem::sign_in_not_enough(&["an one-time code".into()]),
             Problem::bad_credentials(),

@@ -51,6 +51,17 @@ pub(super) fn resolve(route: &Values, any_port: bool, insecure: bool, cx: &mut C
     })
 }
 
+/// Says that nobody can sign in at the hosts of a route that asks who it is.
+pub(super) fn warn_of_open_end(route: &Values, from: &From, cx: &mut Cx<'_>) {
+    if from.kind == RouteKind::Http && from.hosts.is_open_ended() {
+        let message = "people cannot sign in at these hosts: anybody can register names that fit";
+        let help =
+            "let the pattern end in a domain of yours, for instance https://*.example.com, or list the hosts";
+        cx.sink
+            .warn(route.place("from"), route.key("from"), message, help);
+    }
+}
+
 fn kind(text: &str) -> RouteKind {
     match text {
         text if text.starts_with("tcp") => RouteKind::Tcp,
@@ -193,5 +204,29 @@ mod tests {
         assert!(regex.is_match("a.b.example.com") && regex.is_match("a.example.com:8443"));
         assert!(!regex.is_match("example.com") && !regex.is_match("a.example.com.evil.test"));
         assert!(!regex.is_match("axexample.com"));
+    }
+
+    #[test]
+    fn patterns_that_fit_names_of_strangers_are_open_ended() {
+        for (from, open) in [
+            ("https://app.example.com", false),
+            ("https://*.example.com", false),
+            ("https://*.example.com:8443", false),
+            ("https://app-*.example.co.uk", false),
+            ("https://a.*.example.com", false),
+            ("https://*.lan", false),
+            ("https://*.home.arpa", false),
+            ("https://*.svc.cluster.local", false),
+            ("https://*", true),
+            ("https://*:8443", true),
+            ("https://app.*", true),
+            ("https://*.com", true),
+            ("https://*.co.uk", true),
+            ("https://*example.com", true),
+            ("https://app.*.com", true),
+            ("https://app*", true),
+        ] {
+            assert_eq!(matched(from, true).is_open_ended(), open, "{from}");
+        }
     }
 }

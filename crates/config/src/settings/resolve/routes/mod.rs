@@ -152,6 +152,9 @@ fn one(route: &Values, inherited: &Inherited<'_>, cx: &mut Cx<'_>) -> Option<Rou
     let upstream_tls = tls::resolve(route, cx);
     let kubernetes_token = upstream_identity::kubernetes(route, cx);
     let (from, action) = (from?, action?);
+    if access.program.needs_identity() {
+        from::warn_of_open_end(route, &from, cx);
+    }
     let read = options::Read {
         kind: from.kind,
         leads_to_sign_in,
