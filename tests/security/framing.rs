@@ -125,9 +125,13 @@ async fn trailers_do_not_become_headers_or_requests() -> Result<()> {
         "Host: admin.example.com",
         "Authorization: spoofed",
         "Cookie: _pomerium=spoofed",
+        "X_Email: spoofed",
+        "X-Own: spoofed",
     ] {
+        // Announced, as it must be to be passed on at all.
+        let name = trailer.split(':').next().unwrap_or_default();
         let message = format!(
-            "POST /first HTTP/1.1\r\nHost: {{host}}\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n3\r\nabc\r\n0\r\n{trailer}\r\n\r\n"
+            "POST /first HTTP/1.1\r\nHost: {{host}}\r\nTransfer-Encoding: chunked\r\nTrailer: {name}\r\n\r\n3\r\nabc\r\n0\r\n{trailer}\r\n\r\n"
         );
         let (answer, arrived) = send(&env, &upstream, "open", &message).await?;
         for request in &arrived {

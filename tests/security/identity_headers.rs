@@ -3,7 +3,7 @@
 //! reaches the application as identity, in any spelling, and nothing it sends takes the real one away.
 
 use anyhow::{Context, Result};
-use pomerium_testing::{Recorded, Route};
+use pomerium_testing::{Environment, Recorded, Route, Upstream};
 use pomerium_tests::{scripted, scripted_with};
 use serde_json::json;
 
@@ -208,5 +208,33 @@ async fn templates_quote_no_credentials_of_ours() -> Result<()> {
     assert_eq!(request.header("x-agent"), Some("browser"));
     let secret = |(_, value): &(String, String)| value.contains("secret");
     assert!(!request.headers.iter().any(secret), "{request:?}");
+    Ok(())
+}
+
+/// Where names with an underscore pass, those that the route sets or removes count in every spelling.
+#[tokio::test]
+async fn twins_of_the_headers_of_a_route_do_not_pass() -> Result<()> {
+    let upstream = Upstream::start().await?;
+    let route = Route::new("open", &upstream.url())
+        .public()
+        .set("set_request_headers", json!({"X-Tenant": "ours"}))
+        .set("remove_request_headers", json!(["X-Debug"]));
+    let env = Environment::builder()?
+        .set("headers_with_underscores_action", "allow")
+        .route(route)
+        .start()
+        .await?;
+    let mut client = env.raw("open").await?;
+    let authority = env.authority_of("open");
+    client
+        .send(format!(
+            "GET / HTTP/1.1\r\nHost: {authority}\r\nX_Tenant: spoofed\r\nX_Debug: spoofed\r\nx-debug: spoofed\r\nx_other: passes\r\n\r\n"
+        ))
+        .await?;
+    assert_eq!(client.reply(false).await?.status, 200);
+    let request = &upstream.requests()[0];
+    assert!(!is_spoofed(request), "{request:?}");
+    assert_eq!(request.header("x-tenant"), Some("ours"));
+    assert_eq!(request.header("x_other"), Some("passes"));
     Ok(())
 }

@@ -53,6 +53,7 @@ mod slow_clients;
 mod smuggling;
 mod state;
 mod step_up;
+mod stranger_hosts;
 mod tokens;
 mod trusted_peers;
 mod unread_answers;

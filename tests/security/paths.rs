@@ -178,3 +178,29 @@ async fn a_pattern_takes_no_request_without_a_path() -> Result<()> {
     assert!(upstream.take_requests().is_empty());
     Ok(())
 }
+
+/// `/api../x` holds no dot segment, and does as soon as `/api` has become `/base/` (the "off by slash" of nginx's `alias`).
+#[tokio::test]
+async fn a_path_does_not_begin_to_climb_by_rewriting() -> Result<()> {
+    let upstream = Upstream::start().await?;
+    let base = format!("{}/base/", upstream.url());
+    let route = |to: &str| Route::new("open", to).public().set("prefix", "/api");
+    for route in [
+        route(&upstream.url()).set("prefix_rewrite", "/base/"),
+        route(&base),
+        Route::new("open", &upstream.url()).public().set(
+            "regex_rewrite_pattern",
+            "^/api",
+        ).set("regex_rewrite_substitution", "/base/"),
+    ] {
+        let env = Environment::builder()?.route(route).start().await?;
+        for target in ["/api../admin", "/api..", "/api./x", "/api..;/admin", "/api..%3b/admin"] {
+            let reply = ask(&env, target.as_bytes()).await?;
+            assert!(matches!(reply.status, 400 | 502), "{target}: {}", reply.status);
+        }
+        assert_eq!(ask(&env, b"/api...").await?.status, 200);
+        assert_eq!(ask(&env, b"/api/x").await?.status, 200);
+    }
+    assert!(upstream.requests().iter().all(|request| !request.target.contains("/..") || request.target.contains("...")));
+    Ok(())
+}

@@ -248,3 +248,20 @@ async fn own(client: &mut RawClient, who: &str) -> Result<()> {
     );
     Ok(())
 }
+
+/// An application shares its parent domain with others: it cannot plant a session there, or end one, by a cookie of ours.
+#[tokio::test]
+async fn applications_set_no_cookies_of_ours() -> Result<()> {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nSet-Cookie: own=1; Path=/\r\nSet-Cookie: _pomerium=planted; Domain=example.com\r\n\
+        Set-Cookie: _pomerium_csrf=planted\r\nSet-Cookie:  _pomerium_authenticate=planted; Secure\r\nSet-Cookie: _pomerium_own=2\r\n\
+        X-Pomerium-Intercepted-Response: true\r\n\r\nok";
+    let upstream = RawUpstream::start(vec![Step::ReadHead, Step::write(answer), Step::Hold]).await?;
+    let env = behind(&upstream.url()).await?;
+    let mut client = env.raw("open").await?;
+    client.send(request(&env, "GET /", "")).await?;
+    let reply = client.reply(false).await?;
+    let set: Vec<&str> = reply.headers_named("set-cookie");
+    assert_eq!(set, ["own=1; Path=/", "_pomerium_own=2"]);
+    assert_eq!(reply.header("x-pomerium-intercepted-response"), None);
+    Ok(())
+}

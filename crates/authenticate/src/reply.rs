@@ -187,7 +187,11 @@ impl Authenticate {
 
 /// The status of the table in [`Error::status`] counts; texts are shared between cases.
 fn with_status(mut problem: Problem, error: &Error) -> Problem {
-    problem.status = error.status().as_u16();
+    let status = error.status();
+    if problem.status != status.as_u16() {
+        problem.status = status.as_u16();
+        problem = problem.with_reason(status.canonical_reason().unwrap_or_default());
+    }
     if !matches!(error, Error::LoginNeeded { .. }) {
         problem.origin = Origin::Handler;
     }

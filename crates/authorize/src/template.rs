@@ -193,13 +193,14 @@ fn braced_reference(text: &str) -> Option<(Vec<String>, &str)> {
     let (first, mut rest) = id(blanks(text))?;
     let mut path = vec![first.to_owned()];
     loop {
-        if let Some((next, after)) = rest.strip_prefix('.').and_then(id) {
+        rest = blanks(rest);
+        if let Some((next, after)) = rest.strip_prefix('.').and_then(|rest| id(blanks(rest))) {
             path.push(next.to_owned());
             rest = after;
-        } else if let Some(quoted) = rest.strip_prefix("[\"") {
-            let (next, after) = quoted_text(quoted)?;
+        } else if let Some(inside) = rest.strip_prefix('[') {
+            let (next, after) = quoted_text(blanks(inside).strip_prefix('"')?)?;
             path.push(next);
-            rest = after.strip_prefix(']')?;
+            rest = blanks(after).strip_prefix(']')?;
         } else {
             break;
         }

@@ -19,6 +19,13 @@ pub fn is_plain(text: &[u8]) -> bool {
     text.as_chunks::<8>().0.iter().all(|eight| plain_eight(*eight)) && plain_eight(*last)
 }
 
+/// Whether a character has no place in a log as it is, although JSON lets it stand: it ends lines, moves cursors, turns the
+/// reading direction or hides. All of these are in the first plane.
+pub fn is_mark(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 fn plain_byte(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }

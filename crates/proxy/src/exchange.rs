@@ -112,6 +112,11 @@ impl Exchange {
             .collect();
     }
 
+    /// The route that answers, once it is known.
+    pub(crate) fn route(&self) -> Option<&Arc<Route>> {
+        self.route.as_ref()
+    }
+
     pub(crate) fn matched(&mut self, route: &Arc<Route>) {
         self.route = Some(route.clone());
     }

@@ -299,6 +299,27 @@ pub fn strip_from_request(headers: &mut HeaderMap, own: &OwnCookies) {
     headers.insert(header::COOKIE, joined);
 }
 
+/// Takes cookies under our names out of `Set-Cookie`: an application that sets one plants a session on its siblings, or
+/// ends one there.
+pub fn strip_from_response(headers: &mut HeaderMap, own: &OwnCookies) {
+    let set = headers.get_all(header::SET_COOKIE);
+    if !set.iter().any(|value| is_own(first_pair(value), own)) {
+        return;
+    }
+    let foreign = |value: &&HeaderValue| !is_own(first_pair(value), own);
+    let kept: Vec<HeaderValue> = set.iter().filter(foreign).cloned().collect();
+    headers.remove(header::SET_COOKIE);
+    for value in kept {
+        headers.append(header::SET_COOKIE, value);
+    }
+}
+
+/// Name and value, without attributes.
+fn first_pair(value: &HeaderValue) -> &[u8] {
+    let bytes = value.as_bytes();
+    memchr::memchr(b';', bytes).map_or(bytes, |end| &bytes[..end])
+}
+
 fn is_own(pair: &[u8], own: &OwnCookies) -> bool {
     let name = memchr::memchr(b'=', pair)
         .map_or(pair, |end| &pair[..end])

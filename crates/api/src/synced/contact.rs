@@ -1,7 +1,7 @@
 //! Whether the databroker of another process can be reached, and for how long not.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,6 +20,8 @@ pub(super) struct Contact {
     limit: Duration,
     /// Unix milliseconds; [`NEVER`] while in touch.
     lost: AtomicI64,
+    /// It was over once since then. Whatever the clock says later, it stays so until there is contact again.
+    over: AtomicBool,
     /// Whether it is lost, for those who wait for that.
     told: watch::Sender<bool>,
 }
@@ -31,6 +33,7 @@ impl Contact {
             clock,
             limit,
             lost: AtomicI64::new(NEVER),
+            over: AtomicBool::new(false),
             told: watch::Sender::new(false),
         }
     }
@@ -38,15 +41,19 @@ impl Contact {
     /// The stream of changes stands.
     pub(super) fn kept(&self) {
         self.lost.store(NEVER, Ordering::Release);
+        self.over.store(false, Ordering::Release);
         self.told.send_if_modified(|lost| std::mem::replace(lost, false));
     }
 
     /// The stream of changes broke. The first time counts.
     pub(super) fn lost(&self) {
         let now = self.clock.now().as_millisecond();
-        let _ = self
+        let first = self
             .lost
             .compare_exchange(NEVER, now, Ordering::AcqRel, Ordering::Acquire);
+        if first.is_ok() {
+            self.over.store(false, Ordering::Release);
+        }
         self.told.send_if_modified(|lost| !std::mem::replace(lost, true));
     }
 
@@ -71,7 +78,10 @@ impl Contact {
         }
         let limit = i64::try_from(self.limit.as_millis()).unwrap_or(i64::MAX);
         let gone = now.as_millisecond().saturating_sub(lost);
-        !(-EARLIER..limit).contains(&gone)
+        if !(-EARLIER..limit).contains(&gone) {
+            self.over.store(true, Ordering::Release);
+        }
+        self.over.load(Ordering::Acquire)
     }
 }
 
@@ -112,5 +122,10 @@ mod tests {
         let contact = Contact::new(Arc::new(clock), Duration::from_secs(300));
         contact.lost();
         assert!(contact.is_over(Timestamp::from_second(999_000).unwrap()));
+        let caught_up = Timestamp::from_second(1_000_001).unwrap();
+        assert!(contact.is_over(caught_up), "it stays over");
+        contact.kept();
+        contact.lost();
+        assert!(!contact.is_over(caught_up));
     }
 }

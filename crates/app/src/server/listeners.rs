@@ -4,7 +4,9 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use anyhow::Context;
+use futures_util::FutureExt as _;
 use pomerium_config::settings::Settings;
+use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
 use crate::handover::Sockets;
@@ -21,10 +23,40 @@ pub struct Operators {
     pub metrics: Option<(String, TcpListener)>,
 }
 
+/// When these listeners begin to answer. One that takes over from another process lets that one answer until it serves
+/// itself: probes that met it before would take a healthy program for one that is not ready.
+#[derive(Debug, Clone, Default)]
+pub struct Begin(Option<CancellationToken>);
+
+impl Begin {
+    /// When [`Self::now`] is called.
+    pub fn later() -> Self {
+        Self(Some(CancellationToken::new()))
+    }
+
+    /// The program serves.
+    pub fn now(&self) {
+        if let Some(begin) = &self.0 {
+            begin.cancel();
+        }
+    }
+
+    async fn wait(self) {
+        if let Some(begin) = self.0 {
+            begin.cancelled_owned().await;
+        }
+    }
+}
+
 /// Starts them, on sockets that are open already where there are any; they end with the process.
-pub async fn start(settings: &Settings, core: &Core, sockets: &mut Sockets) -> anyhow::Result<Operators> {
-    let health = start_health(settings, core, sockets.health.pop()).await?;
-    let metrics = start_metrics(settings, core, sockets.metrics.pop()).await?;
+pub async fn start(
+    settings: &Settings,
+    core: &Core,
+    sockets: &mut Sockets,
+    begin: &Begin,
+) -> anyhow::Result<Operators> {
+    let health = start_health(settings, core, (sockets.health.pop(), begin.clone())).await?;
+    let metrics = start_metrics(settings, core, (sockets.metrics.pop(), begin.clone())).await?;
     Ok(Operators {
         health: (settings.health_address.clone(), health),
         metrics: settings
@@ -38,25 +70,26 @@ pub async fn start(settings: &Settings, core: &Core, sockets: &mut Sockets) -> a
 async fn start_health(
     settings: &Settings,
     core: &Core,
-    handed: Option<TcpListener>,
+    (handed, begin): (Option<TcpListener>, Begin),
 ) -> anyhow::Result<TcpListener> {
     let (listener, handle) = open(&settings.health_address, handed)
         .await
         .with_context(|| format!("health_check_addr: cannot listen on {}", settings.health_address))?;
     let state = Arc::clone(&core.health);
-    tokio::spawn(http::serve(
+    let serve = http::serve(
         listener,
         || None,
         core.stop.clone(),
         move |request| health::server::answer(&state, request.method(), request.uri().path()),
-    ));
+    );
+    tokio::spawn(begin.wait().then(|()| serve));
     Ok(handle)
 }
 
 async fn start_metrics(
     settings: &Settings,
     core: &Core,
-    handed: Option<TcpListener>,
+    (handed, begin): (Option<TcpListener>, Begin),
 ) -> anyhow::Result<Option<TcpListener>> {
     let Some(settings) = &settings.metrics else {
         return Ok(None);
@@ -68,9 +101,10 @@ async fn start_metrics(
     let (registry, process) = (core.registry.clone(), core.process.clone());
     let (guards, tls) = (core.metrics_guard.clone(), core.metrics_guard.clone());
     let tls = move || tls.current().tls.clone();
-    tokio::spawn(http::serve(listener, tls, core.stop.clone(), move |request| {
+    let serve = http::serve(listener, tls, core.stop.clone(), move |request| {
         metrics::answer(&registry, &process, guards.current().basic_auth.as_ref(), request)
-    }));
+    });
+    tokio::spawn(begin.wait().then(|()| serve));
     Ok(Some(handle))
 }
 

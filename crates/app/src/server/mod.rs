@@ -52,7 +52,7 @@ use self::access::Access;
 use self::certificates::Certificates;
 use self::control::Control;
 use self::core::Core;
-use self::listeners::Operators;
+use self::listeners::{Begin, Operators};
 use self::load::Source;
 use self::parts::{
     audit_stream, cannot_listen, dataplane_options, log_sink, report_running, shared, start_admin,
@@ -142,9 +142,13 @@ impl Server {
         let mut signals = Signals::install().context("signals cannot be received")?;
         let core = signals.meanwhile(Core::start(&settings, before.as_mut())).await?;
         // Probes are answered while the databroker of another process is waited for.
+        let begin = match before {
+            Some(_) => Begin::later(),
+            None => Begin::default(),
+        };
         let mut operators = None;
         if settings.internal.databroker.is_some() {
-            operators = Some(listeners::start(&settings, &core, &mut sockets).await?);
+            operators = Some(listeners::start(&settings, &core, &mut sockets, &begin).await?);
         }
         signals.meanwhile(core.wait_for_records(&settings)).await?;
         let changes = core.records.config_changes();
@@ -183,7 +187,7 @@ impl Server {
         drop(handed);
         let operators = match operators {
             Some(operators) => operators,
-            None => listeners::start(&settings, &core, &mut sockets).await?,
+            None => listeners::start(&settings, &core, &mut sockets, &begin).await?,
         };
         let grpc = grpc::start(
             &settings,
@@ -220,6 +224,7 @@ impl Server {
         watch(&server, changes);
         // Last: whoever waits for it may change the configuration at once.
         report_running(&server.core, &server.settings(), &server.dataplane);
+        begin.now();
         if let Some(why) = records_fault {
             server.core.health.report_error(records::CHECK, why);
         }

@@ -33,6 +33,7 @@ pub(super) fn start(settings: &Settings, core: &Core, control: &Arc<Control>) ->
     tokio::spawn(Arc::clone(&errors).write_down(Arc::clone(&broker), stop.clone()));
     let leaser = Leaser::new(Arc::clone(&broker), LEASE, LEASE_TTL);
     let syncer = core.syncers.of(Session::TYPE, LEASE);
+    let unwritten = Arc::default();
     let turn = move |over: Over| {
         let control = Arc::clone(&control);
         let deps = RefreshDeps {
@@ -41,6 +42,7 @@ pub(super) fn start(settings: &Settings, core: &Core, control: &Arc<Control>) ->
             clock: Arc::clone(&clock),
             syncer: Arc::clone(&syncer),
             observer: Arc::clone(&errors) as Arc<dyn RefreshObserver>,
+            unwritten: Arc::clone(&unwritten),
         };
         Refresher::new(deps, refresh.clone()).run(over.wait())
     };

@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
+use crate::text::is_mark;
+
 /// Appends `value`, and no line end.
 pub(super) fn append(out: &mut Vec<u8>, value: &impl Serialize) {
     // A Vec takes everything, and the types of this module hold nothing that JSON cannot.
@@ -32,12 +34,6 @@ impl Formatter for OneLine {
     fn write_char_escape<W: ?Sized + Write>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
         CompactFormatter.write_char_escape(writer, escape)
     }
-}
-
-/// Line separators, direction and zero-width marks, and the control characters above ASCII; all in the first plane.
-fn is_mark(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -164,15 +164,10 @@ fn escape(out: &mut String, c: char) {
         '\n' => out.push_str("\\n"),
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
-        c if c.is_control() || is_mark(c) => {
+        c if text::is_mark(c) => {
             // Writing to a String cannot fail; all of these are in the first plane.
             let _ = write!(out, "\\u{:04x}", u32::from(c));
         }
         c => out.push(c),
     }
-}
-
-/// Line separators and direction marks.
-fn is_mark(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

@@ -210,6 +210,10 @@ impl ClientTrust {
         if self.rules.max_depth != 0 && depth > self.rules.max_depth as usize {
             return Err(Flaw::TooDeep);
         }
+        let mut above = path.intermediate_certificates();
+        if !above.all(|issuer| may_issue(&issuer.der())) {
+            return Err(Flaw::NotAnIssuer);
+        }
         let dates = self.rules.list_dates.then_some(now);
         self.rules.lists.judge(leaf, &path.issuer_spki(), dates)
     }
@@ -232,6 +236,18 @@ fn its_own_authority(leaf: &X509Certificate<'_>, anchor: &Anchor, now: i64) -> R
         Ok(Some(usage)) if usage.value.client_auth || usage.value.any => Ok(()),
         Ok(Some(_)) => Err(Flaw::Purpose),
         Err(_) => Err(Flaw::Unreadable),
+    }
+}
+
+/// Whether the key usage, where there is one, lets it sign certificates (RFC 5280 section 6.1.4 n); path building does not
+/// look at that.
+fn may_issue(issuer: &[u8]) -> bool {
+    let Ok((_, issuer)) = X509Certificate::from_der(issuer) else {
+        return false;
+    };
+    match issuer.key_usage() {
+        Ok(usage) => usage.is_none_or(|usage| usage.value.key_cert_sign()),
+        Err(_) => false,
     }
 }
 

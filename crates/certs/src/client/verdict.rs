@@ -29,6 +29,9 @@ pub enum Flaw {
     /// Not for clients.
     #[error("it is not for authenticating clients (extended key usage clientAuth)")]
     Purpose,
+    /// One on the way to the authority is not for issuing.
+    #[error("a certificate above it may not issue certificates (key usage keyCertSign)")]
+    NotAnIssuer,
     /// The way is too long.
     #[error("there are more certificates between it and the authority than max_verify_depth allows")]
     TooDeep,

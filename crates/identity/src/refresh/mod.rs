@@ -13,6 +13,7 @@ mod schedule;
 mod session;
 #[cfg(test)]
 mod tests;
+mod unwritten;
 mod watch;
 
 use std::collections::HashSet;
@@ -29,6 +30,7 @@ use tokio::task::JoinSet;
 
 pub use self::observer::{Matter, RefreshObserver};
 use self::schedule::{Outcome, Schedule, Task};
+pub use self::unwritten::Unwritten;
 use self::watch::Event;
 use crate::OidcProvider;
 
@@ -47,6 +49,8 @@ pub struct RefreshDeps {
     pub syncer: Arc<dyn SyncObserver>,
     /// Learns how the provider takes it.
     pub observer: Arc<dyn RefreshObserver>,
+    /// What could not be written so far; outlives this manager.
+    pub unwritten: Arc<Unwritten>,
 }
 
 /// How often and how early.

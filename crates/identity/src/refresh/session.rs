@@ -56,6 +56,9 @@ pub(super) async fn carry_out(deps: Arc<RefreshDeps>, id: String, task: Task) ->
         Ok(outcome) => return outcome,
         Err(stop) => stop,
     };
+    if matches!(stop, Stop::Gone) {
+        deps.unwritten.forget(&id);
+    }
     work.tell(&stop);
     match (stop.for_now(), stop) {
         (Some(reason), _) => {
@@ -122,15 +125,28 @@ impl Work<'_> {
             return Ok(Outcome::Pointless);
         }
         let subject = subject_of(&session);
-        let refreshed = provider.refresh(&tokens.refresh_token, &subject).await;
-        let refreshed = refreshed.map_err(|error| Stop::Provider(Matter::Session, error))?;
-        self.deps.observer.succeeded(Matter::Session);
+        let refreshed = match self.deps.unwritten.take(self.id, &tokens.refresh_token) {
+            Some(owed) => owed,
+            None => {
+                let refreshed = provider.refresh(&tokens.refresh_token, &subject).await;
+                let refreshed = refreshed.map_err(|error| Stop::Provider(Matter::Session, error))?;
+                self.deps.observer.succeeded(Matter::Session);
+                refreshed
+            }
+        };
         // At once: a provider that rotates refresh tokens has just made the old one worthless.
         let kept = self.update(|session| take_tokens(session, &refreshed)).await;
-        if matches!(kept, Err(Stop::Gone)) {
+        match &kept {
+            Ok(_) => {}
             // Signed out meanwhile. The new tokens are not to outlive that.
-            if let Err(error) = provider.revoke(&refreshed.tokens).await {
-                tracing::debug!(%error, "tokens of a session signed out could not be revoked");
+            Err(Stop::Gone) => {
+                if let Err(error) = provider.revoke(&refreshed.tokens).await {
+                    tracing::debug!(%error, "tokens of a session signed out could not be revoked");
+                }
+            }
+            Err(_) => {
+                let unwritten = &self.deps.unwritten;
+                unwritten.keep(self.id, &tokens.refresh_token, refreshed);
             }
         }
         let session = kept?;

@@ -34,6 +34,7 @@ fn deps(fake: &Arc<FakeProvider>, broker: &Arc<FakeBroker>, clock: Arc<dyn Clock
         clock,
         syncer: Arc::new(()),
         observer: Arc::new(()),
+        unwritten: Arc::default(),
     }
 }
 
@@ -315,6 +316,30 @@ async fn rotated_tokens_are_never_lost() {
     world.fake.on_json("/userinfo", 503, &json!({}));
     assert_eq!(world.carry_out(Task::Refresh).await, Outcome::Done);
     assert_eq!(world.refresh_token().await.as_deref(), Some("refresh-2"));
+}
+
+/// And if they cannot be written when they come: a disk may be full for a while.
+#[tokio::test]
+async fn rotated_tokens_wait_until_they_can_be_written() {
+    let world = world(json!({})).await;
+    let broker = world.broker.clone();
+    world.fake.on("/token", move |_| {
+        *broker.down.lock() = true;
+        json_answer(
+            200,
+            &json!({"access_token": "access-9", "refresh_token": "refresh-9", "token_type": "Bearer"}),
+        )
+    });
+    assert_eq!(world.carry_out(Task::Refresh).await, Outcome::Retry);
+    *world.broker.down.lock() = false;
+    assert_eq!(world.refresh_token().await.as_deref(), Some("refresh-1"));
+    // The old token is worth nothing any more; nobody asks for it.
+    world
+        .fake
+        .on_json("/token", 400, &json!({"error": "invalid_grant"}));
+    assert_eq!(world.carry_out(Task::Refresh).await, Outcome::Done);
+    assert_eq!(world.refresh_token().await.as_deref(), Some("refresh-9"));
+    assert_eq!(world.carry_out(Task::Refresh).await, Outcome::Gone, "once only");
 }
 
 /// The whole manager, in the time of the (paused) timers: a session signed in before it starts, one signed

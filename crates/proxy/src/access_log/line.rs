@@ -171,7 +171,7 @@ fn string(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
 }
 
-/// The inside of a JSON string. Control characters are escaped, so that a line is always one line; bytes
+/// The inside of a JSON string. What ends lines, moves cursors or turns the reading direction is escaped; bytes
 /// that are not UTF-8 become U+FFFD.
 fn escaped(out: &mut Vec<u8>, value: &[u8]) {
     if is_plain(value) {
@@ -179,14 +179,14 @@ fn escaped(out: &mut Vec<u8>, value: &[u8]) {
         return;
     }
     for chunk in value.utf8_chunks() {
-        for byte in chunk.valid().bytes() {
-            match byte {
-                b'"' => out.extend_from_slice(b"\\\""),
-                b'\\' => out.extend_from_slice(b"\\\\"),
-                0..=0x1f | 0x7f => {
-                    let _ = write!(out, "\\u{byte:04x}");
+        for character in chunk.valid().chars() {
+            match character {
+                '"' => out.extend_from_slice(b"\\\""),
+                '\\' => out.extend_from_slice(b"\\\\"),
+                _ if text::is_mark(character) => {
+                    let _ = write!(out, "\\u{:04x}", u32::from(character));
                 }
-                _ => out.push(byte),
+                _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
         if !chunk.invalid().is_empty() {

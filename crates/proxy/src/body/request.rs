@@ -12,17 +12,30 @@ use super::client::ClientBody;
 use super::timing::Activity;
 
 /// Streams the client's body; notes progress and the end.
+///
+/// Trailers end here, except on their way to a gRPC server: nobody has judged or cleaned them, and some servers take them
+/// for headers.
 #[derive(Debug)]
 pub struct RequestBody {
     inner: Option<ClientBody>,
     activity: Arc<Activity>,
+    trailers: bool,
 }
 
 impl RequestBody {
-    /// Wraps the client's body.
-    pub fn new(inner: ClientBody, activity: Arc<Activity>) -> Self {
+    /// Wraps the client's body; `trailers` pass or end here.
+    pub fn new(inner: ClientBody, activity: Arc<Activity>, trailers: bool) -> Self {
         let inner = (!inner.is_end_stream()).then_some(inner);
-        Self { inner, activity }
+        Self {
+            inner,
+            activity,
+            trailers,
+        }
+    }
+
+    /// Trailers end here after all.
+    pub fn without_trailers(&mut self) {
+        self.trailers = false;
     }
 
     /// The same body once more, if there is none: a body can be sent only once.
@@ -35,6 +48,7 @@ impl RequestBody {
         Self {
             inner: None,
             activity,
+            trailers: false,
         }
     }
 }
@@ -51,10 +65,15 @@ impl Body for RequestBody {
             return Poll::Ready(None);
         };
         let frame = std::task::ready!(Pin::new(&mut *inner).poll_frame(cx));
-        let ended = frame.is_none() || inner.is_end_stream();
+        let last = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
+        let ended = frame.is_none() || last || inner.is_end_stream();
         self.activity.touch();
         if ended {
             self.activity.request_received();
+        }
+        if last && !self.trailers {
+            self.inner = None;
+            return Poll::Ready(None);
         }
         Poll::Ready(frame)
     }

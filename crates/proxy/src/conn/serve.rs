@@ -146,11 +146,14 @@ pub(super) async fn serve_plain(
         Codec::Http1 => false,
         Codec::Http2 => true,
         Codec::Auto | Codec::Http3 => {
-            let limit = worker.snapshot().timeouts.idle.unwrap_or(STALLED);
+            let (idle, read) = {
+                let timeouts = &worker.snapshot().timeouts;
+                (timeouts.idle.unwrap_or(STALLED), timeouts.read.unwrap_or(STALLED))
+            };
             tokio::select! {
-                seen = tokio::time::timeout(limit, speaks_http2(&socket)) => match seen {
-                    Ok(Ok(h2)) => h2,
-                    _ => return,
+                seen = speaks_http2(&socket, idle, read) => match seen {
+                    Ok(h2) => h2,
+                    Err(_) => return,
                 },
                 () = last_call(&worker) => return,
             }
@@ -167,10 +170,17 @@ async fn last_call(worker: &Worker) {
 }
 
 /// Whether the client opens with the HTTP/2 preface. `PRI` is no method of HTTP/1.1, so its four first
-/// bytes decide.
-async fn speaks_http2(socket: &TcpStream) -> std::io::Result<bool> {
+/// bytes decide. It may take `idle` to begin, and from then on `read` to send them.
+async fn speaks_http2(socket: &TcpStream, idle: Duration, read: Duration) -> std::io::Result<bool> {
+    tokio::time::timeout(idle, socket.readable()).await??;
+    tokio::time::timeout(read, begins_with_preface(socket)).await?
+}
+
+async fn begins_with_preface(socket: &TcpStream) -> std::io::Result<bool> {
     const START: &[u8] = b"PRI ";
+    const LONGEST: Duration = Duration::from_millis(250);
     let mut first = [0; 4];
+    let mut pause = Duration::from_millis(5);
     loop {
         let seen = socket.peek(&mut first).await?;
         if seen == 0 || first[..seen] != START[..seen] {
@@ -180,7 +190,8 @@ async fn speaks_http2(socket: &TcpStream) -> std::io::Result<bool> {
             return Ok(true);
         }
         // A client that sends its preface byte by byte: peeking again would not wait.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST);
     }
 }
 

@@ -91,6 +91,10 @@ fn location(redirect: &Redirect, request: &CanonicalRequest, matched: &PathRewri
     };
     let authority = authority(redirect, request, scheme);
     let path = path(redirect, request, matched);
+    // Without a slash it would go on where the host ends.
+    if !path.starts_with('/') {
+        return None;
+    }
     HeaderValue::try_from(format!("{scheme}://{authority}{path}")).ok()
 }
 

@@ -79,7 +79,7 @@ async fn ask(flow: Box<Flow>, context: ControlContext) -> Reply {
     let kind = pomerium_web::negotiate::wants_local_reply(&parts.headers);
     parts.extensions.clear();
     let read = exchange.snapshot.timeouts.read;
-    let body = RequestBody::new(body, activity.clone()).boxed_unsync();
+    let body = RequestBody::new(body, activity.clone(), false).boxed_unsync();
     let shared = conn.worker.shared.clone();
     let control = shared.control.clone();
     let incoming = Request::from_parts(parts, body);

@@ -57,7 +57,8 @@ pub(super) async fn forward(mut flow: Box<Flow>, route: Arc<Route>, allowed: All
         key: balance_key(&route, &request, &parts.headers),
         switches: false,
     };
-    let outgoing = Box::new(Request::from_parts(parts, RequestBody::new(body, activity)));
+    let body = RequestBody::new(body, activity, request.is_grpc);
+    let outgoing = Box::new(Request::from_parts(parts, body));
     match send(sending, outgoing, &mut exchange, &mut watchdog).await {
         Ok((response, lease)) => {
             watchdog.response_began();
@@ -301,7 +302,8 @@ pub(super) fn stream(
     }
     parts.version = Version::HTTP_11;
     response::one_length(&mut parts.headers, parts.status);
-    response::apply(&mut parts.headers, route, &request.request_id);
+    let own = &tail.exchange.snapshot.own_cookies;
+    response::apply(&mut parts.headers, route, (own, &request.request_id));
     tail.exchange.answered(parts.status.as_u16(), "via_upstream");
     if request.method == Method::HEAD {
         tail.exchange.completed();

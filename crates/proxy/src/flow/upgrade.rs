@@ -128,7 +128,8 @@ fn switch(with: Switch, mut response: Response<Incoming>, lease: Lease) -> Reply
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
     parts.version = Version::HTTP_11;
-    response::apply(&mut parts.headers, &with.route, with.exchange.request_id());
+    let (own, id) = (&with.exchange.snapshot.own_cookies, with.exchange.request_id());
+    response::apply(&mut parts.headers, &with.route, (own, id));
     parts.headers.remove(CONTENT_LENGTH);
     parts
         .headers

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use pomerium_authorize::template::Context;
 use pomerium_authorize::{IdentityHeaders, Principal};
 use pomerium_policy::ClientCertificate;
-use pomerium_web::canonical::{self, CanonicalRequest, JWT_ASSERTION, JWT_ASSERTION_FOR};
+use pomerium_web::canonical::{self, CanonicalRequest, JWT_ASSERTION, JWT_ASSERTION_FOR, Underscores};
 use pomerium_web::hygiene;
 
 use super::upstream_identity::{self, Missing};
@@ -68,6 +68,7 @@ pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) -> Result<(), Missi
             parts.headers.insert(JWT_ASSERTION_FOR, carried);
         }
     }
+    remove_twins(&mut parts.headers, from);
     for (name, value) in templates {
         parts.headers.insert(name, value);
     }
@@ -83,6 +84,25 @@ pub(crate) fn prepare(parts: &mut Parts, from: &Sources<'_>) -> Result<(), Missi
         &*from.shared.tokens,
         from.identity,
     )
+}
+
+/// Removes what the client sent under a name that many servers take for one that the route sets or removes: `x_user` for
+/// `x-user`. Names with an underscore come this far only where the configuration lets them.
+fn remove_twins(headers: &mut HeaderMap, from: &Sources<'_>) {
+    if from.snapshot.rules.underscores != Underscores::Allow {
+        return;
+    }
+    let set = from.route.headers.templates.iter().map(|(name, _)| name);
+    let ruled: Vec<&HeaderName> = set.chain(&from.route.settings.remove_request_headers).collect();
+    let one_spelling = |name: &HeaderName| name.as_str().replace('_', "-");
+    let is_twin = |name: &HeaderName| {
+        let alike = |other: &&HeaderName| **other != name && one_spelling(other) == one_spelling(name);
+        ruled.iter().any(alike)
+    };
+    let twins: Vec<HeaderName> = headers.keys().filter(|name| is_twin(name)).cloned().collect();
+    for twin in twins {
+        headers.remove(twin);
+    }
 }
 
 /// Rendered before headers are removed: a template may quote any that the client sent, but for credentials of ours. A
@@ -132,7 +152,7 @@ pub(crate) fn rewrite_path(parts: &mut Parts, route: &Route, request: &Canonical
     if path == request.path.as_str() {
         return Ok(());
     }
-    if !path.starts_with('/') {
+    if !path.starts_with('/') || canonical::path::climbs(&path) {
         return Err(());
     }
     let target = match &request.query {

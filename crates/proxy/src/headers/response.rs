@@ -2,6 +2,8 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, SERVER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, StatusCode};
+use pomerium_web::cookies::{self, OwnCookies};
+use pomerium_web::error_reply::INTERCEPTED;
 use smallvec::SmallVec;
 
 use crate::route::Route;
@@ -10,11 +12,15 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Removes what belongs to the upstream's hop, then applies the route's rules. `server` says nothing a
+/// Removes what belongs to the upstream's hop and what only we say, then applies the route's rules. `server` says nothing a
 /// client needs (proxy.md 14).
-pub(crate) fn apply(headers: &mut HeaderMap, route: &Route, request_id: &str) {
+pub(crate) fn apply(headers: &mut HeaderMap, route: &Route, (own, request_id): (&OwnCookies, &str)) {
     strip_hop_by_hop(headers);
     headers.remove(SERVER);
+    if !route.settings.leads_to_sign_in {
+        headers.remove(INTERCEPTED);
+        cookies::strip_from_response(headers, own);
+    }
     for rule in &route.settings.rewrite_response_headers {
         let Some(value) = headers.get(&rule.header) else {
             continue;

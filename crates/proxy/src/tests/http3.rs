@@ -574,6 +574,39 @@ async fn a_body_must_be_as_long_as_it_says() {
     }
 }
 
+/// What is announced and never comes must not be waited for upstream: the next request there would be taken for it.
+#[tokio::test]
+async fn a_request_that_ends_before_its_announced_body_goes_nowhere() {
+    let upstream = mirror().await;
+    let proxy = proxy(&public(upstream, "")).await;
+    let mut client = Client3::to(&proxy).await;
+    for method in ["GET", "HEAD", "POST", "PUT", "DELETE"] {
+        for announced in ["60", "18446744073709551616"] {
+            let request = Request::builder()
+                .method(method)
+                .uri("https://app.example.com/first")
+                .header("content-length", announced)
+                .body(())
+                .unwrap();
+            let mut stream = client.requests.send_request(request).await.unwrap();
+            stream.finish().await.unwrap();
+            match stream.recv_response().await {
+                Ok(response) => assert_eq!(response.status(), 400, "{method} {announced}"),
+                Err(error) => assert!(format!("{error:?}").contains("H3_MESSAGE_ERROR"), "{error:?}"),
+            }
+            let (response, body) = client.get("/next").await;
+            assert_eq!(response.status(), 200, "{method} {announced}");
+            let seen = String::from_utf8(body).unwrap();
+            assert!(seen.starts_with("GET /next HTTP/1.1\r\n"), "{seen}");
+        }
+    }
+    // Nothing is announced by a length of nothing.
+    let request = Request::post("https://app.example.com/").header("content-length", "0");
+    let mut stream = client.requests.send_request(request.body(()).unwrap()).await.unwrap();
+    stream.finish().await.unwrap();
+    assert_eq!(stream.recv_response().await.unwrap().status(), 200);
+}
+
 #[tokio::test]
 async fn a_client_that_gives_up_everything_is_cut() {
     let upstream = upstream(|mut client, _| async move {

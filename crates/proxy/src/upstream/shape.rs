@@ -34,6 +34,7 @@ pub(super) fn http1(request: &mut Request<RequestBody>) {
         *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     }
     *request.version_mut() = Version::HTTP_11;
+    request.body_mut().without_trailers();
     settle_length(request);
     let unknown = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
     if unknown && !request.headers().contains_key(CONTENT_LENGTH) {

@@ -175,11 +175,13 @@ impl EnvironmentBuilder {
         self.variable("HEALTH_CHECK_ADDR", &health)
     }
 
-    /// Adds a route under its name's host.
+    /// Adds a route under its name's host, unless it has a `from` of its own.
     #[must_use]
     pub fn route(mut self, route: Route) -> Self {
         let mut settings = route.settings;
-        settings["from"] = format!("https://{}.example.com:{}", route.name, self.port.number()).into();
+        if settings.get("from").is_none() {
+            settings["from"] = format!("https://{}.example.com:{}", route.name, self.port.number()).into();
+        }
         settings["name"] = route.name.into();
         if let Some(routes) = self.config["routes"].as_array_mut() {
             routes.push(settings);

@@ -261,7 +261,7 @@ pub fn canonicalize(
         is_grpc: is_grpc(&parts.headers),
     };
     if redirect {
-        let url = request.url();
+        let url = request.path_and_query();
         return Err(Refusal {
             status: 307,
             detail: "escaped slashes",

@@ -1,7 +1,7 @@
 //! The path pipeline: from what came over the wire to the one path that is routed, judged and forwarded.
 //!
 //! Steps, in this order: start with `/`; no control bytes and no `#`; every `%` well formed; `%2f`/`%5c`
-//! by rule; unreserved escapes decoded; `\` to `/`; slashes merged; dot segments removed. A path that
+//! by rule; unreserved escapes decoded; `\` to `/`; dot segments removed; slashes merged. A path that
 //! needs none of it is borrowed, not copied. No URL parser is ever asked about a request path, so that
 //! `//admin` stays a path.
 
@@ -59,13 +59,13 @@ pub fn normalise<'a>(raw: &'a str, rules: &Rules) -> Result<Normalised<'a>, Path
     }
     check(raw.as_bytes())?;
     let (mut path, redirect) = unescape(raw.as_bytes(), rules)?;
-    if rules.merge_slashes {
-        merge_slashes(&mut path);
-        refuse_disguised_slashes(&path)?;
-    }
     if rules.normalize_path {
         refuse_disguised_dots(&path)?;
         path = remove_dot_segments(&path);
+    }
+    if rules.merge_slashes {
+        merge_slashes(&mut path);
+        refuse_disguised_slashes(&path)?;
     }
     // Only ASCII is ever pushed: everything else has become an escape.
     let path = String::from_utf8(path).map_err(|_| PathError::Control)?;
@@ -218,6 +218,13 @@ fn refuse_disguised_dots(path: &[u8]) -> Result<(), PathError> {
             Ok(())
         }
     })
+}
+
+/// Whether a server could climb with this path: it holds a dot segment, as such or in disguise. For paths that are made
+/// and not received: `/api../x` has none, and has one as soon as `/api` becomes `/base/`.
+pub fn climbs(path: &str) -> bool {
+    let dots = |segment: &[u8]| matches!(segment, b"." | b"..");
+    path.as_bytes().split(|byte| *byte == b'/').any(dots) || refuse_disguised_dots(path.as_bytes()).is_err()
 }
 
 fn starts_with_escape(text: &[u8], hex: &[u8; 2]) -> bool {

@@ -92,6 +92,9 @@ pub(crate) fn make(mut exchange: Box<Exchange>, kind: ClientKind, problem: Probl
     for (name, value) in &snapshot.response_headers {
         response.headers_mut().insert(name.clone(), value.clone());
     }
+    if let Some(route) = exchange.route() {
+        route.set_response_headers(response.headers_mut());
+    }
     if matches!(problem, Problem::Down(OVERFLOW, _)) {
         response
             .headers_mut()
