@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::diagnostic::Stage;
+use crate::diagnostic::{LoadErrors, Stage};
 use crate::file_text::Text;
 use crate::loader::{Loader, Outcome};
 use crate::records::Records;
@@ -236,12 +236,7 @@ fn expect_error(case: &Case, outcome: &Outcome, differences: &mut Vec<String>) {
         }
         Some(_) => {}
     }
-    let text: String = outcome
-        .sink
-        .errors
-        .iter()
-        .map(|error| format!("{error}\n"))
-        .collect();
+    let text = chain(outcome);
     for fragment in case
         .error_contains
         .iter()
@@ -252,6 +247,18 @@ fn expect_error(case: &Case, outcome: &Outcome, differences: &mut Vec<String>) {
     if !case.resolved.is_empty() {
         differences.push("a case that fails cannot expect values".into());
     }
+}
+
+/// Everything that is said about a load that failed, with its heading.
+fn chain(outcome: &Outcome) -> String {
+    let mut errors = LoadErrors {
+        file: outcome.sink.file.clone(),
+        errors: outcome.sink.errors.clone(),
+        warnings: Vec::new(),
+        watched_files: Vec::new(),
+    };
+    errors.sort();
+    errors.to_string()
 }
 
 fn log_text(outcome: &Outcome) -> String {
