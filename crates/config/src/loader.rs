@@ -111,7 +111,7 @@ impl Loader {
     /// record that is wrong does not stop the rest; see [`Loaded::record_problems`].
     ///
     /// # Errors
-    /// As [`Self::load`].
+    /// As [`Self::load`]. An error of any [stage](crate::Stage) counts: no settings leave here beside one.
     pub fn load_with(&self, text: Text, records: &Records) -> Result<Loaded, LoadErrors> {
         let Outcome {
             settings,

@@ -271,13 +271,16 @@ mod tests {
     use super::*;
 
     const CASES: &str = include_str!("../../../../tests/cases/config.json");
+    const MORE_CASES: &str = include_str!("../../../../tests/cases/config-more.json");
 
     #[test]
     fn all_cases_pass() {
-        let report = run(CASES).unwrap();
-        assert!(report.cases.len() > 100);
-        assert_eq!(report.counts().1, 0, "{report}");
-        assert_eq!(report.counts().2, 0, "{report}");
+        for (cases, least) in [(CASES, 120), (MORE_CASES, 440)] {
+            let report = run(cases).unwrap();
+            assert!(report.cases.len() >= least);
+            assert_eq!(report.counts().1, 0, "{report}");
+            assert_eq!(report.counts().2, 0, "{report}");
+        }
     }
 
     fn outcome(case: &str) -> CaseOutcome {
