@@ -31,6 +31,13 @@ pub struct Place {
     pub column: u32,
 }
 
+impl Place {
+    /// Findings are told in the order of the file; those of the environment come first.
+    pub(crate) fn order(self) -> (bool, u32, u32) {
+        (self.origin == Origin::File, self.line, self.column)
+    }
+}
+
 /// When a problem would show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -40,6 +47,33 @@ pub enum Stage {
     ServiceStart,
     /// When the route table is built.
     DataPlane,
+}
+
+/// The step of a load that found a problem. What it is called heads the problems, as deployed tools know it (spec
+/// config.md 1.1, 9.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Step {
+    /// The file is read.
+    Read,
+    /// Its options get their types.
+    Decode,
+    /// Options are checked.
+    #[default]
+    Validate,
+    /// A route is checked.
+    Route,
+}
+
+impl Step {
+    /// What failed. A file that cannot be read says so itself.
+    const fn failed(self) -> Option<&'static str> {
+        match self {
+            Self::Read => None,
+            Self::Decode => Some("failed to unmarshal config: decoding failed due to the following error(s)"),
+            Self::Validate => Some("validation error"),
+            Self::Route => Some("validation error config: failed to parse policy"),
+        }
+    }
 }
 
 /// What sort of finding it is: some have a log line with a fixed text (spec config.md 1.1).
@@ -69,6 +103,8 @@ pub struct Diagnostic {
     pub place: Place,
     /// Stage at which it shows.
     pub stage: Stage,
+    /// The step that found it.
+    pub step: Step,
     /// Key path, for instance `routes[0].timeout`; may be empty (the whole file).
     pub key: String,
     /// What is wrong.
@@ -81,6 +117,15 @@ impl Diagnostic {
     /// `file:line:column`, `environment variable NAME`, or the bare file name.
     pub fn location(&self) -> String {
         location(self.file.as_deref(), self.place)
+    }
+
+    /// What failed with it; nothing where it is no failure of the load, or says so itself.
+    fn failed(&self) -> Option<&'static str> {
+        match (self.stage, self.sort) {
+            (Stage::Load, Sort::RemovedKey) => None,
+            (Stage::Load, _) => self.step.failed(),
+            _ => None,
+        }
     }
 }
 
@@ -118,7 +163,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Every problem of a configuration, in one go.
+/// Every problem of a configuration, in one go. Its text begins with what failed first.
 #[derive(Debug, Clone)]
 pub struct LoadErrors {
     /// The config file, when there is one.
@@ -131,11 +176,22 @@ pub struct LoadErrors {
     pub watched_files: Vec<PathBuf>,
 }
 
+impl LoadErrors {
+    /// Brings the problems into the order in which they would show.
+    pub(crate) fn sort(&mut self) {
+        self.errors
+            .sort_by_key(|error| (error.stage, error.place.order()));
+    }
+}
+
 impl fmt::Display for LoadErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.file {
             Some(path) => write!(f, "config: options from config file \"{}\": ", path.display())?,
             None => f.write_str("config: options from the environment: ")?,
+        }
+        if let Some(failed) = self.errors.first().and_then(Diagnostic::failed) {
+            write!(f, "{failed}: ")?;
         }
         match self.errors.len() {
             1 => f.write_str("1 problem")?,
@@ -191,6 +247,7 @@ mod tests {
             file: Some(PathBuf::from("config.yaml")),
             place,
             stage: Stage::Load,
+            step: Step::default(),
             key: "address".into(),
             message: "is wrong".into(),
             help: "write it right".into(),
@@ -209,6 +266,40 @@ mod tests {
             text,
             "config.yaml:3:7: address: is wrong\n    help: write it right"
         );
+    }
+
+    #[test]
+    fn begins_with_what_failed_first() {
+        let heading = |change: fn(&mut Diagnostic)| {
+            let mut first = diagnostic(Place::default());
+            change(&mut first);
+            let errors = LoadErrors {
+                file: Some(PathBuf::from("config.yaml")),
+                errors: vec![first, diagnostic(Place::default())],
+                warnings: Vec::new(),
+                watched_files: Vec::new(),
+            };
+            let text = errors.to_string();
+            let heading = text.lines().next().unwrap_or_default();
+            heading
+                .strip_prefix("config: options from config file \"config.yaml\": ")
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(heading(|_| {}), "validation error: 2 problems");
+        assert_eq!(
+            heading(|first| first.step = Step::Route),
+            "validation error config: failed to parse policy: 2 problems"
+        );
+        assert_eq!(
+            heading(|first| first.step = Step::Decode),
+            "failed to unmarshal config: decoding failed due to the following error(s): 2 problems"
+        );
+        // These say it themselves.
+        assert_eq!(heading(|first| first.step = Step::Read), "2 problems");
+        assert_eq!(heading(|first| first.sort = Sort::RemovedKey), "2 problems");
+        // This configuration loads.
+        assert_eq!(heading(|first| first.stage = Stage::ServiceStart), "2 problems");
     }
 
     #[test]

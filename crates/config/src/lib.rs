@@ -16,7 +16,7 @@ pub mod tidy;
 pub mod users_file;
 pub mod watch;
 
-pub use diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal, Sort, Stage};
+pub use diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal, Sort, Stage, Step};
 pub use file_text::Text;
 pub use loader::{Loaded, Loader};
 pub use schema::schema;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use crate::diagnostic::{Diagnostic, LoadErrors, Origin, Place, Refusal};
+use crate::diagnostic::{Diagnostic, LoadErrors, Refusal};
 use crate::file_text::{Text, Texts, Unreadable};
 use crate::layering::{self, Choice, LastGood};
 use crate::records::{RecordProblem, Records};
@@ -111,7 +111,7 @@ impl Loader {
     /// record that is wrong does not stop the rest; see [`Loaded::record_problems`].
     ///
     /// # Errors
-    /// As [`Self::load`].
+    /// As [`Self::load`]. An error of any [stage](crate::Stage) counts: no settings leave here beside one.
     pub fn load_with(&self, text: Text, records: &Records) -> Result<Loaded, LoadErrors> {
         let Outcome {
             settings,
@@ -121,13 +121,14 @@ impl Loader {
         } = self.run(text, records);
         let Sink {
             file,
-            mut errors,
+            errors,
             mut warnings,
             mut refusals,
+            step: _,
             memory: _,
         } = sink;
-        warnings.sort_by_key(|warning| order(warning.place));
-        refusals.sort_by_key(|refusal| order(refusal.place));
+        warnings.sort_by_key(|warning| warning.place.order());
+        refusals.sort_by_key(|refusal| refusal.place.order());
         match settings {
             Some(settings) if errors.is_empty() => Ok(Loaded {
                 settings,
@@ -136,17 +137,18 @@ impl Loader {
                 record_problems,
             }),
             settings => {
-                errors.sort_by_key(|error| (error.stage, order(error.place)));
                 let watched_files = settings.map_or_else(
                     || self.path.iter().cloned().collect(),
                     |settings| settings.watched_files,
                 );
-                Err(LoadErrors {
+                let mut errors = LoadErrors {
                     file,
                     errors,
                     warnings,
                     watched_files,
-                })
+                };
+                errors.sort();
+                Err(errors)
             }
         }
     }
@@ -220,9 +222,4 @@ impl Outcome {
     pub(crate) fn is_clean(&self) -> bool {
         self.settings.is_some() && self.sink.errors.is_empty() && self.sink.refusals.is_empty()
     }
-}
-
-/// Problems are told in the order of the file; those of the environment come first.
-fn order(place: Place) -> (bool, u32, u32) {
-    (place.origin == Origin::File, place.line, place.column)
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::diagnostic::Stage;
+use crate::diagnostic::{LoadErrors, Stage};
 use crate::file_text::Text;
 use crate::loader::{Loader, Outcome};
 use crate::records::Records;
@@ -236,12 +236,7 @@ fn expect_error(case: &Case, outcome: &Outcome, differences: &mut Vec<String>) {
         }
         Some(_) => {}
     }
-    let text: String = outcome
-        .sink
-        .errors
-        .iter()
-        .map(|error| format!("{error}\n"))
-        .collect();
+    let text = chain(outcome);
     for fragment in case
         .error_contains
         .iter()
@@ -254,6 +249,18 @@ fn expect_error(case: &Case, outcome: &Outcome, differences: &mut Vec<String>) {
     }
 }
 
+/// Everything that is said about a load that failed, with its heading.
+fn chain(outcome: &Outcome) -> String {
+    let mut errors = LoadErrors {
+        file: outcome.sink.file.clone(),
+        errors: outcome.sink.errors.clone(),
+        warnings: Vec::new(),
+        watched_files: Vec::new(),
+    };
+    errors.sort();
+    errors.to_string()
+}
+
 fn log_text(outcome: &Outcome) -> String {
     let lines = outcome.sink.warnings.iter().chain(&outcome.sink.errors);
     lines.map(|line| format!("{line}\n")).collect()
@@ -264,13 +271,16 @@ mod tests {
     use super::*;
 
     const CASES: &str = include_str!("../../../../tests/cases/config.json");
+    const MORE_CASES: &str = include_str!("../../../../tests/cases/config-more.json");
 
     #[test]
     fn all_cases_pass() {
-        let report = run(CASES).unwrap();
-        assert!(report.cases.len() > 100);
-        assert_eq!(report.counts().1, 0, "{report}");
-        assert_eq!(report.counts().2, 0, "{report}");
+        for (cases, least) in [(CASES, 120), (MORE_CASES, 440)] {
+            let report = run(cases).unwrap();
+            assert!(report.cases.len() >= least);
+            assert_eq!(report.counts().1, 0, "{report}");
+            assert_eq!(report.counts().2, 0, "{report}");
+        }
     }
 
     fn outcome(case: &str) -> CaseOutcome {

@@ -13,7 +13,7 @@ pub(super) fn of_option(name: &str) -> Value {
 }
 
 fn duration() -> Value {
-    json!({ "$ref": "#/$defs/duration" })
+    json!({ "type": "string", "pattern": r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)s$" })
 }
 
 fn number(max: u32) -> Value {

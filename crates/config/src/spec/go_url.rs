@@ -278,6 +278,11 @@ fn escape(text: &str, part: Part) -> String {
     out
 }
 
+/// Whether URLs of a scheme name a UNIX socket, which has no host.
+pub fn is_socket(scheme: &str) -> bool {
+    matches!(scheme, "unix" | "https+unix")
+}
+
 /// A URL with scheme and host (spec config.md 7).
 pub fn require(text: &str) -> Result<GoUrl, String> {
     if text.is_empty() {
@@ -293,8 +298,7 @@ pub fn require(text: &str) -> Result<GoUrl, String> {
     if url.scheme.is_empty() {
         return Err(format!("{text} url does not contain a valid scheme"));
     }
-    let socket = matches!(url.scheme.as_str(), "unix" | "https+unix");
-    if url.host.is_empty() && !socket {
+    if url.host.is_empty() && !is_socket(&url.scheme) {
         return Err(format!("{text} url does not contain a valid hostname"));
     }
     Ok(url)

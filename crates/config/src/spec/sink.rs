@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::memory::Memory;
-use crate::diagnostic::{Diagnostic, Place, Refusal, Sort, Stage};
+use crate::diagnostic::{Diagnostic, Place, Refusal, Sort, Stage, Step};
 use crate::records::Fault;
 
 /// Problems, warnings and refusals of one load.
@@ -17,6 +17,8 @@ pub struct Sink {
     pub warnings: Vec<Diagnostic>,
     /// Values that cannot be honoured yet.
     pub refusals: Vec<Refusal>,
+    /// The step whose problems are reported now.
+    pub step: Step,
     /// What earlier loads have learned.
     pub(crate) memory: Memory,
 }
@@ -129,6 +131,7 @@ impl Sink {
             file: self.file.clone(),
             place,
             stage,
+            step: self.step,
             key,
             message,
             help,

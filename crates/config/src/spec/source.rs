@@ -12,7 +12,7 @@ use super::keys::{self, Key, Kind};
 use super::node::{Entry, Node, Value};
 use super::sink::Sink;
 use super::values::Values;
-use crate::diagnostic::{Origin, Place};
+use crate::diagnostic::{Origin, Place, Step};
 use crate::file_text::Unreadable;
 
 /// The environment, as a map.
@@ -29,6 +29,7 @@ pub(crate) fn read(
     layers: &[Map<String, Json>],
     sink: &mut Sink,
 ) -> Option<Values> {
+    sink.step = Step::Read;
     let mut tree = match file {
         Some((path, text)) => parse(path, text, sink)?,
         None => Node::new(Value::Map(Vec::new()), Place::default()),
@@ -38,6 +39,7 @@ pub(crate) fn read(
         lay_over(&mut tree, layer);
     }
     sink.memory.begin(&tree);
+    sink.step = Step::Decode;
     Some(decode::options(keys::global(), &tree, "", sink))
 }
 

@@ -24,7 +24,8 @@ pub(super) fn report(
         .iter()
         .find(|key| key.name == name && (path.is_empty() || key.route && in_route))
     {
-        let message = "some configuration options are no longer supported: config option was removed";
+        let message = "some configuration options are no longer supported, please check logs for details: \
+                       config option was removed";
         sink.error(entry.place, full, message, removed.replacement);
         sink.last_error_is(Sort::RemovedKey);
         return;

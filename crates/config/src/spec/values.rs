@@ -162,6 +162,11 @@ impl Values {
         self.items.get(found).map(|(_, item)| item)
     }
 
+    /// All options of this level, defaults included, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Item)> {
+        self.items.iter().map(|(name, item)| (*name, item))
+    }
+
     /// Whether it was written (a default does not count).
     pub fn is_set(&self, name: &str) -> bool {
         self.item(name)

@@ -9,6 +9,7 @@ mod health;
 mod log_fields;
 mod metrics;
 mod mtls;
+mod stages;
 mod sub_policies;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,9 @@ use crate::criteria;
 use crate::suggest::nearest;
 use crate::value::kind;
 
+/// How every error of form begins, in the words that deployed tools look for.
+const PREFIX: &str = "invalid rules in policy: ";
+
 /// Route settings that people look for inside a policy.
 const ROUTE_SETTINGS: [&str; 6] = [
     "allowed_users",
@@ -58,7 +61,7 @@ impl Reader {
     fn error(&mut self, place: impl Display, problem: impl Into<String>, hint: impl Into<String>) {
         self.errors.push(ParseError {
             place: place.to_string(),
-            problem: problem.into(),
+            problem: format!("{PREFIX}{}", problem.into()),
             hint: hint.into(),
         });
     }
@@ -95,7 +98,7 @@ impl Reader {
         {
             self.error(
                 of_rule(rule),
-                format!("unsupported action `{key}`"),
+                format!("unsupported action: {key}"),
                 action_hint(key),
             );
         }
@@ -122,7 +125,11 @@ impl Reader {
             |key: &str| key == "action" || Operator::ALL.iter().any(|operator| operator.as_str() == key);
         for key in body.keys().filter(|key| !known(key)) {
             let place = format!("{}.{action}", of_rule(rule));
-            self.error(place, format!("unknown operator `{key}`"), operator_hint(key));
+            self.error(
+                place,
+                format!("unsupported conditional \"{key}\""),
+                operator_hint(key),
+            );
         }
         let mut groups = Vec::new();
         for operator in Operator::ALL {
@@ -265,8 +272,12 @@ mod tests {
     fn errors_name_the_likely_intention() {
         assert_eq!(
             error(&json!({"allowed_users": ["user@example.com"]})),
-            "policy: unsupported action `allowed_users`: `allowed_users` is a key of the route, beside `policy`"
+            "policy: invalid rules in policy: unsupported action: allowed_users: `allowed_users` is a key of the route, \
+             beside `policy`"
         );
+        assert!(error(&json!({"allow": {"maybe": []}})).starts_with(
+            "policy.allow: invalid rules in policy: unsupported conditional \"maybe\": the operators are "
+        ));
         assert!(error(&json!({"Allow": {}})).ends_with("did you mean `allow`? (lower case)"));
         assert!(error(&json!({"or": []})).ends_with("put `or` under `allow` or `deny`"));
         assert!(error(&json!({"email": "x"})).contains("the criterion `email`"));

@@ -3,23 +3,45 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Cx;
+use crate::diagnostic::Stage;
 use crate::spec::values::Values;
 
-/// Checks the form (spec config.md 7): the text of the problem is the original's, which takes ports there are none of.
-pub(super) fn check(address: &str) -> Result<(), &'static str> {
+/// What is wrong with an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// In the words of the original, where it has any.
+    pub text: &'static str,
+    /// When it shows: the original loads ports there are none of, and fails when it listens.
+    pub stage: Stage,
+}
+
+impl Problem {
+    const fn of_form(text: &'static str) -> Self {
+        let stage = Stage::Load;
+        Self { text, stage }
+    }
+}
+
+/// Checks the form (spec config.md 7).
+pub(super) fn check(address: &str) -> Result<(), Problem> {
+    let no_form = Err(Problem::of_form("expected host:port"));
     let Some((host, port)) = address.rsplit_once(':') else {
-        return Err("expected host:port");
+        return no_form;
     };
-    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-        return Err("expected host:port");
+    let is_bare = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    if is_bare || port.is_empty() {
+        return no_form;
     }
     let Ok(port) = port.parse::<i64>() else {
-        return Err("port must be a number");
+        return Err(Problem::of_form("port must be a number"));
     };
     match port {
-        ..=0 => Err("expected positive port number"),
+        ..=0 => Err(Problem::of_form("expected positive port number")),
         1..=65535 => Ok(()),
-        _ => Err("port must be at most 65535"),
+        _ => Err(Problem {
+            text: "port must be at most 65535",
+            stage: Stage::ServiceStart,
+        }),
     }
 }
 
@@ -28,8 +50,9 @@ pub(super) fn checked(values: &Values, name: &str, prefix: &str, cx: &mut Cx<'_>
     let address = values.text(name).to_owned();
     if let Err(problem) = check(&address) {
         let help = "write host:port; an empty host means every address, for instance `:9090`";
+        let message = format!("{prefix} {}", problem.text);
         cx.sink
-            .error(values.place(name), name, format!("{prefix} {problem}"), help);
+            .error_at(problem.stage, values.place(name), name, message, help);
     }
     address
 }
@@ -100,13 +123,25 @@ mod tests {
 
     #[test]
     fn forms() {
-        assert_eq!(check(""), Err("expected host:port"));
-        assert_eq!(check("localhost"), Err("expected host:port"));
-        assert_eq!(check("localhost:http"), Err("port must be a number"));
-        assert_eq!(check(":0"), Err("expected positive port number"));
+        for (address, problem) in [
+            ("", "expected host:port"),
+            ("localhost", "expected host:port"),
+            ("127.0.0.1:", "expected host:port"),
+            (":", "expected host:port"),
+            ("localhost:http", "port must be a number"),
+            (":0", "expected positive port number"),
+        ] {
+            assert_eq!(check(address), Err(Problem::of_form(problem)), "{address}");
+        }
         assert_eq!(check("[::1]:80"), Ok(()));
         assert_eq!(check("127.0.0.1:65535"), Ok(()));
-        assert_eq!(check("127.0.0.1:65536"), Err("port must be at most 65535"));
+    }
+
+    #[test]
+    fn ports_there_are_none_of_load_and_do_not_start() {
+        let problem = check("127.0.0.1:65536").unwrap_err();
+        assert_eq!(problem.text, "port must be at most 65535");
+        assert_eq!(problem.stage, Stage::ServiceStart);
     }
 
     #[test]

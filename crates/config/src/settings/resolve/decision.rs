@@ -49,7 +49,7 @@ fn listen_on(listener: &Values, cx: &mut Cx<'_>) -> Option<String> {
         unix if unix.starts_with("unix:") || unix.starts_with('/') => "UNIX sockets are not listened on here",
         address => match address::check(address) {
             Ok(()) => return Some(address.to_owned()),
-            Err(problem) => problem,
+            Err(problem) => problem.text,
         },
     };
     let help = "write host:port, for instance 127.0.0.1:9090";

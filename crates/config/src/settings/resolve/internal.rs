@@ -6,6 +6,7 @@ use rustls_pki_types::ServerName;
 
 use super::identity::origin;
 use super::{Cx, address};
+use crate::diagnostic::{Place, Stage};
 use crate::settings::{ClusterSettings, GrpcListener, InternalSettings, Origin, RemoteDatabroker, Services};
 use crate::spec::values::Values;
 use crate::spec::{go_url, services as modes};
@@ -41,7 +42,7 @@ fn listener(values: &Values, services: Services, cx: &mut Cx<'_>) -> Option<Grpc
     }
     if let Err(problem) = address::check(written) {
         let help = "write host:port; an empty host means every address, for instance `:5443`";
-        cx.sink.error(values.place(ADDRESS), ADDRESS, problem, help);
+        at_start(values.place(ADDRESS), ADDRESS, problem.text, help, cx);
         return None;
     }
     let listener = GrpcListener {
@@ -59,10 +60,16 @@ fn listener(values: &Values, services: Services, cx: &mut Cx<'_>) -> Option<Grpc
         } else {
             let help = "set `grpc_insecure: false` to use the server certificates (or those of `tls_derive`), listen on \
                         127.0.0.1, or set `grpc_insecure: true` where something else encrypts the way";
-            cx.sink.error(values.place(ADDRESS), ADDRESS, message, help);
+            at_start(values.place(ADDRESS), ADDRESS, message, help, cx);
         }
     }
     Some(listener)
+}
+
+/// The original loads what is wrong here. It must not start: what services say to each other would be open to others,
+/// or would never arrive.
+fn at_start(place: Place, key: &str, message: impl Into<String>, help: &str, cx: &mut Cx<'_>) {
+    cx.sink.error_at(Stage::ServiceStart, place, key, message, help);
 }
 
 /// Plain text was asked for, in so many words.
@@ -81,12 +88,8 @@ fn cluster(values: &Values, listens: bool, cx: &mut Cx<'_>) -> Option<ClusterSet
     if values.text("databroker_storage_type") == "postgres" {
         let message = "nodes of a cluster each have a store of their own; databrokers that share a PostgreSQL database need \
                        no cluster, all of them are active";
-        cx.sink.error(
-            values.place(name),
-            name,
-            message,
-            "remove the `databroker_cluster_` keys",
-        );
+        let help = "remove the `databroker_cluster_` keys";
+        at_start(values.place(name), name, message, help, cx);
         return None;
     }
     let leader = nodes.iter().find(|node| node.text("id") == leader_id)?;
@@ -96,7 +99,7 @@ fn cluster(values: &Values, listens: bool, cx: &mut Cx<'_>) -> Option<ClusterSet
     if leads && !listens {
         let message = "this node leads, and the others cannot reach it";
         let help = "set `grpc_address`, for instance to `:5443`";
-        cx.sink.error(values.place(ADDRESS), ADDRESS, message, help);
+        at_start(values.place(ADDRESS), ADDRESS, message, help, cx);
     }
     let mut others = Vec::new();
     for node in nodes.iter().filter(|node| node.text("id") != id) {
@@ -111,12 +114,8 @@ fn cluster(values: &Values, listens: bool, cx: &mut Cx<'_>) -> Option<ClusterSet
                 other.url()
             );
             let help = "use https, or set `grpc_insecure: true` where something else encrypts the way";
-            cx.sink.error(
-                node.place("grpc_address"),
-                node.key("grpc_address"),
-                message,
-                help,
-            );
+            let (place, key) = (node.place("grpc_address"), node.key("grpc_address"));
+            at_start(place, &key, message, help, cx);
         }
         others.push(other);
     }
@@ -196,7 +195,7 @@ fn remote(values: &Values, services: Services, endpoints: Vec<Origin>, cx: &mut 
             );
             let help = "use https, or set `grpc_insecure: true` where something else encrypts the way";
             let name = given(values);
-            cx.sink.error(values.place(name), name, message, help);
+            at_start(values.place(name), name, message, help, cx);
         }
     }
     if (services.serve_people() || services.authorize) && values.is_set("databroker_storage_type") {

@@ -2,6 +2,7 @@
 
 use super::pem;
 use super::{Cx, address};
+use crate::diagnostic::Stage;
 use crate::settings::{MetricsSettings, MetricsTls, Secret};
 use crate::spec::base64_std;
 use crate::spec::values::Values;
@@ -50,9 +51,10 @@ fn tls(values: &Values, cx: &mut Cx<'_>) -> Option<MetricsTls> {
             let message =
                 "clients can show certificates over TLS only, and there is no `metrics_certificate`";
             let help = "set `metrics_certificate` and `metrics_certificate_key`, or their `_file` forms";
-            cx.sink.error(values.place(name), name, message, help);
+            cx.sink
+                .error_at(Stage::ServiceStart, values.place(name), name, message, help);
         }
-        given.certificates(values, "config: bad metrics client CA:", cx)
+        given.certificates_at(pem::READ_AT_START, values, "config: bad metrics client CA:", cx)
     });
     Some(MetricsTls {
         certificate: certificate?,

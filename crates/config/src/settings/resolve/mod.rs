@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Settings;
+use crate::diagnostic::Step;
 use crate::records::{RecordProblem, Records};
 use crate::spec::memory::Inherited;
 use crate::spec::source::Environment;
@@ -77,7 +78,9 @@ impl Cx<'_> {
             return;
         }
         let before = self.sink.count();
+        let step = std::mem::replace(&mut self.sink.step, Step::Route);
         look(self);
+        self.sink.step = step;
         if self.sink.count() != before {
             self.sink.memory.tell(route.fingerprint);
         }
@@ -94,6 +97,7 @@ impl Cx<'_> {
 
 /// Resolves everything.
 pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> Settings {
+    cx.sink.step = Step::Validate;
     cx.watched.extend(path.map(Path::to_path_buf));
     let services = resolve_services(values, cx);
     let runtime_flags = flags::resolve(values, cx);
@@ -120,6 +124,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         shared: secrets.shared.clone(),
         idp: authenticate.idp.clone().map(Arc::new),
     });
+    cx.sink.step = Step::Route;
     let routes = routes::resolve(
         values,
         (services, &runtime_flags),
@@ -128,6 +133,7 @@ pub(crate) fn resolve(values: &Values, path: Option<&Path>, cx: &mut Cx<'_>) -> 
         (rate_limit, deny_without_certificate),
         cx,
     );
+    cx.sink.step = Step::Validate;
     let alone = certificates.is_empty();
     let autocert = autocert::resolve(
         values,

@@ -32,7 +32,7 @@ pub(super) fn resolve(values: &Values, cx: &mut Cx<'_>) -> Option<DownstreamMtls
     Some(DownstreamMtls {
         ca: ca.and_then(|given| {
             let complaint = complaint(&given, "CA");
-            given.certificates(mtls, &complaint, cx)
+            given.certificates_at(pem::PARSED_WHEN_USED, mtls, &complaint, cx)
         }),
         crl: crl.and_then(|given| revocation_lists(given, mtls, cx)),
         enforcement: match mtls.choice("enforcement") {
@@ -92,7 +92,15 @@ pub(super) fn of_route(route: &Values, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
     } else {
         "config: couldn't decode downstream client ca:"
     };
-    given.certificates(route, complaint, cx)
+    warn_of_the_successor(route, given.name, cx);
+    given.certificates_at(pem::PARSED_WHEN_USED, route, complaint, cx)
+}
+
+fn warn_of_the_successor(route: &Values, name: &str, cx: &mut Cx<'_>) {
+    let message = format!("config: {name} is deprecated");
+    let help = "name the authority in `downstream_mtls`, which counts for every route, and say in the route's `policy` which \
+                certificates it takes";
+    cx.sink.warn(route.place(name), route.key(name), message, help);
 }
 
 fn complaint(given: &Given, label: &str) -> String {

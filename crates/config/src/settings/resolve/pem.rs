@@ -1,11 +1,38 @@
 //! PEM bundles that an option holds as base64, or that its `_file` twin names (spec config.md 5).
 
 use super::{Cx, certificates, files};
+use crate::diagnostic::Stage;
 use crate::settings::{CertificatePair, Secret};
 use crate::spec::base64_std;
 use crate::spec::values::Values;
 
 const HELP: &str = "PEM is expected; inline it is base64 of that";
+
+/// When it shows that a bundle cannot be used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stages {
+    /// Its bytes cannot be had: the file cannot be read, or the text is no base64.
+    pub reading: Stage,
+    /// They are no certificates.
+    pub content: Stage,
+}
+
+const AT_LOAD: Stages = Stages {
+    reading: Stage::Load,
+    content: Stage::Load,
+};
+
+/// The original decodes the bundle at load, and parses it when it builds what uses it.
+pub(super) const PARSED_WHEN_USED: Stages = Stages {
+    reading: Stage::Load,
+    content: Stage::DataPlane,
+};
+
+/// The original does not look at the bundle before it listens.
+pub(super) const READ_AT_START: Stages = Stages {
+    reading: Stage::ServiceStart,
+    content: Stage::ServiceStart,
+};
 
 /// What was given, under the name of the option that gave it.
 pub(super) struct Given {
@@ -67,8 +94,13 @@ pub(super) fn pair(
         (Some(certificate), Some(key)) => certificate
             .bytes
             .and_then(|chain| Ok((chain, key.bytes?)))
-            .and_then(|(chain, key)| certificates::check(&chain, &key).map(|()| (chain, key))),
-        _ => Err("certificate and key are both needed".to_owned()),
+            .and_then(|(chain, key)| certificates::check(&chain, &key).map(|()| (chain, key)))
+            .map_err(|problem| (Stage::Load, problem)),
+        // The original loads one without the other, and goes on without TLS.
+        _ => Err((
+            Stage::ServiceStart,
+            "certificate and key are both needed".to_owned(),
+        )),
     };
     match pair {
         Ok((chain, key)) => Some(CertificatePair {
@@ -80,10 +112,11 @@ pub(super) fn pair(
             chain,
             key: Secret::new(key),
         }),
-        Err(problem) => {
+        Err((stage, problem)) => {
             let message = format!("{complaint} {problem}");
             let help = "a certificate and its key in PEM; inline they are base64 of that";
-            cx.sink.error(values.place(name), values.key(name), message, help);
+            cx.sink
+                .error_at(stage, values.place(name), values.key(name), message, help);
             None
         }
     }
@@ -98,16 +131,29 @@ impl Given {
     /// A bundle with at least one certificate. What cannot be used is reported behind `complaint`: a list of
     /// trust anchors that is empty by mistake must never count as none wanted.
     pub fn certificates(self, values: &Values, complaint: &str, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
+        self.certificates_at(AT_LOAD, values, complaint, cx)
+    }
+
+    /// As [`Self::certificates`], for bundles that the original looks at later than we do.
+    pub fn certificates_at(
+        self,
+        stages: Stages,
+        values: &Values,
+        complaint: &str,
+        cx: &mut Cx<'_>,
+    ) -> Option<Vec<u8>> {
         let checked = |pem: Vec<u8>| match files::certificates_problem(&pem) {
             None => Ok(pem),
-            Some(problem) => Err(problem),
+            Some(problem) => Err((stages.content, problem)),
         };
         let name = self.name;
-        match self.bytes.and_then(checked) {
+        let bytes = self.bytes.map_err(|problem| (stages.reading, problem));
+        match bytes.and_then(checked) {
             Ok(pem) => Some(pem),
-            Err(problem) => {
+            Err((stage, problem)) => {
                 let message = format!("{complaint} {problem}");
-                cx.sink.error(values.place(name), values.key(name), message, HELP);
+                cx.sink
+                    .error_at(stage, values.place(name), values.key(name), message, HELP);
                 None
             }
         }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Cx;
+use crate::diagnostic::Stage;
 use crate::settings::{DatabrokerSettings, Secret, Secrets};
 use crate::spec::base64_std;
 use crate::spec::source::Environment;
@@ -117,12 +118,9 @@ fn connection_string(values: &Values, cx: &mut Cx<'_>) -> Option<String> {
         return match cx.read_text(path) {
             Ok(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
             Err(message) => {
-                cx.sink.error(
-                    values.place(name),
-                    name,
-                    message,
-                    "check the path and who may read the file",
-                );
+                let help = "check the path and who may read the file";
+                cx.sink
+                    .error_at(Stage::ServiceStart, values.place(name), name, message, help);
                 None
             }
         };

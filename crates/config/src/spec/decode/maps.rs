@@ -11,9 +11,7 @@ use crate::diagnostic::Place;
 pub(super) fn text_map(key: &Key, node: &Node) -> Result<Vec<(String, String)>, String> {
     let tree = match &node.value {
         // `X-A: 1,X-B:2` is a map to YAML, of one header.
-        Value::Text(text) if key.env == Some("HEADERS") && !text.trim_start().starts_with('{') => {
-            Cow::Borrowed(node)
-        }
+        Value::Text(text) if is_headers(key) && !text.trim_start().starts_with('{') => Cow::Borrowed(node),
         _ => structured(node),
     };
     match (&tree.value, &node.value) {
@@ -27,7 +25,7 @@ pub(super) fn text_map(key: &Key, node: &Node) -> Result<Vec<(String, String)>, 
             })
             .collect(),
         (_, Value::Text(text)) if text.is_empty() => Ok(Vec::new()),
-        (_, Value::Text(text)) if key.env == Some("HEADERS") => text
+        (_, Value::Text(text)) if is_headers(key) => text
             .split(',')
             .map(|item| {
                 item.split_once(':')
@@ -35,8 +33,20 @@ pub(super) fn text_map(key: &Key, node: &Node) -> Result<Vec<(String, String)>, 
             })
             .collect::<Option<_>>()
             .ok_or_else(|| format!("failed to decode headers from '{text}'")),
+        _ if is_headers(key) => {
+            let reason = format!("header {} failed to parse: expected a map", key.name);
+            Err(format!(
+                "config: failed to parse headers: {reason}, found {}",
+                node.kind()
+            ))
+        }
         _ => Err(format!("expected a map, found {}", node.kind())),
     }
+}
+
+/// The headers of every response, which have an environment variable of their own form.
+fn is_headers(key: &Key) -> bool {
+    key.env == Some("HEADERS")
 }
 
 pub(super) fn bool_map(node: &Node) -> Result<Vec<(String, bool, Place)>, String> {

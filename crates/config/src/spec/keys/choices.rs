@@ -7,7 +7,7 @@ pub struct Choices {
     pub name: &'static str,
     /// Prefix of the long spelling (`CODEC_TYPE_`).
     pub prefix: &'static str,
-    /// Members, lower case; the first is meant by empty text; their index is their number.
+    /// Members; the first is meant by empty text; their index is their number.
     pub members: &'static [&'static str],
     /// Other spellings.
     pub aliases: &'static [(&'static str, &'static str)],
@@ -24,7 +24,11 @@ impl Choices {
             return Some(alias.1);
         }
         let short = text.strip_prefix(&self.prefix.to_lowercase()).unwrap_or(&text);
-        if let Some(member) = self.members.iter().find(|member| **member == short) {
+        if let Some(member) = self
+            .members
+            .iter()
+            .find(|member| member.eq_ignore_ascii_case(short))
+        {
             return Some(member);
         }
         if let Ok(number) = text.parse::<usize>() {
@@ -32,7 +36,7 @@ impl Choices {
         }
         self.members
             .iter()
-            .find(|member| member.ends_with(&format!("_{text}")))
+            .find(|member| member.to_lowercase().ends_with(&format!("_{text}")))
             .copied()
     }
 }
@@ -63,11 +67,11 @@ pub const BEARER_TOKEN_FORMAT: Choices = Choices {
 pub const ISSUER_FORMAT: Choices = Choices {
     name: "IssuerFormat",
     prefix: "Issuer",
-    members: &["hostonly", "uri"],
+    members: &["hostOnly", "uri"],
     aliases: &[
-        ("issuerhostonly", "hostonly"),
+        ("issuerhostonly", "hostOnly"),
         ("issueruri", "uri"),
-        ("host_only", "hostonly"),
+        ("host_only", "hostOnly"),
     ],
 };
 
@@ -173,7 +177,16 @@ mod tests {
         assert_eq!(CODEC.find(""), Some("auto"));
         assert_eq!(CODEC.find("spdy"), None);
         assert_eq!(LOAD_BALANCING.find("hash"), Some("ring_hash"));
-        assert_eq!(ISSUER_FORMAT.find("hostOnly"), Some("hostonly"));
+        for text in [
+            "hostOnly",
+            "HOSTONLY",
+            "hostonly",
+            "IssuerHostOnly",
+            "host_only",
+            "0",
+        ] {
+            assert_eq!(ISSUER_FORMAT.find(text), Some("hostOnly"), "{text}");
+        }
         assert_eq!(ISSUER_FORMAT.find("IssuerURI"), Some("uri"));
         assert_eq!(AUTH_STYLE.find("params"), Some("in_params"));
     }

@@ -123,8 +123,9 @@ const MCP_SERVER: &[Key] = &[
         "max_request_bytes",
         UINT,
         "Bytes of a body that policies may read.",
-    ),
-    Key::new("path", Kind::Text, "Path of the server in listings."),
+    )
+    .or("4096"),
+    Key::new("path", Kind::Text, "Path of the server in listings.").or("/"),
     Key::new(
         "authorization_server_url",
         Kind::Text,

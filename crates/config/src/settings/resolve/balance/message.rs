@@ -85,11 +85,11 @@ impl<'a> Message<'a> {
 
     /// A duration that is not negative.
     pub fn duration(&self, name: &'static str) -> Option<Duration> {
-        self.read(name, "write seconds, for instance 5s or 0.5s", |node| {
+        self.read(name, "write seconds, for instance 90s or 0.5s", |node| {
             let Value::Text(text) = &node.value else {
                 return Err(expected("a duration such as 5s", node));
             };
-            u64::try_from(duration::parse(text)?)
+            u64::try_from(seconds(text)?)
                 .map(Duration::from_nanos)
                 .map_err(|_| format!("a duration must not be negative: \"{text}\""))
         })
@@ -171,6 +171,17 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Nanoseconds of a duration in the JSON form of protocol buffers, which knows seconds alone: `5s`, `0.5s`.
+fn seconds(text: &str) -> Result<i64, String> {
+    let number = text.strip_suffix('s').unwrap_or_default();
+    let digits = number.strip_prefix(['-', '+']).unwrap_or(number);
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match duration::parse(text) {
+        Ok(nanos) if is_number && !digits.is_empty() => Ok(nanos),
+        _ => Err(format!("invalid google.protobuf.Duration value \"{text}\"")),
+    }
+}
+
 /// `http_health_check`, `httpHealthCheck` and `httphealthcheck` are the same.
 fn plain(name: &str) -> String {
     name.chars()
@@ -217,6 +228,25 @@ mod tests {
     fn names_in_every_case() {
         for name in ["http_health_check", "httpHealthCheck", "httphealthcheck"] {
             assert_eq!(plain(name), "httphealthcheck");
+        }
+    }
+
+    #[test]
+    fn durations_are_seconds() {
+        for (text, nanos) in [
+            ("5s", 5_000_000_000),
+            ("90s", 90_000_000_000),
+            ("0.5s", 500_000_000),
+            ("0s", 0),
+            ("-5s", -5_000_000_000),
+        ] {
+            assert_eq!(seconds(text), Ok(nanos), "{text}");
+        }
+        for text in [
+            "1m", "1m5s", "500ms", "1h", "5", "0", "s", "", "-s", "1..5s", "5 s", "5ss",
+        ] {
+            let message = format!("invalid google.protobuf.Duration value \"{text}\"");
+            assert_eq!(seconds(text), Err(message));
         }
     }
 }

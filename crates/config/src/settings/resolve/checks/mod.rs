@@ -94,8 +94,12 @@ fn cluster(values: &Values, cx: &mut Cx<'_>) {
         if let Some(raft) = node.some_text("raft_address")
             && let Err(error) = address::check(raft)
         {
-            let message = format!("config: invalid databroker cluster node raft address: {error}");
-            cx.sink.error(
+            let message = format!(
+                "config: invalid databroker cluster node raft address: {}",
+                error.text
+            );
+            cx.sink.error_at(
+                error.stage,
                 node.place("raft_address"),
                 node.key("raft_address"),
                 message,

@@ -1,6 +1,7 @@
 //! TLS to the upstream (spec config.md 9.8 F).
 
 use super::super::{Cx, certificates, files};
+use crate::diagnostic::Stage;
 use crate::settings::{Secret, UpstreamTls};
 use crate::spec::base64_std;
 use crate::spec::values::Values;
@@ -34,15 +35,21 @@ fn custom_ca(route: &Values, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
         ),
         (None, None) => return None,
     };
-    let checked = bytes.and_then(|pem| match files::has_certificate(&pem) {
-        true => Ok(pem),
-        false => Err("config: couldn't decode custom ca: no certificate found in the PEM text".to_owned()),
-    });
+    // The original parses what is in it when it builds the cluster of the route.
+    let checked = match bytes {
+        Ok(pem) if files::has_certificate(&pem) => Ok(pem),
+        Ok(_) => Err((
+            Stage::DataPlane,
+            "config: couldn't decode custom ca: no certificate found in the PEM text".to_owned(),
+        )),
+        Err(message) => Err((Stage::Load, message)),
+    };
     match checked {
         Ok(pem) => Some(pem),
-        Err(message) => {
+        Err((stage, message)) => {
             let help = "a PEM bundle of CA certificates; inline it is base64 of that";
-            cx.sink.error(route.place(name), route.key(name), message, help);
+            cx.sink
+                .error_at(stage, route.place(name), route.key(name), message, help);
             None
         }
     }

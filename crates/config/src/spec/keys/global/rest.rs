@@ -83,6 +83,7 @@ pub(super) const ENVOY: &[Key] = &[
         Kind::Text,
         "Tunes Envoy, which is not used.",
     )
+    .or("/dev/null")
     .restart()
     .tuning(),
     Key::new(
@@ -90,6 +91,7 @@ pub(super) const ENVOY: &[Key] = &[
         Kind::Text,
         "Tunes Envoy, which is not used.",
     )
+    .or("/dev/null")
     .restart()
     .tuning(),
     Key::new(
