@@ -18,7 +18,11 @@ const NOT_YET: &[&str] = &[
 #[tokio::test]
 async fn every_case_holds_but_the_named_ones() -> Result<()> {
     let mut outcomes = Vec::new();
-    for (file, least) in [("routing.json", 100), ("routing-more.json", 140)] {
+    for (file, least) in [
+        ("routing.json", 100),
+        ("routing-more.json", 140),
+        ("routing-corners.json", 300),
+    ] {
         let file = tools::root().join("tests/cases").join(file);
         let found = Box::pin(routing::run(&file, "", pomerium_tests::records::seed)).await?;
         assert!(

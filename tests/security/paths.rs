@@ -188,19 +188,30 @@ async fn a_path_does_not_begin_to_climb_by_rewriting() -> Result<()> {
     for route in [
         route(&upstream.url()).set("prefix_rewrite", "/base/"),
         route(&base),
-        Route::new("open", &upstream.url()).public().set(
-            "regex_rewrite_pattern",
-            "^/api",
-        ).set("regex_rewrite_substitution", "/base/"),
+        Route::new("open", &upstream.url())
+            .public()
+            .set("regex_rewrite_pattern", "^/api")
+            .set("regex_rewrite_substitution", "/base/"),
     ] {
         let env = Environment::builder()?.route(route).start().await?;
-        for target in ["/api../admin", "/api..", "/api./x", "/api..;/admin", "/api..%3b/admin"] {
+        for target in [
+            "/api../admin",
+            "/api..",
+            "/api./x",
+            "/api..;/admin",
+            "/api..%3b/admin",
+        ] {
             let reply = ask(&env, target.as_bytes()).await?;
             assert!(matches!(reply.status, 400 | 502), "{target}: {}", reply.status);
         }
         assert_eq!(ask(&env, b"/api...").await?.status, 200);
         assert_eq!(ask(&env, b"/api/x").await?.status, 200);
     }
-    assert!(upstream.requests().iter().all(|request| !request.target.contains("/..") || request.target.contains("...")));
+    assert!(
+        upstream
+            .requests()
+            .iter()
+            .all(|request| !request.target.contains("/..") || request.target.contains("..."))
+    );
     Ok(())
 }

@@ -114,6 +114,11 @@ impl From<Refusal> for Error {
 }
 
 impl Error {
+    /// The provider refuses the program itself: nobody can sign in until its operator mends that.
+    pub(crate) fn is_about_the_client(&self) -> bool {
+        matches!(self, Self::Provider(pomerium_identity::IdentityError::Refused { error, .. }) if error == "invalid_client")
+    }
+
     /// The HTTP status (spec authentication.md 18).
     pub fn status(&self) -> StatusCode {
         match self {

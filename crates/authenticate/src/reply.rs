@@ -109,7 +109,9 @@ impl Authenticate {
         if let Error::SignIn { login_url } = error {
             return redirect(login_url);
         }
-        if error.status().is_server_error() {
+        if error.is_about_the_client() {
+            tracing::error!(%error, path = call.path(), request_id = %call.canonical.request_id, "the identity provider does not know us: check idp_client_id and idp_client_secret");
+        } else if error.status().is_server_error() {
             tracing::error!(%error, path = call.path(), request_id = %call.canonical.request_id, "sign-in request failed");
         } else {
             tracing::info!(%error, path = call.path(), request_id = %call.canonical.request_id, "sign-in request refused");

@@ -131,7 +131,7 @@ fn a_store_whose_secret_is_gone_is_not_opened() {
 
 #[test]
 fn without_a_writable_folder_records_are_kept_in_memory() {
-    let env = BTreeMap::from([("DATA_DIR".to_owned(), "/dev/null/data".to_owned())]);
+    let env = BTreeMap::from([("XDG_DATA_HOME".to_owned(), "/dev/null/data".to_owned())]);
     let loader = Loader::new(None, &env);
     let (first, second) = (loader.load().unwrap(), Loader::new(None, &env).load().unwrap());
     assert_eq!(first.settings.databroker, DatabrokerSettings::Memory);
@@ -145,14 +145,17 @@ fn without_a_writable_folder_records_are_kept_in_memory() {
             .iter()
             .any(|warning| warning.key == "databroker_storage_type")
     );
-    let wanted = BTreeMap::from([
-        ("DATA_DIR".to_owned(), "/dev/null/data".to_owned()),
-        ("DATABROKER_STORAGE_TYPE".to_owned(), "file".to_owned()),
-    ]);
-    assert!(
-        Loader::new(None, &wanted).load().is_err(),
-        "a store that was asked for must not be replaced"
-    );
+    for (key, value) in [
+        ("DATABROKER_STORAGE_TYPE", "file"),
+        ("DATA_DIR", "/dev/null/data"),
+    ] {
+        let mut wanted = env.clone();
+        wanted.insert(key.to_owned(), value.to_owned());
+        assert!(
+            Loader::new(None, &wanted).load().is_err(),
+            "a store that was asked for must not be replaced: {key}"
+        );
+    }
 }
 
 #[test]
@@ -552,7 +555,7 @@ fn many_routes_load() {
 #[test]
 fn the_cloud_token_is_not_ignored() {
     let env = BTreeMap::from([
-        ("DATA_DIR".to_owned(), "/dev/null/data".to_owned()),
+        ("XDG_DATA_HOME".to_owned(), "/dev/null/data".to_owned()),
         ("POMERIUM_ZERO_TOKEN".to_owned(), "t".to_owned()),
     ]);
     let loaded = Loader::new(None, &env).load().unwrap();

@@ -11,6 +11,7 @@ use pomerium_config::settings::{
     Action, Codec, EscapedSlashAction, HttpSettings, RateLimit, RouteKind, RouteOptions, RouteSettings,
     Settings, Timeouts, UnderscoreAction,
 };
+use pomerium_config::spec::re2;
 use pomerium_web::canonical::{EscapedSlashes, ManagedHeaders, Rules, Underscores};
 use pomerium_web::cookies::OwnCookies;
 use regex::Regex;
@@ -89,7 +90,7 @@ pub enum BuildError {
 
 impl BuildError {
     pub(crate) fn regex(route: &str, pattern: &str) -> Result<Regex, Self> {
-        Regex::new(pattern).map_err(|source| Self::Rewrite {
+        re2::compile(pattern).map_err(|source| Self::Rewrite {
             route: route.to_owned(),
             pattern: pattern.to_owned(),
             source: Box::new(source),

@@ -19,7 +19,7 @@ pub fn registry(settings: &Settings) -> Result<Registry, prometheus::Error> {
     }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let labels = [
-        ("host", host),
+        ("hostname", host),
         ("installation_id", settings.installation_id.clone()),
     ];
     let given = labels.into_iter().filter(|(_, value)| !value.is_empty());
@@ -220,7 +220,7 @@ mod tests {
         assert!(!series.is_empty());
         for line in series {
             assert!(
-                line.contains("installation_id=\"north\"") && line.contains("host=\""),
+                line.contains("installation_id=\"north\"") && line.contains("hostname=\""),
                 "{line}"
             );
         }

@@ -136,8 +136,11 @@ fn ends_open(pattern: &str) -> bool {
     let Some((_, domain)) = fixed.split_once('.') else {
         return true;
     };
-    // A suffix that the list does not know, `lan` for instance, is registered with nobody.
-    let public = |suffix: psl::Suffix<'_>| suffix.is_known() && suffix.as_bytes() == domain.as_bytes();
+    // A suffix that the list does not know, `lan` for instance, is registered with nobody; nor is anything below the one for
+    // networks at home (RFC 8375).
+    let public = |suffix: psl::Suffix<'_>| {
+        suffix.is_known() && suffix.as_bytes() == domain.as_bytes() && domain != "home.arpa"
+    };
     domain.is_empty() || psl::suffix(domain.as_bytes()).is_some_and(public)
 }
 

@@ -7,6 +7,19 @@ use std::borrow::Cow;
 use std::iter::Peekable;
 use std::str::Chars;
 
+use regex::{Regex, RegexBuilder};
+
+/// Bytes that one compiled pattern may take: more than what RE2 takes, so that its limit is not met here first.
+const LARGEST: usize = 64 << 20;
+
+/// Compiles a pattern of this engine's dialect.
+///
+/// # Errors
+/// It is no pattern, or a very large one.
+pub fn compile(translated: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(translated).size_limit(LARGEST).build()
+}
+
 /// The pattern in the dialect of the engine. What is wrong with a pattern stays wrong.
 pub fn translate(pattern: &str) -> Cow<'_, str> {
     let suspect = |byte: u8| matches!(byte, b'{' | b'[' | b'\\');
@@ -40,9 +53,27 @@ fn escape(rest: &mut Peekable<Chars<'_>>, out: &mut String) {
                 copy_until(rest, out, '}');
             }
         }
-        Some(letter) => out.extend(['\\', letter]),
+        // Of ASCII only, and not of all the world's letters.
+        Some('b') => out.push_str(r"(?-u:\b)"),
+        Some(letter) => match ascii(letter) {
+            Some(set) => out.push_str(set),
+            None => out.extend(['\\', letter]),
+        },
         None => out.push('\\'),
     }
+}
+
+/// What a set of characters that has a letter holds, also as part of another set.
+fn ascii(letter: char) -> Option<&'static str> {
+    Some(match letter {
+        'd' => "[0-9]",
+        'D' => "[^0-9]",
+        'w' => "[0-9A-Za-z_]",
+        'W' => "[^0-9A-Za-z_]",
+        's' => r"[\t\n\f\r ]",
+        'S' => r"[^\t\n\f\r ]",
+        _ => return None,
+    })
 }
 
 /// `\Q…\E`: everything between stands for itself; without `\E`, everything to the end.
@@ -74,6 +105,8 @@ fn class(rest: &mut Peekable<Chars<'_>>, out: &mut String) {
                 out.push(']');
                 return;
             }
+            // No end of a word here, whatever it is.
+            '\\' if rest.next_if_eq(&'b').is_some() => out.push_str(r"\b"),
             '\\' => escape(rest, out),
             '[' if rest.peek() == Some(&':') => {
                 out.push('[');
@@ -111,8 +144,6 @@ fn counts(mut rest: Peekable<Chars<'_>>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use regex::Regex;
-
     use super::*;
 
     #[test]
@@ -133,12 +164,22 @@ mod tests {
             (r"^\Qa.b\E$", "axb", false),
             (r"^\Qa.b", "a.bc", true),
             (r"^\<a\>$", "<a>", true),
+            (r"^\w\d\s$", "_7 ", true),
+            (r"^\w+$", "ä", false),
+            (r"^\d$", "٣", false),
+            (r"^\W\D\S$", "äää", true),
+            (r"^[\w.-]{1,1000}$", "a.b-c_9", true),
+            (r"^[\w-.]+$", "a-.", true),
+            (r"^[^\W\d]+$", "ab", true),
+            (r"^[^\W\d]+$", "a1", false),
+            (r"\bab\b", "äab", true),
+            (r"^\pL{1,1000}$", "aä", true),
             (r"^\C$", "\n", true),
             (r"^\p{Greek}\x{41}\pL$", "αAb", true),
             (r"^(?i)abc\.d$", "ABC.D", true),
         ] {
             let translated = translate(pattern);
-            let regex = Regex::new(&translated).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+            let regex = compile(&translated).unwrap_or_else(|error| panic!("{pattern}: {error}"));
             assert_eq!(
                 regex.is_match(text),
                 matches,

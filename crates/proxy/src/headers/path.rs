@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use pomerium_config::settings::{Action, PathMatch, PathRewrite, RouteSettings, UpstreamScheme};
+use pomerium_web::canonical::path;
 use regex::Regex;
 
 use super::substitution::translate;
@@ -55,6 +56,15 @@ impl PathRewriter {
             matched: matched.map(Box::from),
             with: with.into(),
         }))
+    }
+
+    /// Whether what it puts in climbs already: whoever wrote that meant it.
+    pub(crate) fn climbs(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Prefix(prefix) => path::climbs(&prefix.with),
+            Self::Regex(rewrite) => path::climbs(&rewrite.1),
+        }
     }
 
     /// The path that goes upstream.

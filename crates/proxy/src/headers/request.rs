@@ -152,7 +152,8 @@ pub(crate) fn rewrite_path(parts: &mut Parts, route: &Route, request: &Canonical
     if path == request.path.as_str() {
         return Ok(());
     }
-    if !path.starts_with('/') || canonical::path::climbs(&path) {
+    let begins_to_climb = || canonical::path::climbs(&path) && !route.path.climbs();
+    if !path.starts_with('/') || begins_to_climb() {
         return Err(());
     }
     let target = match &request.query {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pomerium_config::settings::PathMatch;
+use pomerium_config::spec::re2;
 use regex::Regex;
 
 #[derive(Debug, Clone)]
@@ -36,6 +37,6 @@ impl PathMatcher {
 /// The pattern must match the whole path. It is compiled alone first, so that an unbalanced one
 /// (`a)(b`) cannot become valid, and mean something else, inside the anchors.
 fn anchored(pattern: &str) -> Result<Regex, regex::Error> {
-    Regex::new(pattern)?;
-    Regex::new(&format!(r"\A(?:{pattern})\z"))
+    re2::compile(pattern)?;
+    re2::compile(&format!(r"\A(?:{pattern})\z"))
 }

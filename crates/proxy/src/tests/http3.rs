@@ -602,7 +602,11 @@ async fn a_request_that_ends_before_its_announced_body_goes_nowhere() {
     }
     // Nothing is announced by a length of nothing.
     let request = Request::post("https://app.example.com/").header("content-length", "0");
-    let mut stream = client.requests.send_request(request.body(()).unwrap()).await.unwrap();
+    let mut stream = client
+        .requests
+        .send_request(request.body(()).unwrap())
+        .await
+        .unwrap();
     stream.finish().await.unwrap();
     assert_eq!(stream.recv_response().await.unwrap().status(), 200);
 }

@@ -261,7 +261,12 @@ pub fn canonicalize(
         is_grpc: is_grpc(&parts.headers),
     };
     if redirect {
-        let url = request.path_and_query();
+        let target = request.path_and_query();
+        // As a reference, two slashes would begin a host.
+        let url = match target.starts_with("//") {
+            true => request.url(),
+            false => target,
+        };
         return Err(Refusal {
             status: 307,
             detail: "escaped slashes",

@@ -144,9 +144,16 @@ fn escaped_slashes_may_redirect_to_the_same_authority() {
     let mut parts = parts("GET", "/%2f%2fevil.example.com?a=%2f", &[]);
     let refusal = run(&mut parts, &rules).unwrap_err();
     assert_eq!(refusal.status, 307);
+    assert_eq!(refusal.redirect.as_deref(), Some("/evil.example.com?a=%2f"));
+    let rules = Rules {
+        merge_slashes: false,
+        ..rules
+    };
+    let mut parts = self::parts("GET", "/%2f%2fevil.example.com", &[]);
+    let refusal = run(&mut parts, &rules).unwrap_err();
     assert_eq!(
         refusal.redirect.as_deref(),
-        Some("https://app.example.com/evil.example.com?a=%2f")
+        Some("https://app.example.com///evil.example.com")
     );
 }
 

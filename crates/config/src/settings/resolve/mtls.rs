@@ -178,7 +178,7 @@ fn matcher(name: &str, pattern: &Node) -> Result<SanMatch, String> {
     // Alone, since `a)|(b` is whole inside parentheses only; and anchored, as it is used.
     let translated = re2::translate(pattern).into_owned();
     for text in [translated.clone(), format!("^(?:{translated})$")] {
-        regex::Regex::new(&text).map_err(|_| format!("couldn't parse pattern \"{pattern}\""))?;
+        re2::compile(&text).map_err(|_| format!("couldn't parse pattern \"{pattern}\""))?;
     }
     Ok(SanMatch {
         kind,

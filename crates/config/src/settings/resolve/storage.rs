@@ -95,7 +95,7 @@ fn file_store(values: &Values, data_dir: &Path, cx: &mut Cx<'_>) -> DatabrokerSe
                 DatabrokerSettings::Memory
             }
         },
-        None if values.is_set("databroker_storage_type") || writable(data_dir) => {
+        None if wants_folder(values, data_dir) || writable(data_dir) => {
             DatabrokerSettings::File(data_dir.join("databroker"))
         }
         None => {
@@ -109,6 +109,15 @@ fn file_store(values: &Values, data_dir: &Path, cx: &mut Cx<'_>) -> DatabrokerSe
             DatabrokerSettings::Memory
         }
     }
+}
+
+/// Whether memory is no way out: records are there already, or it was said where they belong. Where the folder cannot be
+/// written then, the start fails; to begin anew beside it would sign everybody out and lose what comes.
+fn wants_folder(values: &Values, data_dir: &Path) -> bool {
+    let said = ["databroker_storage_type", "data_dir"]
+        .iter()
+        .any(|key| values.is_set(key));
+    said || data_dir.join("databroker").exists()
 }
 
 /// The file wins over the inline form and is trimmed.

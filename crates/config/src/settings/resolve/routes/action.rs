@@ -52,9 +52,7 @@ fn redirect(values: &Values, cx: &mut Cx<'_>) -> Redirect {
         host: text("host_redirect"),
         port: port.filter(|port| *port != 0),
         path: text("path_redirect"),
-        prefix_rewrite: values
-            .is_set("prefix_rewrite")
-            .then(|| values.text("prefix_rewrite").to_owned()),
+        prefix_rewrite: values.some_text("prefix_rewrite").map(str::to_owned),
         status: u16::try_from(status).unwrap_or(301),
         strip_query: values.on("strip_query"),
     }

@@ -81,8 +81,9 @@ fn hosts(url: &GoUrl, kind: RouteKind, any_port: bool) -> HostMatch {
         .unwrap_or(&host);
     let authority = format!("{name}{}", &given[host.len()..]);
     let host = name.to_owned();
+    let default_port = if url.scheme == "http" { 80 } else { 443 };
     if host.contains('*') {
-        return wildcard(&authority, &host, port, any_port);
+        return wildcard(&authority, &host, port, (default_port, any_port));
     }
     if kind != RouteKind::Http {
         return HostMatch::Exact {
@@ -90,7 +91,6 @@ fn hosts(url: &GoUrl, kind: RouteKind, any_port: bool) -> HostMatch {
             any_port: false,
         };
     }
-    let default_port = if url.scheme == "http" { 80 } else { 443 };
     if port.is_empty() || port == default_port.to_string() {
         return HostMatch::Exact {
             domains: Domains::Host(host.into(), default_port),
@@ -118,15 +118,18 @@ fn bracketed(authority: &str) -> (String, &str) {
     (host.to_owned(), port)
 }
 
-fn wildcard(authority: &str, host: &str, port: &str, any_port: bool) -> HostMatch {
+fn wildcard(authority: &str, host: &str, port: &str, (default_port, any_port): (u16, bool)) -> HostMatch {
     let quoted = |text: &str| {
         text.split('*')
             .map(regex::escape)
             .collect::<Vec<_>>()
             .join("(.*)")
     };
-    let regex = if port.is_empty() || port == "443" {
-        let tail = if any_port { "(:(.+))?" } else { "(:443)?" };
+    let regex = if port.is_empty() || port == default_port.to_string() {
+        let tail = match any_port {
+            true => "(:(.+))?".to_owned(),
+            false => format!("(:{default_port})?"),
+        };
         format!("^{}{tail}$", quoted(host))
     } else {
         format!("^{}$", quoted(authority))

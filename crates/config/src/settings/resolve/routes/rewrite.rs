@@ -42,7 +42,7 @@ pub(super) fn matcher(route: &Values, cx: &mut Cx<'_>) -> PathMatch {
 fn checked_regex(route: &Values, name: &str, cx: &mut Cx<'_>) -> Option<String> {
     let pattern = route.some_text(name)?;
     let translated = re2::translate(pattern).into_owned();
-    if let Err(error) = regex::Regex::new(&translated) {
+    if let Err(error) = re2::compile(&translated) {
         let text = error.to_string();
         let reason = text
             .lines()
