@@ -27,6 +27,8 @@ const MAX_BUFFER: usize = 256 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// Room for the windows of all streams: a client that reads slowly holds up its own stream only.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
+/// Streams given up a moment ago that are remembered: what the upstream sends on them, not knowing it yet, is ignored.
+const GIVEN_UP: usize = 4096;
 
 /// Speaks HTTP/1.1.
 pub(super) async fn http1(stream: Stream, open: Open) -> Result<H1Connection, UpstreamError> {
@@ -34,6 +36,8 @@ pub(super) async fn http1(stream: Stream, open: Open) -> Result<H1Connection, Up
     let stream = Bounded::new(stream, budget.clone());
     let (sender, connection) = h1::Builder::new()
         .preserve_header_case(true)
+        // Old applications fold long lines; they go on as one (RFC 9112 5.2).
+        .allow_obsolete_multiline_headers_in_responses(true)
         .max_header_size(MAX_HEADER_BYTES)
         .max_buf_size(MAX_BUFFER)
         .handshake(TokioIo::new(stream))
@@ -54,12 +58,16 @@ pub(super) async fn http2(
     stream: Stream,
     open: Open,
 ) -> Result<(h2::SendRequest<RequestBody>, Arc<AtomicUsize>), UpstreamError> {
+    stream.expect_acknowledgements();
     let told = Told::default();
     let (sender, mut connection) = h2::Builder::new(told.clone())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
         .initial_max_send_streams(0)
+        .max_concurrent_reset_streams(GIVEN_UP)
+        // Clients give up as many requests as they like: that must not end the connection that others share.
+        .max_local_error_reset_streams(None)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| UpstreamError::from_hyper(&error))?;
