@@ -13,7 +13,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-pub use trusted::{OrTrusted, advice, http_client};
+pub use trusted::{OrTrusted, advice, trusting_client};
 
 /// Takes any certificate, of any kind.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Servers whose very certificate is trusted: one that signed itself as an authority, or a single one that was given
 //! without its authority. The usual verifier takes trusted certificates for issuers only.
 
+use std::io;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -43,14 +44,15 @@ impl OrTrusted {
     }
 }
 
-/// The settings of an HTTP client that trusts the certificates of the system as authorities, and those that were
-/// configured as they are.
+/// The settings of a client that trusts the certificates of the system as authorities, and those that were configured
+/// as they are. It offers these protocols.
 ///
 /// # Errors
 /// When one of `configured` is broken, or when there is none at all.
-pub fn http_client(
+pub fn trusting_client(
     system: Vec<CertificateDer<'static>>,
     configured: Vec<CertificateDer<'static>>,
+    protocols: &[&str],
 ) -> Result<ClientConfig, Error> {
     let provider = CryptoProvider::get_default()
         .cloned()
@@ -66,7 +68,7 @@ pub fn http_client(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(config)
 }
 
@@ -139,27 +141,42 @@ fn is_authority(reason: &CertificateError) -> bool {
     }
 }
 
-/// What to do about a server whose certificate was refused, if there is something to say. `setting` names where
-/// trusted certificates are configured.
+/// What to do about a server whose certificate was refused, if that is among the causes of `error` and there is
+/// something to say. `setting` names where trusted certificates are configured.
 #[must_use]
-pub fn advice(reason: &CertificateError, setting: &str) -> Option<String> {
-    match reason {
-        // A wrong signature: another of the same name is trusted.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => Some(format!(
-            "put the authority that issued it, or the certificate itself, into {setting}"
-        )),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            Some("the server needs a new one".into())
+pub fn advice(error: &(dyn std::error::Error + 'static), setting: &str) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(Error::InvalidCertificate(reason)) = error.downcast_ref() {
+            return advice_on(reason, setting);
         }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Some(
-            "the server needs one with that name as subject alternative name; its common name does not count"
-                .into(),
-        ),
-        other if is_authority(other) => Some(format!(
-            "it is an authority's own: put this very certificate into {setting}, or give the server one without CA:TRUE"
-        )),
-        _ => None,
+        // The cause that an I/O error tells of is the one behind what it carries.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(carried) => Some(carried),
+            None => error.source(),
+        };
     }
+    None
+}
+
+fn advice_on(reason: &CertificateError, setting: &str) -> Option<String> {
+    let advice = match reason {
+        // A wrong signature: another of the same name is trusted.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            format!("put the authority that issued it, or the certificate itself, into {setting}")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server needs a new one".into()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its subject alternative names count, not its common name".into()
+        }
+        other if is_authority(other) => format!(
+            "it is an authority's own: put this very certificate into {setting}, or give the server one without CA:TRUE"
+        ),
+        _ => return None,
+    };
+    Some(advice)
 }
 
 #[cfg(test)]
@@ -245,10 +262,7 @@ mod tests {
             let late = verify(&trusted, &trusted, NAMES[0], 2027).unwrap_err();
             assert!(late.to_string().contains("expired"), "{late}");
             let error = verify(&trusted, &other, NAMES[0], 2026).unwrap_err();
-            let Error::InvalidCertificate(reason) = &error else {
-                panic!("{error}")
-            };
-            let told = advice(reason, "tls_custom_ca").unwrap();
+            let told = advice(&io::Error::other(error), "tls_custom_ca").unwrap();
             assert!(told.contains("into tls_custom_ca"), "{told}");
         }
     }

@@ -12,5 +12,6 @@ mod smuggling;
 pub(crate) mod support;
 mod tls;
 mod torn_streams;
+mod trusted_upstreams;
 mod upgrades;
 mod upstreams;

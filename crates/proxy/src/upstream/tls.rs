@@ -158,12 +158,7 @@ pub(super) struct Advice<'a>(pub(super) &'a io::Error);
 
 impl fmt::Display for Advice<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = self.0.get_ref();
-        let error = inner.and_then(|error| error.downcast_ref::<rustls::Error>());
-        let Some(rustls::Error::InvalidCertificate(reason)) = error else {
-            return Ok(());
-        };
-        match pomerium_crypto::tls::advice(reason, "tls_custom_ca or certificate_authority") {
+        match pomerium_crypto::tls::advice(self.0, "tls_custom_ca or certificate_authority") {
             Some(advice) => write!(f, "; {advice}"),
             None => Ok(()),
         }
