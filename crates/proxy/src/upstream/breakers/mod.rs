@@ -73,7 +73,8 @@ impl Counts {
         let mut connecting = self.connecting.lock();
         let at_host = host.connection_counter();
         let only = at_host.load(Ordering::Relaxed) == 0;
-        if !only && !(turn && connecting.open < limit) {
+        let allowed = only || (turn && connecting.open < limit);
+        if !allowed {
             return None;
         }
         at_host.fetch_add(1, Ordering::Relaxed);
