@@ -133,10 +133,13 @@ fn concerns_issuer(reason: &CertificateError) -> bool {
 
 /// Whether a server shows the certificate of an authority as its own.
 fn is_authority(reason: &CertificateError) -> bool {
+    is(reason, &webpki::Error::CaUsedAsEndEntity)
+}
+
+/// Whether it is this reason of the library's.
+fn is(reason: &CertificateError, error: &webpki::Error) -> bool {
     match reason {
-        CertificateError::Other(other) => {
-            other.0.downcast_ref::<webpki::Error>() == Some(&webpki::Error::CaUsedAsEndEntity)
-        }
+        CertificateError::Other(other) => other.0.downcast_ref::<webpki::Error>() == Some(error),
         _ => false,
     }
 }
@@ -161,10 +164,12 @@ pub fn advice(error: &(dyn std::error::Error + 'static), setting: &str) -> Optio
 
 fn advice_on(reason: &CertificateError, setting: &str) -> Option<String> {
     let advice = match reason {
-        // A wrong signature: another of the same name is trusted.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+        CertificateError::UnknownIssuer => {
             format!("put the authority that issued it, or the certificate itself, into {setting}")
         }
+        CertificateError::BadSignature => format!(
+            "another one of the same name is in {setting}, or the server's key is too small (RSA: 2048 bits at least)"
+        ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the server needs a new one".into()
         }
@@ -174,6 +179,13 @@ fn advice_on(reason: &CertificateError, setting: &str) -> Option<String> {
         other if is_authority(other) => format!(
             "it is an authority's own: put this very certificate into {setting}, or give the server one without CA:TRUE"
         ),
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "its signature is of a kind that is no longer taken: the server needs a new one".into()
+        }
+        other if is(other, &webpki::Error::UnsupportedCertVersion) => {
+            "the server needs one of X.509 version 3".into()
+        }
         _ => return None,
     };
     Some(advice)
