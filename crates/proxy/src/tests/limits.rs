@@ -168,7 +168,7 @@ async fn a_folded_header_line_of_an_answer_is_unfolded() {
     let address = upstream(|mut client, _| async move {
         read_request(&mut client).await;
         client
-            .send("HTTP/1.1 200 OK\r\nX-Long: one,\r\n two,\r\n\tthree\r\nContent-Length: 2\r\n\r\nok")
+            .send("HTTP/1.1 200 OK\r\nX-Long: one,\r\n two,\r\n\tthree\r\nContent-Length:\r\n 2\r\n\r\nok")
             .await;
     })
     .await;
@@ -178,4 +178,9 @@ async fn a_folded_header_line_of_an_answer_is_unfolded() {
     let value = answer.header("x-long").unwrap();
     let words: Vec<_> = value.split_whitespace().collect();
     assert_eq!(words, ["one,", "two,", "three"], "{}", answer.head);
+    let length = answer
+        .head
+        .lines()
+        .find(|line| line.to_ascii_lowercase().starts_with("content-length"));
+    assert!(length.unwrap().ends_with(": 2"), "{}", answer.head);
 }
