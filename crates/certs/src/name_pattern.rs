@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use regex::Regex;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -43,7 +42,7 @@ impl NamePattern {
 
     /// A chain that is valid by `inner` for some DNS name of the leaf that fits.
     #[must_use]
-    pub fn verified_by(self, inner: Arc<WebPkiServerVerifier>) -> impl ServerCertVerifier {
+    pub fn verified_by(self, inner: Arc<dyn ServerCertVerifier>) -> impl ServerCertVerifier {
         Verified {
             pattern: self.pattern,
             inner,
@@ -53,7 +52,7 @@ impl NamePattern {
 
 #[derive(Debug)]
 struct Verified {
-    inner: Arc<WebPkiServerVerifier>,
+    inner: Arc<dyn ServerCertVerifier>,
     pattern: Regex,
 }
 

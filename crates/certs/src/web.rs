@@ -7,7 +7,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use reqwest::{Certificate, Client, redirect};
+use pomerium_crypto::tls;
+use reqwest::{Client, redirect};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 /// How long an exchange may take altogether.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,7 +36,7 @@ pub struct WebError(pub String);
 
 /// The client that goes over the network. Takes proxies from the environment (`HTTPS_PROXY`, `NO_PROXY`).
 pub struct WebClient {
-    roots: Vec<Certificate>,
+    roots: Vec<CertificateDer<'static>>,
     // Reading the roots of the system takes longer than a start may take.
     client: OnceLock<Result<Client, WebError>>,
 }
@@ -44,7 +47,9 @@ impl WebClient {
     /// # Errors
     /// When a certificate in it is broken, or when there is text but no certificate in it.
     pub fn new(extra_roots_pem: &[u8]) -> Result<Self, WebError> {
-        let roots = Certificate::from_pem_bundle(extra_roots_pem).map_err(|error| causes(&error))?;
+        let roots = CertificateDer::pem_slice_iter(extra_roots_pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| WebError(error.to_string()))?;
         if roots.is_empty() && !extra_roots_pem.trim_ascii().is_empty() {
             return Err(WebError("there is no PEM certificate in it".into()));
         }
@@ -55,9 +60,7 @@ impl WebClient {
     }
 
     fn client(&self) -> Result<&Client, WebError> {
-        let client = self
-            .client
-            .get_or_init(|| build(&self.roots).map_err(|error| causes(&error)));
+        let client = self.client.get_or_init(|| build(&self.roots));
         client.as_ref().map_err(Clone::clone)
     }
 
@@ -93,10 +96,16 @@ impl Web for WebClient {
     }
 }
 
-fn build(roots: &[Certificate]) -> Result<Client, reqwest::Error> {
-    Client::builder()
-        .tls_backend_rustls()
-        .tls_certs_merge(roots.iter().cloned())
+fn build(roots: &[CertificateDer<'static>]) -> Result<Client, WebError> {
+    let builder = if roots.is_empty() {
+        Client::builder().tls_backend_rustls()
+    } else {
+        let system = rustls_native_certs::load_native_certs().certs;
+        let trusting = tls::trusting_client(system, roots.to_vec(), &["h2", "http/1.1"])
+            .map_err(|error| WebError(error.to_string()))?;
+        Client::builder().tls_backend_preconfigured(trusting)
+    };
+    builder
         .redirect(redirect::Policy::none())
         .referer(false)
         .timeout(TIMEOUT)
@@ -104,6 +113,7 @@ fn build(roots: &[Certificate]) -> Result<Client, reqwest::Error> {
         .user_agent("pomerium")
         .pool_max_idle_per_host(2)
         .build()
+        .map_err(|error| causes(&error))
 }
 
 fn causes(error: &reqwest::Error) -> WebError {
@@ -117,6 +127,7 @@ fn causes(error: &reqwest::Error) -> WebError {
         }
         source = error.source();
     }
+    parts.extend(tls::advice(error, "autocert_trusted_ca"));
     WebError(match parts.is_empty() {
         true if error.is_timeout() => "it took too long".into(),
         true => "the request failed".into(),

@@ -7,7 +7,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use reqwest::{Certificate, Client, redirect};
+use pomerium_crypto::tls;
+use reqwest::{Client, redirect};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 /// How long a request may take altogether.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,7 +60,7 @@ pub struct ClientError(String);
 
 /// The client that goes over the network. Takes proxies from the environment (`HTTPS_PROXY`, `NO_PROXY`).
 pub struct ReqwestClient {
-    roots: Vec<Certificate>,
+    roots: Vec<CertificateDer<'static>>,
     direct: bool,
     // Reading the roots of the system takes longer than a start may take.
     client: OnceLock<Result<Client, String>>,
@@ -67,8 +70,9 @@ impl ReqwestClient {
     /// Trusts the roots of the system and those of `extra_roots_pem` (any number of PEM certificates, may
     /// be empty). Errors when that has no certificate in it or a broken one.
     pub fn new(extra_roots_pem: &[u8]) -> Result<Self, ClientError> {
-        let roots =
-            Certificate::from_pem_bundle(extra_roots_pem).map_err(|error| ClientError(chain(&error)))?;
+        let roots = CertificateDer::pem_slice_iter(extra_roots_pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| ClientError(error.to_string()))?;
         if roots.is_empty() && !extra_roots_pem.trim_ascii().is_empty() {
             return Err(ClientError("there is no PEM certificate in them".into()));
         }
@@ -90,9 +94,7 @@ impl ReqwestClient {
     }
 
     fn client(&self) -> Result<&Client, HttpError> {
-        let client = self
-            .client
-            .get_or_init(|| build(&self.roots, self.direct).map_err(|error| chain(&error)));
+        let client = self.client.get_or_init(|| build(&self.roots, self.direct));
         client.as_ref().map_err(|text| HttpError {
             kind: HttpErrorKind::Other,
             text: text.clone(),
@@ -136,14 +138,20 @@ impl HttpClient for ReqwestClient {
     }
 }
 
-fn build(roots: &[Certificate], direct: bool) -> Result<Client, reqwest::Error> {
+fn build(roots: &[CertificateDer<'static>], direct: bool) -> Result<Client, String> {
     let builder = match direct {
         true => Client::builder().no_proxy(),
         false => Client::builder(),
     };
+    let builder = if roots.is_empty() {
+        builder.tls_backend_rustls()
+    } else {
+        let system = rustls_native_certs::load_native_certs().certs;
+        let trusting = tls::trusting_client(system, roots.to_vec(), &["h2", "http/1.1"])
+            .map_err(|error| error.to_string())?;
+        builder.tls_backend_preconfigured(trusting)
+    };
     builder
-        .tls_backend_rustls()
-        .tls_certs_merge(roots.iter().cloned())
         .redirect(redirect::Policy::none())
         .referer(false)
         .timeout(TIMEOUT)
@@ -151,6 +159,7 @@ fn build(roots: &[Certificate], direct: bool) -> Result<Client, reqwest::Error> 
         .user_agent("pomerium")
         .pool_max_idle_per_host(4)
         .build()
+        .map_err(|error| chain(&error))
 }
 
 fn too_large(limit: usize) -> HttpError {
@@ -162,7 +171,7 @@ fn too_large(limit: usize) -> HttpError {
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn to_http_error(error: reqwest::Error) -> HttpError {
-    let text = chain(&error);
+    let mut text = chain(&error);
     let kind = if error.is_timeout() {
         HttpErrorKind::Timeout
     } else if text.contains("certificate") {
@@ -172,6 +181,9 @@ fn to_http_error(error: reqwest::Error) -> HttpError {
     } else {
         HttpErrorKind::Other
     };
+    if let Some(advice) = tls::advice(&error, "certificate_authority") {
+        text = format!("{text}; {advice}");
+    }
     HttpError { kind, text }
 }
 
@@ -290,16 +302,15 @@ mod tests {
         assert!(!error.text.contains("secret"), "{error}");
     }
 
-    #[tokio::test]
-    async fn a_certificate_counts_only_if_its_authority_was_given() {
-        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    /// A server that shows one certificate and answers everything; its address.
+    async fn serve_tls(certificate: &rcgen::Certificate, key: &rcgen::KeyPair) -> String {
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -311,10 +322,27 @@ mod tests {
                 }
             }
         });
-        let error = get(&client(), url.clone(), 100).await.unwrap_err();
-        assert_eq!(error.kind, HttpErrorKind::Certificate, "{error}");
-        let trusting = ReqwestClient::new(certified.cert.pem().as_bytes()).unwrap();
-        assert_eq!(get(&trusting, url, 100).await.unwrap().status(), 200);
+        url
+    }
+
+    /// Also when it is an authority's own, as small identity providers make it.
+    #[tokio::test]
+    async fn a_certificate_counts_only_if_it_was_given() {
+        for is_ca in [
+            rcgen::IsCa::NoCa,
+            rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained),
+        ] {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+            params.is_ca = is_ca;
+            let certificate = params.self_signed(&key).unwrap();
+            let url = serve_tls(&certificate, &key).await;
+            let error = get(&client(), url.clone(), 100).await.unwrap_err();
+            assert_eq!(error.kind, HttpErrorKind::Certificate, "{error}");
+            assert!(error.text.contains("into certificate_authority"), "{error}");
+            let trusting = ReqwestClient::new(certificate.pem().as_bytes()).unwrap();
+            assert_eq!(get(&trusting, url, 100).await.unwrap().status(), 200);
+        }
     }
 
     #[test]

@@ -199,7 +199,8 @@ pub(super) async fn send(
     };
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
     let mut last = UpstreamError::NoHost;
-    let mut _retrying = None;
+    // Of one request however often it is sent on.
+    let mut retrying = None;
     loop {
         let host = match cluster.choose(sending.key, &tried) {
             Choice::Host(host) => host,
@@ -243,8 +244,8 @@ pub(super) async fn send(
         };
         unreachable(worker, cluster, &host, &failed.error);
         tried.push(host.id);
-        _retrying = cluster.retry();
-        if _retrying.is_none() || tried.len() >= MOST_HOSTS {
+        retrying = retrying.or_else(|| cluster.retry());
+        if retrying.is_none() || tried.len() >= MOST_HOSTS {
             return Err(Problem::upstream(&failed.error));
         }
         (request, running, last) = (untouched, failed.running, failed.error);

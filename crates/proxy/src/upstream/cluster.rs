@@ -269,7 +269,7 @@ impl Cluster {
         for name in names.iter().flatten() {
             failed = name.ready().await.err().or(failed);
         }
-        self.rebuild();
+        self.rebuild(self.building.lock().get_or_insert_default());
         match failed {
             Some(error) if self.hosts().is_empty() => {
                 self.view.store(None);
@@ -279,10 +279,16 @@ impl Cluster {
         }
     }
 
-    /// Puts what the names say now in place.
-    pub(super) fn rebuild(&self) {
+    /// Puts what the names say now in place, unless nobody has asked for it yet, or not for long: a name that is not
+    /// kept up to date says nothing.
+    pub(super) fn renew(&self) {
         let mut building = self.building.lock();
-        let building = building.get_or_insert_default();
+        if self.view.load().is_some() {
+            self.rebuild(building.get_or_insert_default());
+        }
+    }
+
+    fn rebuild(&self, building: &mut Building) {
         let before = self.view.load_full();
         let known = match &before {
             Some(view) => view.hosts.to_vec(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::doubt::Doubt;
 use super::host::Outcome;
+use super::tls::Advice;
 
 /// Why an upstream gave no answer. Each kind has its status, flag and details in `flow::problem`.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -19,7 +20,7 @@ pub enum UpstreamError {
         source: Arc<io::Error>,
     },
     /// The socket or TLS could not be set up.
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect: {0}{advice}", advice = Advice(.0))]
     Connect(Arc<io::Error>),
     /// Connecting took longer than 10 s, TLS included.
     #[error("connecting timed out")]

@@ -7,6 +7,7 @@ use hyper::client::conn::http2::SendRequest;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::breakers::Destination;
 use super::pool::LOOK_AFTER;
 use crate::body::RequestBody;
 
@@ -31,8 +32,10 @@ struct Shared {
 }
 
 /// What a connection does and has done.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Work {
+    /// Where it leads.
+    destination: Destination,
     /// Requests under way.
     running: AtomicUsize,
     /// Some request was answered.
@@ -72,10 +75,20 @@ impl H2Pool {
     }
 
     /// Adds a new connection and takes the first share of it.
-    pub(super) fn add(&self, sender: SendRequest<RequestBody>, allowed: Arc<AtomicUsize>) -> H2Lease {
+    pub(super) fn add(
+        &self,
+        sender: SendRequest<RequestBody>,
+        allowed: Arc<AtomicUsize>,
+        destination: Destination,
+    ) -> H2Lease {
+        let work = Work {
+            destination,
+            running: AtomicUsize::new(0),
+            answered: AtomicBool::new(false),
+        };
         let shared = Shared {
             sender,
-            work: Arc::default(),
+            work: Arc::new(work),
             allowed,
             used: Instant::now(),
             idle_sweeps: 0,
@@ -116,5 +129,7 @@ impl Shared {
 impl Drop for H2Lease {
     fn drop(&mut self) {
         self.work.running.fetch_sub(1, Ordering::Relaxed);
+        // However the stream has ended: answered, reset or given up.
+        self.work.destination.has_room();
     }
 }

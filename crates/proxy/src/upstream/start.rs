@@ -5,11 +5,10 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use hyper::client::conn::{http1 as h1, http2 as h2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
 use super::breakers::Open;
@@ -28,10 +27,8 @@ const MAX_BUFFER: usize = 256 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// Room for the windows of all streams: a client that reads slowly holds up its own stream only.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
-/// A connection with requests on which nothing comes for so long is asked whether it still lives, and
-/// given up without an answer.
-const PING_AFTER: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams given up a moment ago that are remembered: what the upstream sends on them, not knowing it yet, is ignored.
+const GIVEN_UP: usize = 4096;
 
 /// Speaks HTTP/1.1.
 pub(super) async fn http1(stream: Stream, open: Open) -> Result<H1Connection, UpstreamError> {
@@ -39,6 +36,8 @@ pub(super) async fn http1(stream: Stream, open: Open) -> Result<H1Connection, Up
     let stream = Bounded::new(stream, budget.clone());
     let (sender, connection) = h1::Builder::new()
         .preserve_header_case(true)
+        // Old applications fold long lines; they go on as one (RFC 9112 5.2).
+        .allow_obsolete_multiline_headers_in_responses(true)
         .max_header_size(MAX_HEADER_BYTES)
         .max_buf_size(MAX_BUFFER)
         .handshake(TokioIo::new(stream))
@@ -59,15 +58,16 @@ pub(super) async fn http2(
     stream: Stream,
     open: Open,
 ) -> Result<(h2::SendRequest<RequestBody>, Arc<AtomicUsize>), UpstreamError> {
+    stream.expect_acknowledgements();
     let told = Told::default();
     let (sender, mut connection) = h2::Builder::new(told.clone())
-        .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
         .initial_max_send_streams(0)
-        .keep_alive_interval(PING_AFTER)
-        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_reset_streams(GIVEN_UP)
+        // Clients give up as many requests as they like: that must not end the connection that others share.
+        .max_local_error_reset_streams(None)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| UpstreamError::from_hyper(&error))?;
@@ -75,20 +75,24 @@ pub(super) async fn http2(
     let settled = Arc::new(Notify::new());
     let (noted, notify) = (allowed.clone(), settled.clone());
     tokio::spawn(async move {
-        let _open = open;
         let ended = std::future::poll_fn(|cx| {
             told.0.waker.register(cx.waker());
             let polled = Pin::new(&mut connection).poll(cx);
             let now = connection.current_max_send_streams();
-            if noted.swap(now, Ordering::Relaxed) == 0 && now > 0 {
+            let before = noted.swap(now, Ordering::Relaxed);
+            if before == 0 && now > 0 {
                 told.0.settled.store(true, Ordering::Relaxed);
                 notify.notify_one();
+            }
+            if now > before {
+                open.destination().has_room();
             }
             polled
         });
         if let Err(error) = ended.await {
             tracing::debug!(%error, "upstream HTTP/2 connection ended");
         }
+        drop(open);
         notify.notify_one();
     });
     while allowed.load(Ordering::Relaxed) == 0 {

@@ -1,10 +1,10 @@
 //! TLS to upstreams: trust, names, client certificates (spec proxy.md 6.2).
 
 use std::sync::{Arc, OnceLock};
+use std::{fmt, io};
 
 use pomerium_certs::name_pattern::{NamePattern, PatternError};
-use pomerium_crypto::tls::AnyCertificate;
-use rustls::client::WebPkiServerVerifier;
+use pomerium_crypto::tls::{AnyCertificate, OrTrusted};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
@@ -51,6 +51,10 @@ impl Roots {
         }
     }
 
+    fn extra(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        certificates(&self.extra, "certificate_authority")
+    }
+
     fn store(&self) -> Result<Arc<RootCertStore>, TlsError> {
         if let Some(store) = self.store.get() {
             return Ok(store.clone());
@@ -60,17 +64,28 @@ impl Roots {
         if store.is_empty() {
             store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
-        add_pem(&mut store, &self.extra, "certificate_authority")?;
+        add_all(&mut store, &self.extra()?, "certificate_authority")?;
         Ok(self.store.get_or_init(|| Arc::new(store)).clone())
     }
 }
 
-fn add_pem(store: &mut RootCertStore, pem: &[u8], what: &'static str) -> Result<(), TlsError> {
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| pem_error(what, error))?;
-        store.add(certificate).map_err(|error| pem_error(what, error))?;
+fn add_all(
+    store: &mut RootCertStore,
+    certificates: &[CertificateDer<'static>],
+    what: &'static str,
+) -> Result<(), TlsError> {
+    for certificate in certificates {
+        store
+            .add(certificate.clone())
+            .map_err(|error| pem_error(what, error))?;
     }
     Ok(())
+}
+
+fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| pem_error(what, error))
 }
 
 fn pem_error(what: &'static str, error: impl std::fmt::Display) -> TlsError {
@@ -98,9 +113,7 @@ pub(crate) fn client_config(spec: &TlsSpec, roots: &Roots) -> Result<Arc<ClientC
     let mut config = match &spec.client_chain {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
-            let chain = CertificateDer::pem_slice_iter(chain)
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| pem_error("tls_client_cert", error))?;
+            let chain = certificates(chain, "tls_client_cert")?;
             let key =
                 PrivateKeyDer::from_pem_slice(key).map_err(|error| pem_error("tls_client_key", error))?;
             builder.with_client_auth_cert(chain, key)?
@@ -122,21 +135,34 @@ fn verifier(
     if spec.skip_verify {
         return Ok(Arc::new(AnyCertificate(provider.clone())));
     }
-    let store = match &spec.custom_ca {
-        None => roots.store()?,
+    let (store, trusted) = match &spec.custom_ca {
+        None => (roots.store()?, roots.extra()?),
         Some(pem) => {
+            let trusted = certificates(pem, "tls_custom_ca")?;
             let mut store = RootCertStore::empty();
-            add_pem(&mut store, pem, "tls_custom_ca")?;
-            Arc::new(store)
+            add_all(&mut store, &trusted, "tls_custom_ca")?;
+            (Arc::new(store), trusted)
         }
     };
-    let inner = WebPkiServerVerifier::builder_with_provider(store, provider.clone())
-        .build()
+    let inner = OrTrusted::new(store, trusted, provider.clone())
+        .map(Arc::new)
         .map_err(|error| pem_error("tls_custom_ca", error))?;
     Ok(match NamePattern::of(&spec.server_name) {
         Some(pattern) => Arc::new(pattern?.verified_by(inner)),
         None => inner,
     })
+}
+
+/// Says what to do about a certificate that was refused, for the log.
+pub(super) struct Advice<'a>(pub(super) &'a io::Error);
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match pomerium_crypto::tls::advice(self.0, "tls_custom_ca or certificate_authority") {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A client configuration that believes any certificate and offers one protocol; for tests, which

@@ -143,20 +143,6 @@ impl Name {
             .collect()
     }
 
-    /// Whether some cluster had requests since the last time; clusters that are gone are dropped.
-    fn used(&self) -> bool {
-        let mut users = self.users.lock();
-        users.clusters.retain(|cluster| cluster.strong_count() > 0);
-        // No short cut: the mark of every cluster is taken back.
-        users
-            .clusters
-            .iter()
-            .filter_map(Weak::upgrade)
-            .filter(|cluster| cluster.take_used() || cluster.health().is_some())
-            .count()
-            > 0
-    }
-
     fn publish(&self, known: Known) {
         let changed = self.known.send_if_modified(|current| {
             let changed = current.as_ref() != Some(&known);
@@ -165,7 +151,7 @@ impl Name {
         });
         if changed {
             for cluster in self.clusters() {
-                cluster.rebuild();
+                cluster.renew();
             }
         }
     }
@@ -179,17 +165,49 @@ impl Name {
             .collect()
     }
 
-    /// Lets go of a name that nobody uses. The next subscriber starts anew.
-    fn retire(&self) {
-        let clusters = {
-            let mut users = self.users.lock();
-            users.refreshed = false;
-            self.known.send_replace(None);
-            std::mem::take(&mut users.clusters)
-        };
+    /// Whether some cluster had requests since the last time. If not, and if that has been so for `long`, the name is
+    /// let go of: under the lock under which others subscribe, so that whoever does is looked after or starts anew.
+    fn use_of(&self, long: bool) -> Use {
+        let mut users = self.users.lock();
+        if users.take_used() {
+            return Use::Used;
+        }
+        if !long {
+            return Use::Unused;
+        }
+        users.refreshed = false;
+        self.known.send_replace(None);
+        let clusters = std::mem::take(&mut users.clusters);
+        drop(users);
         for cluster in clusters.iter().filter_map(Weak::upgrade) {
             cluster.forget();
         }
+        Use::LetGo
+    }
+}
+
+/// What a name is good for.
+#[derive(Debug, PartialEq, Eq)]
+enum Use {
+    /// Some cluster had requests.
+    Used,
+    /// None had.
+    Unused,
+    /// None had for long: nobody keeps it up to date any more.
+    LetGo,
+}
+
+impl Users {
+    /// Whether some cluster had requests since the last time; clusters that are gone are dropped.
+    fn take_used(&mut self) -> bool {
+        self.clusters.retain(|cluster| cluster.strong_count() > 0);
+        // No short cut: the mark of every cluster is taken back.
+        self.clusters
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|cluster| cluster.take_used() || cluster.health().is_some())
+            .count()
+            > 0
     }
 }
 
@@ -214,6 +232,7 @@ fn localhost(family: DnsFamily) -> Vec<IpAddr> {
 async fn refresh(name: Arc<Name>, lookup: Arc<ArcSwap<Lookup>>, metrics: Arc<Metrics>, changed: Arc<Notify>) {
     let mut held = Held::default();
     let mut used = Instant::now();
+    let mut empty = false;
     loop {
         let settings_changed = changed.notified();
         let asking = lookup.load_full();
@@ -223,9 +242,16 @@ async fn refresh(name: Arc<Name>, lookup: Arc<ArcSwap<Lookup>>, metrics: Arc<Met
         } else {
             asking.ask(&name.host, family).await
         };
-        if let lookup::Answer::Failed(error) = &answer {
-            metrics.dns_failure();
-            tracing::warn!(host = &*name.host, %error, "a name of an upstream cannot be looked up");
+        match &answer {
+            lookup::Answer::Failed(error) => {
+                metrics.dns_failure();
+                tracing::warn!(host = &*name.host, %error, "a name of an upstream cannot be looked up");
+            }
+            lookup::Answer::Empty if !std::mem::replace(&mut empty, true) => {
+                tracing::warn!(host = &*name.host, "a name of an upstream has no addresses");
+            }
+            lookup::Answer::Empty => {}
+            lookup::Answer::Found(..) => empty = false,
         }
         let (known, wait) = held.learn(answer, Instant::now(), asking.settings());
         name.publish(known);
@@ -234,11 +260,34 @@ async fn refresh(name: Arc<Name>, lookup: Arc<ArcSwap<Lookup>>, metrics: Arc<Met
             () = settings_changed => {}
         }
         let now = Instant::now();
-        if name.used() {
-            used = now;
-        } else if now.duration_since(used) >= DISUSED {
-            name.retire();
-            return;
+        match name.use_of(now.duration_since(used) >= DISUSED) {
+            Use::Used => used = now,
+            Use::Unused => {}
+            Use::LetGo => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_was_let_go_of_is_looked_up_anew_for_the_next() {
+        let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
+        let names = Names::new(Handle::current(), metrics, &DnsSettings::default());
+        let name = names.get("localhost", None);
+        for _ in 0..3 {
+            names.subscribe(&name, Weak::new());
+            tokio::time::timeout(Duration::from_secs(10), name.ready())
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(name.hosts().len(), 1);
+            assert_eq!(name.use_of(false), Use::Unused);
+            assert_eq!(name.hosts().len(), 1);
+            assert_eq!(name.use_of(true), Use::LetGo);
+            assert!(name.hosts().is_empty());
         }
     }
 }

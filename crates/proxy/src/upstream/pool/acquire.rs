@@ -4,12 +4,33 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Connection, HostPool, To};
+use crate::upstream::breakers::{Open, Ticket};
 use crate::upstream::error::UpstreamError;
+
+/// What a look has found.
+enum Found<'a> {
+    /// A connection with room.
+    Ready(Connection),
+    /// There may be a new one.
+    New(Open, Option<Dial<'a>>),
+    /// One that many may share is being opened, after so many failures.
+    Dialing(u64),
+}
+
+/// The one dial at a time while the connection may turn out to be shared.
+struct Dial<'a>(&'a HostPool);
+
+impl Drop for Dial<'_> {
+    fn drop(&mut self) {
+        self.0.dialing.store(false, Ordering::SeqCst);
+        self.0.dialed.notify_waiters();
+    }
+}
 
 impl HostPool {
     /// A connection ready for one request, and whether it was used before.
     pub(super) async fn acquire(self: &Arc<Self>, to: To<'_>) -> Result<(Connection, bool), UpstreamError> {
-        if !to.cluster.counts().somebody_waits()
+        if !to.cluster.counts().somebody_waits_for(to.host)
             && let Some(ready) = self.ready().await
         {
             return Ok((ready, true));
@@ -25,77 +46,90 @@ impl HostPool {
             self.upstreams.metrics.upstream_overflow();
             return Err(UpstreamError::Overflow("max_pending_requests"));
         };
-        let mut woken = false;
         loop {
-            // Whoever was woken goes before whoever comes along.
-            if (woken || !counts.somebody_waits())
-                && let Some(got) = self.get(to).await?
-            {
-                return Ok(got);
-            }
-            let ticket = counts.queue(to.host, woken);
-            if let Some(got) = self.get_if_first(to, woken).await? {
-                return Ok(got);
-            }
-            ticket.called().await;
-            woken = true;
-        }
-    }
-
-    /// A last look after queueing: what was freed before that has woken nobody.
-    async fn get_if_first(
-        self: &Arc<Self>,
-        to: To<'_>,
-        woken: bool,
-    ) -> Result<Option<(Connection, bool)>, UpstreamError> {
-        if woken || to.cluster.counts().is_alone() {
-            return self.get(to).await;
-        }
-        Ok(None)
-    }
-
-    /// A connection with room, or a new one if there may be one more.
-    async fn get(self: &Arc<Self>, to: To<'_>) -> Result<Option<(Connection, bool)>, UpstreamError> {
-        if let Some(ready) = self.ready().await {
-            return Ok(Some((ready, true)));
-        }
-        if self.speaks_http1() {
-            return match to
-                .cluster
-                .counts()
-                .connection(to.cluster.balance.breakers.max_connections, to.host)
-            {
-                Some(open) => self.connect(to, open).await.map(|new| Some((new, false))),
-                None => Ok(self.borrow(to).await.map(|borrowed| (borrowed, true))),
+            let found = match self.look_past_the_line(to).await {
+                Some(found) => found,
+                None => {
+                    self.wait(to, counts.queue(to.host, breakers.max_connections))
+                        .await
+                }
             };
+            match found {
+                Found::Ready(ready) => return Ok((ready, true)),
+                Found::New(open, _dial) => return self.connect(to, open).await.map(|new| (new, false)),
+                Found::Dialing(failures) => {
+                    if let Some(ready) = self.share(failures).await? {
+                        return Ok((ready, true));
+                    }
+                }
+            }
         }
-        self.get_shared(to).await
     }
 
-    /// The same where the connection may be shared: one dial serves all who wait for it.
-    async fn get_shared(self: &Arc<Self>, to: To<'_>) -> Result<Option<(Connection, bool)>, UpstreamError> {
-        let before = self.failures.load(Ordering::Acquire);
-        let permit = self.dialing.acquire().await;
-        if let Some(ready) = self.ready().await {
-            return Ok(Some((ready, true)));
+    /// Looks without a place in the line: only for what nobody in it waits for.
+    async fn look_past_the_line(self: &Arc<Self>, to: To<'_>) -> Option<Found<'_>> {
+        let counts = to.cluster.counts();
+        if counts.somebody_waits_for(to.host) {
+            return None;
         }
-        if self.failures.load(Ordering::Acquire) != before {
-            // The dial this request waited for has failed: share its outcome instead of queueing dials.
-            let shared = self.last_failure.lock().clone();
-            return Err(shared.unwrap_or(UpstreamError::ConnectTimeout));
+        self.look(to, !counts.somebody_waits_for_a_new_one()).await
+    }
+
+    /// Waits in the line, which it leaves as soon as there is something: dialling holds nobody up.
+    async fn wait(self: &Arc<Self>, to: To<'_>, ticket: Ticket<'_>) -> Found<'_> {
+        // A last look: what was freed before the place was taken has called nobody.
+        if ticket.is_first_of_host()
+            && let Some(found) = self.look(to, ticket.is_first_for_a_new_one()).await
+        {
+            return found;
         }
-        let open = to
-            .cluster
-            .counts()
-            .connection(to.cluster.balance.breakers.max_connections, to.host);
-        match open {
-            Some(open) if self.speaks_http1() => {
-                drop(permit);
-                self.connect(to, open).await.map(|new| Some((new, false)))
+        loop {
+            ticket.called().await;
+            if let Some(found) = self.look(to, true).await {
+                return found;
             }
-            Some(open) => self.connect(to, open).await.map(|new| Some((new, false))),
-            None => Ok(self.borrow(to).await.map(|borrowed| (borrowed, true))),
         }
+    }
+
+    /// A connection with room, or the right to open one if there may be one more and it is this one's `turn`.
+    async fn look(self: &Arc<Self>, to: To<'_>, turn: bool) -> Option<Found<'_>> {
+        if let Some(ready) = self.ready().await {
+            return Some(Found::Ready(ready));
+        }
+        let dial = if self.speaks_http1() {
+            None
+        } else {
+            let failures = self.failures.load(Ordering::Acquire);
+            if self.dialing.swap(true, Ordering::SeqCst) {
+                return Some(Found::Dialing(failures));
+            }
+            Some(Dial(self))
+        };
+        let limit = to.cluster.balance.breakers.max_connections;
+        if let Some(open) = to.cluster.counts().connection(limit, to.host, turn) {
+            return Some(Found::New(open, dial));
+        }
+        drop(dial);
+        self.borrow(to).await.map(Found::Ready)
+    }
+
+    /// Waits for the dial of another request, and shares what comes of it; `None` if that is nothing.
+    async fn share(self: &Arc<Self>, failures: u64) -> Result<Option<Connection>, UpstreamError> {
+        let dialed = self.dialed.notified();
+        let mut dialed = std::pin::pin!(dialed);
+        dialed.as_mut().enable();
+        if self.dialing.load(Ordering::SeqCst) {
+            dialed.await;
+        }
+        if let Some(ready) = self.ready().await {
+            return Ok(Some(ready));
+        }
+        if self.failures.load(Ordering::Acquire) == failures {
+            return Ok(None);
+        }
+        // It has failed: many dials, one after the other, would fare no better.
+        let shared = self.last_failure.lock().clone();
+        Err(shared.unwrap_or(UpstreamError::ConnectTimeout))
     }
 
     /// A connection of another worker that has room.

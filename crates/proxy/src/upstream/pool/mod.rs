@@ -10,13 +10,13 @@ mod send;
 mod switch;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::Request;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::breakers::{Open, Running};
@@ -53,7 +53,9 @@ pub struct HostPool {
     /// What is spoken, where ALPN says it what it said last time: 0 unknown, 1 HTTP/1.1, 2 HTTP/2.
     learned: AtomicU8,
     /// One dial at a time while the connection may turn out to be shared.
-    dialing: Semaphore,
+    dialing: AtomicBool,
+    /// Tells those who wait for it that it has ended.
+    dialed: Notify,
     failures: AtomicU64,
     last_failure: Mutex<Option<UpstreamError>>,
 }
@@ -139,7 +141,8 @@ impl HostPool {
             idle: Idle::new(idle_total),
             h2: H2Pool::default(),
             learned: AtomicU8::new(learned),
-            dialing: Semaphore::new(1),
+            dialing: AtomicBool::new(false),
+            dialed: Notify::new(),
             failures: AtomicU64::new(0),
             last_failure: Mutex::default(),
         }
@@ -163,8 +166,12 @@ impl HostPool {
         let (stream, h2) = dial(&host.endpoint, &host.addresses, None, self.upstreams.bind()).await?;
         self.learned.store(if h2 { 2 } else { 1 }, Ordering::Relaxed);
         if h2 {
+            let destination = open.destination();
             let (sender, allowed) = start::http2(stream, open).await?;
-            Ok(Connection::Http2(self.h2.add(sender, allowed)))
+            let lease = self.h2.add(sender, allowed, destination.clone());
+            // For those of other workers who came while it was being opened.
+            destination.has_room();
+            Ok(Connection::Http2(lease))
         } else {
             start::http1(stream, open).await.map(Connection::Http1)
         }

@@ -154,14 +154,13 @@ impl HostPool {
 async fn over_http2(
     to: To<'_>,
     mut lease: H2Lease,
-    (mut running, refusals): (Running, &mut Refusals),
+    (running, refusals): (Running, &mut Refusals),
     mut request: Box<Request<RequestBody>>,
 ) -> Result<Answer, Missed> {
     shape::http2(&mut request, to.host.endpoint.tls.is_some());
     let again = copy(&request);
     let mut error = match lease.sender.try_send_request(*request).await {
         Ok(response) => {
-            running.connected(to.host);
             lease.answered();
             return Ok((response, Lease::http2(lease, running)));
         }

@@ -13,7 +13,7 @@ impl HostPool {
             return Ok((Connection::Http1(idle), true));
         }
         let limit = to.cluster.balance.breakers.max_connections;
-        let Some(open) = to.cluster.counts().connection(limit, to.host) else {
+        let Some(open) = to.cluster.counts().connection(limit, to.host, true) else {
             self.upstreams.metrics.upstream_overflow();
             return Err(UpstreamError::Overflow("max_connections"));
         };
