@@ -108,8 +108,8 @@ pub struct Server {
     state: Arc<State>,
     sink: LogSink,
     audit: Arc<Audit>,
-    /// Ends when the last uses of sessions are written down.
-    last_uses: Mutex<Option<JoinHandle<()>>>,
+    /// What has to end before the store is closed; see [`Self::stop`].
+    last_deeds: Mutex<Vec<(&'static str, JoinHandle<()>)>>,
     tracing: Option<SdkTracerProvider>,
     settings: Mutex<Arc<Settings>>,
     workers: Option<usize>,
@@ -156,7 +156,7 @@ impl Server {
         let settings = first.settings;
         core.tokens.extend(&settings)?;
         let certificates = Arc::new(Certificates::new(first.certificates));
-        core.autocert.start(first.plan, &core, &certificates).await;
+        let keeping = core.autocert.start(first.plan, &core, &certificates).await;
         expiry::watch(&core.registry, certificates.store(), &core.clock, &core.stop)?;
         let control = Arc::new(Control::new(first.authenticate));
         let metrics = Arc::new(Metrics::register(&core.registry)?);
@@ -192,6 +192,14 @@ impl Server {
             sockets.grpc.pop(),
         )
         .await?;
+        let mut last_deeds = vec![
+            ("the last uses of sessions", last_uses),
+            ("certificates by ACME", keeping),
+        ];
+        let grpc = grpc.map(|listening| {
+            last_deeds.push(("calls by gRPC", listening.serving));
+            listening.handle
+        });
         if let Some(before) = before {
             before.ready(Arc::clone(&core.broker.handle)).await?;
         }
@@ -206,7 +214,7 @@ impl Server {
             state,
             sink,
             audit,
-            last_uses: Mutex::new(Some(last_uses)),
+            last_deeds: Mutex::new(last_deeds),
             tracing,
             settings: Mutex::new(settings),
             workers: options.workers,

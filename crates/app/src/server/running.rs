@@ -71,14 +71,15 @@ impl Server {
         });
     }
 
-    /// Stops everything at once; acknowledged records and written log lines are kept.
+    /// Stops everything at once, but for what has to be put in order while there are records: calls of other processes
+    /// that are under way are answered, within a limit. Acknowledged records and written log lines are kept.
     pub async fn stop(self: Arc<Self>) {
         self.core.stop.cancel();
-        let last_uses = self.last_uses.lock().take();
-        if let Some(last_uses) = last_uses
-            && last_uses.await.is_err()
-        {
-            tracing::error!("the last uses of sessions were not written down");
+        let last_deeds = std::mem::take(&mut *self.last_deeds.lock());
+        for (what, done) in last_deeds {
+            if done.await.is_err() {
+                tracing::error!(what, "this ended half-way");
+            }
         }
         let server = Arc::clone(&self);
         let stopped = tokio::task::spawn_blocking(move || {
