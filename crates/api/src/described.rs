@@ -374,7 +374,39 @@ mod tests {
             text_field(&message, "oauth_token.access_token").as_deref(),
             Some("")
         );
-        assert_eq!(text_field(&message, "claims"), None);
-        assert_eq!(text_field(&message, "nope"), None);
+        for unset in ["claims", "claims.group", "nope", "id_token.nope", "expires_at"] {
+            assert_eq!(text_field(&message, unset).as_deref(), Some(""), "{unset}");
+        }
+        assert_eq!(text_field(&message, "id_token"), None);
+        assert_eq!(text_field(&message, "user_id.inside"), None);
+    }
+
+    #[test]
+    fn keys_of_maps_count_as_names_of_fields() {
+        let details = serde_json::json!({"team": "blue", "size": 3, "at": {"city": "Bern"}, "none": null});
+        let any = Any {
+            type_url: "type.googleapis.com/google.protobuf.Struct".into(),
+            value: crate::json::to_struct(&details).encode_to_vec(),
+        };
+        let message = decode(&any).unwrap();
+        for (name, text) in [
+            ("team", Some("blue")),
+            ("fields.team", Some("blue")),
+            ("at.city", Some("Bern")),
+            ("at.country", Some("")),
+            ("nope", Some("")),
+            ("none", Some("")),
+            ("size", None),
+            ("at", None),
+        ] {
+            assert_eq!(text_field(&message, name).as_deref(), text, "{name}");
+        }
+        let claims = Session {
+            claims: [("group".to_owned(), Default::default())].into(),
+            ..session()
+        };
+        let message = decode(&to_record(&claims).data.unwrap()).unwrap();
+        assert_eq!(text_field(&message, "claims.group"), None, "a list");
+        assert_eq!(text_field(&message, "claims.other").as_deref(), Some(""));
     }
 }
