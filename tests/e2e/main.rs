@@ -63,6 +63,7 @@ mod timeouts;
 mod tools;
 mod traces;
 mod upgrade;
+mod upgrade_signals;
 mod upstream_faults;
 mod upstream_goaway;
 mod upstream_h2_lies;

@@ -34,6 +34,9 @@ impl Server {
                     Err(error) => {
                         let why = format!("{error:#}");
                         tracing::error!(error = why, "upgrade: it failed; this process goes on");
+                        if signals.owed() {
+                            self.reload_beside();
+                        }
                     }
                 },
             }
