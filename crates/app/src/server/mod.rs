@@ -192,14 +192,9 @@ impl Server {
             sockets.grpc.pop(),
         )
         .await?;
-        let mut last_deeds = vec![
-            ("the last uses of sessions", last_uses),
-            ("certificates by ACME", keeping),
-        ];
-        let grpc = grpc.map(|listening| {
-            last_deeds.push(("calls by gRPC", listening.serving));
-            listening.handle
-        });
+        let (grpc, calls) = grpc
+            .map(|listening| (listening.handle, listening.serving))
+            .unzip();
         if let Some(before) = before {
             before.ready(Arc::clone(&core.broker.handle)).await?;
         }
@@ -214,7 +209,7 @@ impl Server {
             state,
             sink,
             audit,
-            last_deeds: Mutex::new(last_deeds),
+            last_deeds: Mutex::new(running::last_deeds((last_uses, keeping, calls))),
             tracing,
             settings: Mutex::new(settings),
             workers: options.workers,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::task::JoinHandle;
 
 use super::Server;
 use super::signals::{Request, Signals};
@@ -14,6 +15,16 @@ use crate::health;
 const GRACE: Duration = Duration::from_secs(600);
 /// How long the last spans may take to leave.
 const LAST_SPANS: Duration = Duration::from_secs(2);
+
+/// What is waited for at the end, by its name: the last uses of sessions are written down, orders of certificates put in
+/// order, calls of other processes answered.
+pub(super) fn last_deeds(
+    (uses, orders, calls): (JoinHandle<()>, JoinHandle<()>, Option<JoinHandle<()>>),
+) -> Vec<(&'static str, JoinHandle<()>)> {
+    let named = [("last uses of sessions", uses), ("certificates by ACME", orders)];
+    let calls = calls.map(|calls| ("calls by gRPC", calls));
+    named.into_iter().chain(calls).collect()
+}
 
 impl Server {
     /// Serves until a signal ends it, the first softly, the second at once; or until another process has taken

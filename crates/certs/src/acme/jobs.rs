@@ -87,12 +87,12 @@ impl Tools {
             }
             Err(error) => return Err(error.into()),
         };
-        let work = async {
+        let work = Box::pin(async {
             match self.adopt(name, current).await? {
                 Some(adopted) => Ok(adopted),
                 None => self.order(name, current).await,
             }
-        };
+        });
         // Inside: the lock is given back at once, also by a job that is ended half-way.
         lock.during(async { self.unless_over(work).await? }).await
     }
@@ -159,7 +159,7 @@ impl Tools {
 
     /// Asks when `certificate` should be renewed (RFC 9773).
     pub(super) async fn suggest(self, name: String, certificate: LoadedCertificate) -> Done {
-        let suggestion = match self.unless_over(self.window(&certificate)).await {
+        let suggestion = match self.unless_over(Box::pin(self.window(&certificate))).await {
             Ok(Ok(suggestion)) => suggestion,
             Err(_) => return Done::Over,
             Ok(Err(error)) => {
