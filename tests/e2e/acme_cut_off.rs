@@ -1,4 +1,4 @@
-//! Orders that do not come to their end: what they have shown is taken back, and what they bring counts for nothing.
+//! Orders and reloads that do not come to their end: what was shown is taken back, and what is in force stays so.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,12 +13,15 @@ use pomerium_certs::LoadedCertificate;
 use pomerium_certs::acme::{Challenges, Dns, DnsExec, Keeper, Observer, Options, Plan, Served};
 use pomerium_certs::storage::{FolderStorage, Storage};
 use pomerium_certs::web::WebClient;
-use pomerium_testing::{Pebble, PebbleOptions, within};
+use pomerium_testing::{Environment, EnvironmentBuilder, Pebble, PebbleOptions, lease, within};
+use pomerium_tests::apart::NAME as NAME_WITHIN;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::acme::{look, route, with};
 
 const NAME: &str = "app.example.com";
 /// An order that waits for so long does not end by itself while a test runs.
@@ -178,5 +181,53 @@ async fn another_authority_begins_anew_and_nothing_of_the_former_stays() -> Resu
     assert!(next.orders() >= 1);
     running.stop.cancel();
     within("the keeper", running.keeping).await??;
+    Ok(())
+}
+
+/// The second proxy cannot prove the name; it has to hear of what the first obtains.
+#[tokio::test]
+async fn a_reload_that_fails_leaves_the_storage_in_force_alone() -> Result<()> {
+    let (grpc, front) = (lease()?, Environment::builder()?);
+    let pebble = Pebble::start(&PebbleOptions {
+        tls_port: front.port(),
+        ..PebbleOptions::default()
+    })
+    .await?;
+    let place = format!("127.0.0.1:{}", grpc.number());
+    let databroker = Environment::builder()?
+        .set("services", "databroker")
+        .set("tls_derive", NAME_WITHIN)
+        .set("grpc_address", place.as_str());
+    let _databroker = databroker.start().await?;
+    let proxy = |builder: EnvironmentBuilder| {
+        with(builder, &pebble)
+            .set("services", "proxy")
+            .set("tls_derive", NAME_WITHIN)
+            .set("override_certificate_name", NAME_WITHIN)
+            .set("databroker_service_url", format!("https://{place}"))
+            .route(route("app"))
+    };
+    let mut second = proxy(Environment::builder()?).start().await?;
+    for name in [NAME, "auth.example.com"] {
+        let failed = |line: &str| line.contains("could not be obtained") && line.contains(name);
+        second.log().wait("a refused order", failed).await?;
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let mark = second.log().mark();
+    second.rewrite_config(|config| {
+        config["autocert_storage"] = "folder".into();
+        config["address"] = address.into();
+    })?;
+    let refused = |line: &str| line.contains("the previous configuration stays in force");
+    second
+        .log()
+        .wait_from(mark, "the refused reload", refused)
+        .await?;
+
+    let _first = proxy(front).start().await?;
+    let told = |line: &str| line.contains("another process has obtained") && line.contains(NAME);
+    second.log().wait_from(mark, "the certificate", told).await?;
+    assert!(look(&second, &pebble, NAME).await?.trusted);
     Ok(())
 }
