@@ -2,6 +2,7 @@
 
 mod acme;
 mod acme_apart;
+mod acme_cut_off;
 mod acme_replicas;
 mod api_clients;
 mod assertion;
@@ -30,6 +31,7 @@ mod http3;
 mod impersonation;
 mod interop;
 mod kept_tokens;
+mod last_calls;
 mod last_use;
 mod lifecycle;
 mod live_devices;
@@ -61,6 +63,7 @@ mod timeouts;
 mod tools;
 mod traces;
 mod upgrade;
+mod upgrade_signals;
 mod upstream_faults;
 mod upstream_goaway;
 mod upstream_h2_lies;

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, SerializeOptions, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, ReflectMessage, SerializeOptions, Value};
 use prost_types::Any;
 use serde_json::Value as Json;
 
@@ -138,18 +138,63 @@ fn value_contains(value: &Value, wanted: &str, depth: usize) -> bool {
     }
 }
 
-/// The text of a field by its dotted name; empty when it is unset. `None` when it is no text, or none of the message.
+/// The text of a field by its dotted name; empty when it is unset, or none of the message. Keys of maps count as names, and
+/// so do those of a `google.protobuf.Struct`. `None` when there is something that is no text.
 pub fn text_field(message: &DynamicMessage, name: &str) -> Option<String> {
-    let (first, rest) = match name.split_once('.') {
+    match message.descriptor().full_name() {
+        "google.protobuf.Value" => return value_text(message, name),
+        // Its keys, and the way there that its description gives.
+        "google.protobuf.Struct" if !name.starts_with("fields.") => {
+            return text_field(message, &format!("fields.{name}"));
+        }
+        _ => {}
+    }
+    let (first, rest) = first_name(name);
+    let field = message.descriptor().get_field_by_name(first);
+    match field.filter(|field| message.has_field(field)) {
+        Some(field) => text_in(&message.get_field(&field), rest),
+        None => Some(String::new()),
+    }
+}
+
+/// The text that a value is, or that is inside it at `name`.
+fn text_in(value: &Value, name: Option<&str>) -> Option<String> {
+    match (name, value) {
+        (None, Value::String(text)) => Some(text.clone()),
+        (None, Value::Message(inner)) if inner.descriptor().full_name() == "google.protobuf.Value" => {
+            value_text(inner, "")
+        }
+        (Some(name), Value::Message(inner)) => text_field(inner, name),
+        (Some(name), Value::Map(entries)) => {
+            let (first, rest) = first_name(name);
+            match entries.get(&MapKey::String(first.to_owned())) {
+                Some(inner) => text_in(inner, rest),
+                None => Some(String::new()),
+            }
+        }
+        _ => None,
+    }
+}
+
+/// [`text_field`] of a `google.protobuf.Value`: the text that it is where `name` is empty, else inside the map that it is.
+fn value_text(value: &DynamicMessage, name: &str) -> Option<String> {
+    let (field, inner) = match value.fields().next() {
+        None => return Some(String::new()),
+        Some((field, inner)) => (field.name().to_owned(), inner),
+    };
+    match (field.as_str(), name) {
+        ("null_value", _) => Some(String::new()),
+        ("string_value", "" | "string_value") => text_in(inner, None),
+        ("struct_value", "") => None,
+        ("struct_value", name) => text_in(inner, Some(name)),
+        _ => None,
+    }
+}
+
+fn first_name(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('.') {
         Some((first, rest)) => (first, Some(rest)),
         None => (name, None),
-    };
-    let field = message.descriptor().get_field_by_name(first)?;
-    let value = message.get_field(&field);
-    match (rest, &*value) {
-        (None, Value::String(text)) => Some(text.clone()),
-        (Some(rest), Value::Message(inner)) => text_field(inner, rest),
-        _ => None,
     }
 }
 
@@ -329,7 +374,39 @@ mod tests {
             text_field(&message, "oauth_token.access_token").as_deref(),
             Some("")
         );
-        assert_eq!(text_field(&message, "claims"), None);
-        assert_eq!(text_field(&message, "nope"), None);
+        for unset in ["claims", "claims.group", "nope", "id_token.nope", "expires_at"] {
+            assert_eq!(text_field(&message, unset).as_deref(), Some(""), "{unset}");
+        }
+        assert_eq!(text_field(&message, "id_token"), None);
+        assert_eq!(text_field(&message, "user_id.inside"), None);
+    }
+
+    #[test]
+    fn keys_of_maps_count_as_names_of_fields() {
+        let details = serde_json::json!({"team": "blue", "size": 3, "at": {"city": "Bern"}, "none": null});
+        let any = Any {
+            type_url: "type.googleapis.com/google.protobuf.Struct".into(),
+            value: crate::json::to_struct(&details).encode_to_vec(),
+        };
+        let message = decode(&any).unwrap();
+        for (name, text) in [
+            ("team", Some("blue")),
+            ("fields.team", Some("blue")),
+            ("at.city", Some("Bern")),
+            ("at.country", Some("")),
+            ("nope", Some("")),
+            ("none", Some("")),
+            ("size", None),
+            ("at", None),
+        ] {
+            assert_eq!(text_field(&message, name).as_deref(), text, "{name}");
+        }
+        let claims = Session {
+            claims: [("group".to_owned(), Default::default())].into(),
+            ..session()
+        };
+        let message = decode(&to_record(&claims).data.unwrap()).unwrap();
+        assert_eq!(text_field(&message, "claims.group"), None, "a list");
+        assert_eq!(text_field(&message, "claims.other").as_deref(), Some(""));
     }
 }

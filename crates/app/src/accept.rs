@@ -49,9 +49,11 @@ pub struct Door {
     pub name: &'static str,
     /// Most connections at a time.
     pub most: usize,
+    /// How long a connection that is open at the end may take to end by itself; then it is cut.
+    pub parting: Duration,
 }
 
-/// Accepts until `stop`, which also ends the connections that are open. `connection` serves one of them.
+/// Accepts until `stop`, and returns when the connections that are open then have ended. `connection` serves one of them.
 pub async fn serve<L, C, F>(door: Door, listener: L, stop: CancellationToken, connection: C)
 where
     L: Listener,
@@ -62,7 +64,7 @@ where
     let (refused, failed) = (Sparing::default(), Sparing::default());
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
             accepted = listener.next() => accepted,
         };
         let stream = match accepted {
@@ -90,10 +92,22 @@ where
         tokio::spawn(async move {
             tokio::select! {
                 () = served => {}
-                () = stop.cancelled() => {}
+                () = parted(&stop, door.parting) => {}
             }
             drop(slot);
         });
+    }
+    drop(listener);
+    // Each connection holds one.
+    let all = u32::try_from(door.most).unwrap_or_default();
+    let _ = slots.acquire_many(all).await;
+}
+
+/// Completes when `stop` was `parting` ago.
+async fn parted(stop: &CancellationToken, parting: Duration) {
+    stop.cancelled().await;
+    if !parting.is_zero() {
+        tokio::time::sleep(parting).await;
     }
 }
 
@@ -121,6 +135,7 @@ pub async fn secured(
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::mpsc;
 
@@ -129,6 +144,7 @@ mod tests {
     const DOOR: Door = Door {
         name: "test",
         most: 1,
+        parting: Duration::ZERO,
     };
 
     async fn echo(mut stream: TcpStream) {
@@ -154,6 +170,25 @@ mod tests {
         assert!(echoes(&mut first).await);
         stop.cancel();
         assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_end_waits_for_connections_that_may_part() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let door = Door {
+            parting: Duration::from_secs(60),
+            ..DOOR
+        };
+        let mut serving = tokio::spawn(serve(door, listener, stop.clone(), echo));
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert!(echoes(&mut first).await);
+        stop.cancel();
+        assert!(echoes(&mut first).await);
+        assert!((&mut serving).now_or_never().is_none());
+        drop(first);
+        serving.await.unwrap();
     }
 
     /// Fails before the first connection.

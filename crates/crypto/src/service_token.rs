@@ -1,7 +1,7 @@
 //! The token by which services of one installation know each other (spec databroker.md 8.1): HS256 over the shared
 //! secret, with one claim, when it ends. A token with any other claim was made for another use and is refused.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::jwt::{JwtError, hs256_sign, hs256_verify_within};
 
@@ -13,7 +13,14 @@ const LONGEST: usize = 512;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Claims {
+    #[serde(deserialize_with = "whole_seconds")]
     exp: i64,
+}
+
+/// A number of seconds, which may have a fraction (RFC 7519 section 2). Rounded down: rather too early than too late.
+fn whole_seconds<'de, D: Deserializer<'de>>(json: D) -> Result<i64, D::Error> {
+    let seconds = f64::deserialize(json)?;
+    Ok(seconds.floor() as i64)
 }
 
 /// A new token; `now` in unix seconds.
@@ -58,6 +65,9 @@ mod tests {
         ] {
             assert!(verify(&KEY, &hs256_sign(&KEY, &claims), now).is_err(), "{claims}");
         }
+        let fraction = hs256_sign(&KEY, &json!({"exp": now as f64 + 1.75}));
+        verify(&KEY, &fraction, now).unwrap();
+        assert_eq!(verify(&KEY, &fraction, now + 1), Err(JwtError::Expired));
         assert!(verify(&KEY, &format!("{token}x"), now).is_err());
         assert!(verify(&KEY, "", now).is_err());
     }

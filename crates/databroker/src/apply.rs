@@ -2,6 +2,7 @@
 //! log, patches, capacity, time to live, leases.
 
 use std::ops::Bound;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pomerium_api::databroker::{Cleared, Error, LeaseRequest, Options, PutReply, Record};
@@ -22,9 +23,9 @@ pub(crate) trait Tables {
     fn insert(&mut self, record: &Record) -> Result<(), Error>;
     fn remove(&mut self, record_type: &str, id: &str) -> Result<(), Error>;
     fn append_change(&mut self, record: &Record) -> Result<(), Error>;
-    /// Drops changes older than `before`, from the first on until one is not older; returns how many, and
-    /// the last version dropped.
-    fn trim_changes(&mut self, before: Timestamp) -> Result<(u64, Option<u64>), Error>;
+    /// Drops changes older than `before`, from the first on until one is not older, but not that of version `newest`;
+    /// returns how many, and the last version dropped.
+    fn trim_changes(&mut self, before: Timestamp, newest: u64) -> Result<(u64, Option<u64>), Error>;
     /// How many live records a type has.
     fn count(&mut self, record_type: &str) -> Result<u64, Error>;
     /// Version and id of the live record of a type that was written longest ago, of those after a version.
@@ -36,6 +37,8 @@ pub(crate) trait Tables {
     fn set_options(&mut self, record_type: &str, options: Option<&Options>) -> Result<(), Error>;
     fn lease(&mut self, name: &str) -> Result<Option<Lease>, Error>;
     fn set_lease(&mut self, name: &str, lease: &Lease) -> Result<(), Error>;
+    /// Forgets leases that ended before this, or some of them.
+    fn forget_leases(&mut self, before: Timestamp) -> Result<(), Error>;
     /// Every service that was reported, also those whose time is over.
     fn services(&mut self) -> Result<Vec<Registered>, Error>;
     fn set_service(&mut self, service: &Registered) -> Result<(), Error>;
@@ -62,6 +65,9 @@ pub(crate) fn written_at(record: &Record) -> Timestamp {
 /// How many records one write lets go that it was not about: others write in between, and what it writes has a bound. The
 /// next clean-up goes on.
 pub(crate) const MOST_EXPIRED: u64 = 1_000;
+
+/// How long a lease that has ended is kept: its name may be asked for again and again.
+const LEASES_KEPT: Duration = Duration::from_secs(60 * 60);
 
 /// Who holds a lease, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,7 +152,8 @@ pub(crate) fn apply(
             Ok(Written::Cleared(Cleared { old, new }))
         }
         Write::Trim(before) => {
-            let (count, last) = tables.trim_changes(*before)?;
+            // The newest stays: how far back the log reaches is never behind its end.
+            let (count, last) = tables.trim_changes(*before, counters.latest)?;
             counters.trimmed = last.unwrap_or(counters.trimmed);
             Ok(Written::Trimmed(count))
         }
@@ -317,6 +324,9 @@ fn lease(tables: &mut impl Tables, request: &LeaseRequest, now: Timestamp) -> Re
         expires,
     };
     tables.set_lease(&request.name, &lease)?;
+    if let Ok(before) = now.checked_sub(LEASES_KEPT) {
+        tables.forget_leases(before)?;
+    }
     Ok(Some(id))
 }
 

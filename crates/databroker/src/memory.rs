@@ -135,11 +135,11 @@ impl Tables for Rows {
         Ok(())
     }
 
-    fn trim_changes(&mut self, before: Timestamp) -> Result<(u64, Option<u64>), Error> {
+    fn trim_changes(&mut self, before: Timestamp, newest: u64) -> Result<(u64, Option<u64>), Error> {
         let (mut count, mut last) = (0, None);
         while let Some(entry) = self.log.first_entry() {
             let modified_at = entry.get().modified_at.as_ref().and_then(from_proto_time);
-            if modified_at.is_some_and(|at| at >= before) {
+            if *entry.key() >= newest || modified_at.is_some_and(|at| at >= before) {
                 break;
             }
             last = Some(*entry.key());
@@ -182,6 +182,11 @@ impl Tables for Rows {
 
     fn set_lease(&mut self, name: &str, lease: &Lease) -> Result<(), Error> {
         self.leases.insert(name.to_owned(), lease.clone());
+        Ok(())
+    }
+
+    fn forget_leases(&mut self, before: Timestamp) -> Result<(), Error> {
+        self.leases.retain(|_, lease| lease.expires >= before);
         Ok(())
     }
 

@@ -132,6 +132,7 @@ impl Model {
     }
 
     fn clean(&mut self) {
+        self.trim();
         for name in [CATS, DOGS] {
             self.make_room(name);
             let Some(ttl) = self.ttl.get(name).copied() else {
@@ -145,14 +146,14 @@ impl Model {
                 self.evict(&key);
             }
         }
-        self.trim();
     }
 
     fn trim(&mut self) {
         let cutoff = self.now.saturating_sub(RETENTION.as_secs());
+        let newest = self.log.last().map_or(0, |entry| entry.0);
         let (old, kept) = std::mem::take(&mut self.log)
             .into_iter()
-            .partition(|entry| entry.1 < cutoff);
+            .partition(|entry| entry.1 < cutoff && entry.0 < newest);
         let old: Vec<_> = old;
         self.log = kept;
         self.trimmed = old.last().map_or(self.trimmed, |entry| entry.0);

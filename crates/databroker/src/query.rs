@@ -230,7 +230,7 @@ fn holds_address(network: IpNet, value: &str) -> bool {
     wanted(value).is_some_and(|wanted| network.contains(&wanted))
 }
 
-/// What a record says in the declared fields, if all of them are texts: one that is not takes the record out of the index.
+/// What a record says in the declared fields; one that is no text is left out.
 fn declared_fields(record: &Record, declared: &[String]) -> Vec<(String, String)> {
     let mut declared = declared
         .iter()
@@ -242,10 +242,9 @@ fn declared_fields(record: &Record, declared: &[String]) -> Vec<(String, String)
     let Some(message) = record.data.as_ref().and_then(described::decode) else {
         return Vec::new();
     };
-    let all: Option<_> = declared
-        .map(|field| Some((field.clone(), described::text_field(&message, field)?)))
-        .collect();
-    all.unwrap_or_default()
+    declared
+        .filter_map(|field| Some((field.clone(), described::text_field(&message, field)?)))
+        .collect()
 }
 
 /// The network asked for: an address, or a prefix.

@@ -1,7 +1,9 @@
 //! The databroker of another process, over gRPC.
 //!
 //! [`Remote`] speaks the calls of spec databroker.md 2.1 over the [`Transport`] it is given. Each call brings a new
-//! token.
+//! token. Answers of any size are read in portions (`portions`).
+
+mod portions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use prost::Message;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use tower::util::BoxCloneSyncService;
 
 use super::{
@@ -30,8 +32,8 @@ use crate::pb::registry::{ListRequest, RegisterRequest};
 
 /// Writes are sent in parts of this size, in bytes (spec databroker.md 3.3).
 const PART: usize = 1024 * 1024;
-/// The largest message that is read: one record of the largest size, and what is around it.
-const LARGEST: usize = 8 * 1024 * 1024;
+/// The largest message that is read: two records of the largest size, and what is around them.
+const LARGEST: usize = 12 * 1024 * 1024;
 
 /// Carries requests to a databroker, and its answers back. Who is at its other end, and how that is made sure of, is
 /// decided by whoever made it.
@@ -120,17 +122,37 @@ impl Remote {
         F: Future<Output = Result<tonic::Response<T>, Status>> + Send + 'a,
         T: Send + 'a,
     {
-        let timeout = self.timeout;
+        async move { Ok(self.within_time(call).await??) }.boxed()
+    }
+
+    /// As [`Self::call`]; `None` when the answer is larger than what is read: then the databroker has done what it was
+    /// asked for.
+    fn sized_call<'a, T, F>(&'a self, call: F) -> BoxFuture<'a, Result<Option<T>, Error>>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>> + Send + 'a,
+        T: Send + 'a,
+    {
         async move {
-            match tokio::time::timeout(timeout, call).await {
-                Ok(answer) => Ok(answer?.into_inner()),
-                Err(_) => Err(Error::Unavailable(format!(
-                    "the databroker did not answer within {} ms",
-                    timeout.as_millis()
-                ))),
+            match self.within_time(call).await? {
+                Ok(answer) => Ok(Some(answer)),
+                Err(status) if status.code() == Code::OutOfRange => Ok(None),
+                Err(status) => Err(status.into()),
             }
         }
         .boxed()
+    }
+
+    async fn within_time<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<Result<T, Status>, Error> {
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(answer) => Ok(answer.map(tonic::Response::into_inner)),
+            Err(_) => Err(Error::Unavailable(format!(
+                "the databroker did not answer within {} ms",
+                self.timeout.as_millis()
+            ))),
+        }
     }
 
     async fn write(&self, records: Vec<Record>) -> Result<pb::PutResponse, Error> {
@@ -236,20 +258,7 @@ impl Databroker for Remote {
     }
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
-        let mut client = self.records.clone();
-        let request = pb::QueryRequest::from(query);
-        async move {
-            let page = self.call(async move { client.query(request).await }).await?;
-            Ok(Page {
-                records: page.records,
-                total: u64::try_from(page.total_count).unwrap_or_default(),
-                versions: Versions {
-                    server_version: page.server_version,
-                    latest_record_version: page.record_version,
-                },
-            })
-        }
-        .boxed()
+        self.in_portions(query).boxed()
     }
 
     /// All or nothing up to a megabyte; more is sent in parts.
@@ -279,18 +288,19 @@ impl Databroker for Remote {
         .boxed()
     }
 
+    /// Sent in parts as [`Self::put`] is.
     fn patch(&self, records: Vec<Record>, mask: Vec<String>) -> BoxFuture<'_, Result<PutReply, Error>> {
-        let mut client = self.records.clone();
-        let request = pb::PatchRequest {
-            records,
-            field_mask: Some(prost_types::FieldMask { paths: mask }),
-        };
         async move {
-            let written = self.call(async move { client.patch(request).await }).await?;
-            Ok(PutReply {
-                server_version: written.server_version,
-                records: written.records,
-            })
+            let mut reply = PutReply {
+                server_version: 0,
+                records: Vec::with_capacity(records.len()),
+            };
+            for part in parts(records) {
+                let written = self.patch_part(part, mask.clone()).await?;
+                reply.server_version = written.server_version;
+                reply.records.extend(written.records);
+            }
+            Ok(reply)
         }
         .boxed()
     }
@@ -380,7 +390,7 @@ impl Databroker for Remote {
             };
             match answer {
                 Ok(Ok(id)) => Ok(Some(id)),
-                Ok(Err(status)) if status.code() == tonic::Code::AlreadyExists => Ok(None),
+                Ok(Err(status)) if status.code() == Code::AlreadyExists => Ok(None),
                 Ok(Err(status)) => Err(status.into()),
                 Err(_) => Err(Error::Unavailable("the databroker did not answer in time".into())),
             }

@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use pomerium_api::databroker::{
-    Cleared, Databroker, Error, Latest, Options, Page, PutReply, Query, Record, RecordStream, Versions,
+    Cleared, Databroker, Error, Latest, LeaseRequest, Options, Page, PutReply, Query, Record, RecordStream,
+    ServerInfo, Service, Versions,
 };
 use pomerium_api::pb::databroker::{PatchRequest, ReleaseLeaseRequest, SetOptionsRequest};
 use prost_types::FieldMask;
@@ -175,8 +177,37 @@ impl Databroker for Relay {
     }
 
     fn clear(&self) -> BoxFuture<'_, Result<Cleared, Error>> {
-        async { Err(Error::Unavailable("this process has been replaced".into())) }.boxed()
+        replaced()
     }
+
+    fn info(&self) -> BoxFuture<'_, Result<ServerInfo, Error>> {
+        replaced()
+    }
+
+    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, Error>> {
+        replaced()
+    }
+
+    fn options<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Options>, Error>> {
+        replaced()
+    }
+
+    fn lease(&self, _: LeaseRequest) -> BoxFuture<'_, Result<Option<String>, Error>> {
+        replaced()
+    }
+
+    fn report(&self, _: Vec<Service>) -> BoxFuture<'_, Result<Duration, Error>> {
+        replaced()
+    }
+
+    fn services(&self, _: Vec<i32>) -> BoxFuture<'_, Result<Vec<Service>, Error>> {
+        replaced()
+    }
+}
+
+/// For what the channel has no question for: whoever asks again reaches the new process.
+fn replaced<T: Send + 'static>() -> BoxFuture<'static, Result<T, Error>> {
+    std::future::ready(Err(Error::Unavailable("this process has been replaced".into()))).boxed()
 }
 
 impl Records {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use pomerium_authenticate::{Authenticate, Deps, HostCheck, State};
 use pomerium_certs::DerivedAuthority;
-use pomerium_certs::acme::Plan;
 use pomerium_config::settings::Settings;
 use pomerium_identity::ReqwestClient;
 use pomerium_proxy::{RouteTable, Snapshot};
 
+use super::autocert::Planned;
 use super::certificates::Configured;
 use super::core::Core;
 
@@ -22,7 +22,7 @@ pub struct Generation {
     /// Server certificates.
     pub certificates: Configured,
     /// What to get by ACME.
-    pub plan: Plan,
+    pub plan: Planned,
     /// Sign-in.
     pub authenticate: Arc<Authenticate>,
 }

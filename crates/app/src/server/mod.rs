@@ -108,8 +108,8 @@ pub struct Server {
     state: Arc<State>,
     sink: LogSink,
     audit: Arc<Audit>,
-    /// Ends when the last uses of sessions are written down.
-    last_uses: Mutex<Option<JoinHandle<()>>>,
+    /// What has to end before the store is closed; see [`Self::stop`].
+    last_deeds: Mutex<Vec<(&'static str, JoinHandle<()>)>>,
     tracing: Option<SdkTracerProvider>,
     settings: Mutex<Arc<Settings>>,
     workers: Option<usize>,
@@ -160,7 +160,7 @@ impl Server {
         let settings = first.settings;
         core.tokens.extend(&settings)?;
         let certificates = Arc::new(Certificates::new(first.certificates));
-        core.autocert.start(first.plan, &core, &certificates).await;
+        let keeping = core.autocert.start(first.plan, &core, &certificates).await;
         expiry::watch(&core.registry, certificates.store(), &core.clock, &core.stop)?;
         let control = Arc::new(Control::new(first.authenticate));
         let metrics = Arc::new(Metrics::register(&core.registry)?);
@@ -196,6 +196,9 @@ impl Server {
             sockets.grpc.pop(),
         )
         .await?;
+        let (grpc, calls) = grpc
+            .map(|listening| (listening.handle, listening.serving))
+            .unzip();
         if let Some(before) = before {
             before.ready(Arc::clone(&core.broker.handle)).await?;
         }
@@ -210,7 +213,7 @@ impl Server {
             state,
             sink,
             audit,
-            last_uses: Mutex::new(Some(last_uses)),
+            last_deeds: Mutex::new(running::last_deeds((last_uses, keeping, calls))),
             tracing,
             settings: Mutex::new(settings),
             workers: options.workers,

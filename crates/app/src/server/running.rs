@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::task::JoinHandle;
 
 use super::Server;
 use super::signals::{Request, Signals};
@@ -14,6 +15,16 @@ use crate::health;
 const GRACE: Duration = Duration::from_secs(600);
 /// How long the last spans may take to leave.
 const LAST_SPANS: Duration = Duration::from_secs(2);
+
+/// What is waited for at the end, by its name: the last uses of sessions are written down, orders of certificates put in
+/// order, calls of other processes answered.
+pub(super) fn last_deeds(
+    (uses, orders, calls): (JoinHandle<()>, JoinHandle<()>, Option<JoinHandle<()>>),
+) -> Vec<(&'static str, JoinHandle<()>)> {
+    let named = [("last uses of sessions", uses), ("certificates by ACME", orders)];
+    let calls = calls.map(|calls| ("calls by gRPC", calls));
+    named.into_iter().chain(calls).collect()
+}
 
 impl Server {
     /// Serves until a signal ends it, the first softly, the second at once; or until another process has taken
@@ -34,6 +45,9 @@ impl Server {
                     Err(error) => {
                         let why = format!("{error:#}");
                         tracing::error!(error = why, "upgrade: it failed; this process goes on");
+                        if signals.owed() {
+                            self.reload_beside();
+                        }
                     }
                 },
             }
@@ -71,14 +85,15 @@ impl Server {
         });
     }
 
-    /// Stops everything at once; acknowledged records and written log lines are kept.
+    /// Stops everything at once, but for what has to be put in order while there are records: calls of other processes
+    /// that are under way are answered, within a limit. Acknowledged records and written log lines are kept.
     pub async fn stop(self: Arc<Self>) {
         self.core.stop.cancel();
-        let last_uses = self.last_uses.lock().take();
-        if let Some(last_uses) = last_uses
-            && last_uses.await.is_err()
-        {
-            tracing::error!("the last uses of sessions were not written down");
+        let last_deeds = std::mem::take(&mut *self.last_deeds.lock());
+        for (what, done) in last_deeds {
+            if done.await.is_err() {
+                tracing::error!(what, "this ended half-way");
+            }
         }
         let server = Arc::clone(&self);
         let stopped = tokio::task::spawn_blocking(move || {

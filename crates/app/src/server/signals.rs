@@ -65,6 +65,11 @@ impl Signals {
         }
     }
 
+    /// Notes that a reload was asked for and did not happen.
+    pub fn owe(&mut self) {
+        self.owed = true;
+    }
+
     /// Whether a reload is owed, once.
     pub fn owed(&mut self) -> bool {
         std::mem::take(&mut self.owed)

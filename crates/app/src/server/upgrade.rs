@@ -165,8 +165,17 @@ impl Server {
     }
 }
 
+/// Waits for a signal to stop. A reload is owed until it is known who serves: the new process has read the configuration
+/// already or does so yet.
 async fn stop(signals: &mut Signals) {
-    while signals.next().await != Request::Stop {
-        tracing::info!("upgrade: one is under way already");
+    loop {
+        match signals.next().await {
+            Request::Stop => return,
+            Request::Reload => {
+                tracing::info!("config: not reloaded while an upgrade is under way");
+                signals.owe();
+            }
+            Request::Upgrade => tracing::info!("upgrade: one is under way already"),
+        }
     }
 }

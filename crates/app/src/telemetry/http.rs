@@ -24,6 +24,7 @@ pub type Answer = Response<Bytes>;
 const DOOR: Door = Door {
     name: "health and metrics",
     most: 64,
+    parting: Duration::ZERO,
 };
 /// Longest wait for a request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -42,6 +42,9 @@ pub enum AcmeError {
     /// It took too long.
     #[error("it took longer than {0} s")]
     TooLong(u64),
+    /// The order was ended half-way: another authority is asked from now on, or the program stops.
+    #[error("it was given up")]
+    Over,
     /// The certificate that came is of no use.
     #[error("the certificate that came cannot be used: {0}")]
     Unusable(String),

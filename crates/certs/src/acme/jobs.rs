@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use instant_acme::{Account, CertificateIdentifier};
 use pomerium_api::clock::Clock;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::account;
 use super::challenges::Challenges;
@@ -28,6 +30,10 @@ pub(super) struct Tools {
     pub options: Arc<Options>,
     pub clock: Arc<dyn Clock>,
     pub challenges: Arc<Challenges>,
+    /// Ends the jobs half-way.
+    pub over: CancellationToken,
+    /// Takes back what an order leaves that is cut off.
+    pub removals: TaskTracker,
 }
 
 /// How a job ended.
@@ -38,6 +44,8 @@ pub(super) enum Done {
     Suggestion(String, Suggestion),
     /// For the certificate with this fingerprint.
     Staple(String, Result<Staple, OcspError>),
+    /// It was ended half-way.
+    Over,
 }
 
 /// A certificate that was ordered, or that another process had ordered meanwhile.
@@ -56,8 +64,10 @@ impl Tools {
 
     /// Gets a certificate for `name` in place of `current`.
     pub(super) async fn obtain(self, name: String, current: Option<LoadedCertificate>) -> Done {
-        let result = self.obtain_or_adopt(&name, current.as_ref()).await;
-        Done::Certificate(name, result)
+        match self.obtain_or_adopt(&name, current.as_ref()).await {
+            Err(AcmeError::Over) => Done::Over,
+            result => Done::Certificate(name, result),
+        }
     }
 
     async fn obtain_or_adopt(
@@ -66,7 +76,8 @@ impl Tools {
         current: Option<&LoadedCertificate>,
     ) -> Result<Obtained, AcmeError> {
         let lock_name = format!("issue_cert_{name}");
-        let lock = match acquire(&self.options.storage, &self.clock, &lock_name, PATIENCE).await {
+        let acquired = acquire(&self.options.storage, &self.clock, &lock_name, PATIENCE);
+        let lock = match self.unless_over(acquired).await? {
             Ok(lock) => lock,
             Err(LockError::Busy) => {
                 return self
@@ -76,13 +87,19 @@ impl Tools {
             }
             Err(error) => return Err(error.into()),
         };
-        lock.during(async {
+        let work = Box::pin(async {
             match self.adopt(name, current).await? {
                 Some(adopted) => Ok(adopted),
                 None => self.order(name, current).await,
             }
-        })
-        .await
+        });
+        // Inside: the lock is given back at once, also by a job that is ended half-way.
+        lock.during(async { self.unless_over(work).await? }).await
+    }
+
+    async fn unless_over<T>(&self, work: impl Future<Output = T>) -> Result<T, AcmeError> {
+        let done = self.over.run_until_cancelled(work).await;
+        done.ok_or(AcmeError::Over)
     }
 
     /// What another process has put into the storage since we last looked.
@@ -109,6 +126,7 @@ impl Tools {
             options: &self.options,
             challenges: &self.challenges,
             clock: &self.clock,
+            removals: &self.removals,
         };
         let mut account = account::open(&self.options, &self.clock).await?;
         let issued = match order::obtain(&means, &account, name, replaces.as_ref()).await {
@@ -141,9 +159,10 @@ impl Tools {
 
     /// Asks when `certificate` should be renewed (RFC 9773).
     pub(super) async fn suggest(self, name: String, certificate: LoadedCertificate) -> Done {
-        let suggestion = match self.window(&certificate).await {
-            Ok(suggestion) => suggestion,
-            Err(error) => {
+        let suggestion = match self.unless_over(Box::pin(self.window(&certificate))).await {
+            Ok(Ok(suggestion)) => suggestion,
+            Err(_) => return Done::Over,
+            Ok(Err(error)) => {
                 tracing::debug!(name, %error, "autocert: the authority makes no suggestion for the renewal");
                 Suggestion {
                     renew_at: None,
@@ -168,7 +187,10 @@ impl Tools {
 
     /// Gets the status of a certificate and keeps it.
     pub(super) async fn staple(self, fingerprint: String, subject: Subject, key: String) -> Done {
-        let result = ocsp::fetch(&*self.options.web, &subject, self.now()).await;
+        let asked = ocsp::fetch(&*self.options.web, &subject, self.now());
+        let Ok(result) = self.unless_over(asked).await else {
+            return Done::Over;
+        };
         if let Ok(staple) = &result
             && let Err(error) = self.options.storage.put(&key, &staple.der).await
         {

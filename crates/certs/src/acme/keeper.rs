@@ -13,6 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::challenges::Challenges;
 use super::entry::{Entry, Status};
@@ -30,6 +31,8 @@ const CHECK: Duration = Duration::from_secs(600);
 const MAX_JOBS: usize = 8;
 /// Certificates that are read from the storage at one time.
 const READS: usize = 16;
+/// How long the end may take: locks are given back, and records of challenges are removed.
+const LAST_DEEDS: Duration = Duration::from_secs(10);
 
 /// What is to be kept.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +74,13 @@ pub struct Keeper {
     entries: BTreeMap<String, Entry>,
     statuses: HashMap<String, Status>,
     failing: BTreeMap<String, String>,
-    jobs: JoinSet<Done>,
+    /// Each with the number of the authority that it works for; see [`Self::turn_away`].
+    jobs: JoinSet<(u64, Done)>,
+    number: u64,
+    /// Ends the jobs of this number.
+    over: CancellationToken,
+    /// Take back what orders leave that were cut off.
+    removals: TaskTracker,
 }
 
 impl Keeper {
@@ -87,6 +96,9 @@ impl Keeper {
             statuses: HashMap::new(),
             failing: BTreeMap::new(),
             jobs: JoinSet::new(),
+            number: 0,
+            over: CancellationToken::new(),
+            removals: TaskTracker::new(),
         }
     }
 
@@ -102,6 +114,7 @@ impl Keeper {
         let mut old = if same {
             std::mem::take(&mut self.entries)
         } else {
+            self.turn_away();
             BTreeMap::new()
         };
         self.plan = plan;
@@ -128,6 +141,16 @@ impl Keeper {
         self.tell();
     }
 
+    /// Ends the jobs for the authority and the storage that were in force. What they bring counts for nothing any more.
+    fn turn_away(&mut self) {
+        self.over.cancel();
+        self.over = CancellationToken::new();
+        self.number += 1;
+        for status in self.statuses.values_mut() {
+            status.running = false;
+        }
+    }
+
     async fn load(&mut self, options: &Arc<Options>, names: Vec<String>) {
         let loads = names.into_iter().map(|name| async move {
             let loaded = stored::load(options, &name).await;
@@ -143,7 +166,8 @@ impl Keeper {
         }
     }
 
-    /// Works until `stop`. A new plan in `plans` is taken at once; jobs of the old one may finish.
+    /// Works until `stop`, and puts in order what is half done then. A new plan in `plans` is taken at once; jobs of the
+    /// old one may finish while authority and storage stay the same.
     pub async fn run(mut self, mut plans: watch::Receiver<Plan>, stop: CancellationToken) {
         let mut changes = self.changes();
         if changes.is_some() {
@@ -154,10 +178,10 @@ impl Keeper {
             self.start_jobs();
             let pause = self.pause();
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.end().await,
                 changed = plans.changed() => {
                     if changed.is_err() {
-                        return;
+                        return self.end().await;
                     }
                     let plan = plans.borrow_and_update().clone();
                     // First: what is written while it is read must not be missed.
@@ -166,11 +190,25 @@ impl Keeper {
                 }
                 change = next_change(&mut changes) => self.look_again(&change).await,
                 Some(done) = self.jobs.join_next() => match done {
-                    Ok(done) => self.finish(done).await,
+                    Ok((number, done)) if number == self.number => self.finish(done).await,
+                    Ok(_) => {}
                     Err(error) => tracing::error!(%error, "autocert: a job ended half-way"),
                 },
                 () = tokio::time::sleep(pause) => self.tell(),
             }
+        }
+    }
+
+    /// Ends what is under way, and waits until it has left nothing behind.
+    async fn end(&mut self) {
+        self.turn_away();
+        let ended = async {
+            while self.jobs.join_next().await.is_some() {}
+            self.removals.close();
+            self.removals.wait().await;
+        };
+        if tokio::time::timeout(LAST_DEEDS, ended).await.is_err() {
+            tracing::warn!("autocert: locks or records of challenges may stay behind");
         }
     }
 
@@ -227,7 +265,10 @@ impl Keeper {
             options,
             clock: Arc::clone(&self.clock),
             challenges: Arc::clone(&self.challenges),
+            over: self.over.clone(),
+            removals: self.removals.clone(),
         };
+        let number = self.number;
         let now = self.now();
         for (name, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.running) {
             if self.jobs.len() >= MAX_JOBS {
@@ -235,15 +276,16 @@ impl Keeper {
             }
             if entry.due_at() <= now {
                 (entry.running, entry.tried_at) = (true, now);
-                self.jobs
-                    .spawn(tools.clone().obtain(name.clone(), entry.kept.clone()));
+                let job = tools.clone().obtain(name.clone(), entry.kept.clone());
+                self.jobs.spawn(numbered(number, job));
             } else if let Some(kept) = entry
                 .kept
                 .clone()
                 .filter(|_| entry.ask_at().is_some_and(|at| at <= now))
             {
                 entry.running = true;
-                self.jobs.spawn(tools.clone().suggest(name.clone(), kept));
+                let job = tools.clone().suggest(name.clone(), kept);
+                self.jobs.spawn(numbered(number, job));
             }
         }
         for (fingerprint, status) in &mut self.statuses {
@@ -256,7 +298,7 @@ impl Keeper {
                     tools
                         .clone()
                         .staple(fingerprint.clone(), status.subject.clone(), status.key.clone());
-                self.jobs.spawn(job);
+                self.jobs.spawn(numbered(number, job));
             }
         }
     }
@@ -287,6 +329,7 @@ impl Keeper {
                 }
             }
             Done::Staple(fingerprint, result) => self.finish_staple(&fingerprint, result),
+            Done::Over => {}
         }
     }
 
@@ -470,6 +513,11 @@ impl Keeper {
         });
         self.observer.failing(&self.failing);
     }
+}
+
+/// For the authority with this number.
+async fn numbered(number: u64, job: impl Future<Output = Done>) -> (u64, Done) {
+    (number, job.await)
 }
 
 /// What comes next; never, where nothing can be known.

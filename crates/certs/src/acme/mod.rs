@@ -19,6 +19,7 @@ mod order;
 mod proofs;
 mod schedule;
 mod stored;
+mod traces;
 
 pub use challenges::{ACME_TLS, Challenges, HTTP_PATH, OfferError, Offered};
 pub use dns::DnsError;

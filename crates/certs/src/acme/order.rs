@@ -9,20 +9,23 @@ use instant_acme::{
 };
 use pomerium_api::clock::Clock;
 use rcgen::{CertificateParams, CertificateSigningRequest, CustomExtension, DistinguishedName, KeyPair};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use super::challenges::{Challenges, Offered};
+use super::challenges::Challenges;
 use super::dns::{self, TxtRecord};
 use super::error::AcmeError;
 use super::options::{Dns, Method, Options};
 use super::proofs::Proof;
+use super::traces::{Shown, Trace};
 
 /// How long the authority may take to look at a proof, and to sign.
 const POLLING: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(500))
     .backoff(1.3)
     .timeout(Duration::from_secs(120));
-/// One certificate, all attempts together.
+/// One certificate, all attempts together; what was shown for it is taken back even afterwards.
 const LIMIT: Duration = Duration::from_secs(600);
 /// id-pe-tlsfeature (RFC 7633).
 const TLS_FEATURE: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 1, 24];
@@ -39,9 +42,11 @@ pub(super) struct Issued {
 
 /// What an order needs beside the account.
 pub(super) struct Means<'a> {
-    pub options: &'a Options,
+    pub options: &'a Arc<Options>,
     pub challenges: &'a Arc<Challenges>,
     pub clock: &'a Arc<dyn Clock>,
+    /// Takes back what an order leaves that is cut off.
+    pub removals: &'a TaskTracker,
 }
 
 /// Gets a certificate for `name`, by the first of our methods that satisfies the authority.
@@ -56,22 +61,17 @@ pub(super) async fn obtain(
         name: name.to_owned(),
         reason: no_method(name),
     };
-    let tried = async {
-        for method in methods {
-            match attempt(means, account, (name, method), replaces).await {
-                Err(error @ (AcmeError::Refused { .. } | AcmeError::NoMethod { .. })) => {
-                    tracing::warn!(name, %error, "autocert: a challenge failed");
-                    last = error;
-                }
-                settled => return settled,
+    let end = Instant::now() + LIMIT;
+    for method in methods {
+        match attempt(means, account, (name, method), replaces, end).await {
+            Err(error @ (AcmeError::Refused { .. } | AcmeError::NoMethod { .. })) => {
+                tracing::warn!(name, %error, "autocert: a challenge failed");
+                last = error;
             }
+            settled => return settled,
         }
-        Err(last)
-    };
-    match tokio::time::timeout(LIMIT, tried).await {
-        Ok(result) => result,
-        Err(_) => Err(AcmeError::TooLong(LIMIT.as_secs())),
     }
+    Err(last)
 }
 
 fn no_method(name: &str) -> &'static str {
@@ -82,39 +82,24 @@ fn no_method(name: &str) -> &'static str {
     }
 }
 
-/// Something that is shown to the authority while it looks.
-enum Shown {
-    /// Goes away when dropped.
-    #[allow(dead_code, reason = "held for its drop")]
-    Here(Offered),
-    Record(TxtRecord),
-    /// To the other processes that share the storage.
-    Shared(String),
-}
-
 async fn attempt(
     means: &Means<'_>,
     account: &Account,
     (name, method): (&str, Method),
     replaces: Option<&CertificateIdentifier<'_>>,
+    end: Instant,
 ) -> Result<Issued, AcmeError> {
-    let mut order = start(account, name, replaces).await?;
-    let mut shown = Vec::new();
-    let result = match prove(means, &mut order, (name, method), &mut shown).await {
-        Ok(()) => finish(&mut order, (name, method), means.options.must_staple).await,
-        Err(error) => Err(error),
+    let mut shown = Shown::new(means.options, means.clock, means.removals);
+    let order = async {
+        let mut order = start(account, name, replaces).await?;
+        prove(means, &mut order, (name, method), &mut shown).await?;
+        finish(&mut order, (name, method), means.options.must_staple).await
     };
-    for shown in shown {
-        match (shown, &means.options.dns) {
-            (Shown::Record(record), Some(dns)) => dns::clean(dns, &record, means.clock).await,
-            (Shown::Shared(id), _) => {
-                if let Err(error) = means.options.storage.withdraw(&id).await {
-                    tracing::warn!(%error, "autocert: a proof could not be taken back; it ends by itself");
-                }
-            }
-            _ => {}
-        }
-    }
+    let result = match tokio::time::timeout_at(end, order).await {
+        Ok(result) => result,
+        Err(_) => Err(AcmeError::TooLong(LIMIT.as_secs())),
+    };
+    shown.take_back().await;
     result
 }
 
@@ -141,7 +126,7 @@ async fn prove(
     means: &Means<'_>,
     order: &mut Order,
     (name, method): (&str, Method),
-    shown: &mut Vec<Shown>,
+    shown: &mut Shown,
 ) -> Result<(), AcmeError> {
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -160,8 +145,7 @@ async fn prove(
         match (method, &means.options.dns) {
             (Method::Dns, Some(dns)) => {
                 let record = TxtRecord::proving(name, key.dns_value());
-                // Noted first: what was published must go away even when it is not seen in time.
-                shown.push(Shown::Record(record.clone()));
+                shown.note(Trace::Record(record.clone()));
                 publish(dns, &record, means.clock).await?;
             }
             (Method::Http, _) => {
@@ -176,12 +160,12 @@ async fn prove(
 }
 
 /// Here at once, and by every other process: the authority may ask any of them.
-async fn offer(means: &Means<'_>, proof: &Proof, shown: &mut Vec<Shown>) -> Result<(), AcmeError> {
+async fn offer(means: &Means<'_>, proof: &Proof, shown: &mut Shown) -> Result<(), AcmeError> {
     let offered = proof.offer(means.challenges);
     let offered = offered.map_err(|error| AcmeError::Other(error.to_string()))?;
-    shown.push(Shown::Here(offered));
+    shown.hold(offered);
     let id = proof.id();
-    shown.push(Shown::Shared(id.clone()));
+    shown.note(Trace::Shared(id.clone()));
     Ok(means.options.storage.publish(&id, &proof.content()).await?)
 }
 

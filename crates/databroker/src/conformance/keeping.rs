@@ -37,6 +37,26 @@ pub(crate) async fn one_holds_a_lease<S: Store>(subject: Subject<S>) {
     assert_eq!(lease(&subject, Some(&second)).await, None);
 }
 
+/// Whether they are remembered or not.
+pub(crate) async fn leases_that_ended_long_ago_are_free<S: Store>(subject: Subject<S>) {
+    let request = |name: &str| LeaseRequest {
+        name: name.into(),
+        ttl: Duration::from_secs(30),
+        id: None,
+    };
+    assert!(subject.broker.lease(request("old")).await.unwrap().is_some());
+    subject.clock.advance(Duration::from_secs(2 * 3600));
+    let held = subject.broker.lease(request("new")).await.unwrap();
+    assert!(held.is_some());
+    assert_eq!(subject.broker.lease(request("new")).await.unwrap(), None);
+    assert!(subject.broker.lease(request("old")).await.unwrap().is_some());
+    subject
+        .broker
+        .release_lease("new".into(), held.unwrap())
+        .await
+        .unwrap();
+}
+
 /// Longer than the calendar is.
 pub(crate) async fn a_lease_may_last_for_ever<S: Store>(subject: Subject<S>) {
     for seconds in [251_800_000_000, 315_000_000_000] {

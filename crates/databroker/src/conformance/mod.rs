@@ -218,6 +218,9 @@ macro_rules! conformance {
             filters_find_what_they_name
             each_address_finds_its_network
             declared_fields_can_be_filtered
+            declared_fields_do_not_depend_on_each_other
+            declared_fields_lead_into_maps
+            leases_that_ended_long_ago_are_free
             texts_can_be_looked_for
             reads_and_writes_run_side_by_side
             a_stream_that_ends_tells_everything_so_far

@@ -153,6 +153,55 @@ pub(crate) async fn declared_fields_can_be_filtered<S: Store>(subject: Subject<S
     );
 }
 
+/// A name that is none, and a value that is no text, are a matter of their own field.
+pub(crate) async fn declared_fields_do_not_depend_on_each_other<S: Store>(subject: Subject<S>) {
+    let fields = ["nope", "idp_id", "user_id", "issued_at", "id_token.subject"];
+    let options = Options {
+        indexable_fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+        ..Options::default()
+    };
+    let set = subject.broker.set_options(Session::TYPE.into(), options);
+    set.await.unwrap();
+    subject.put(session("s1", "u1")).await;
+    let issued = Session {
+        id: "s2".into(),
+        user_id: "u1".into(),
+        issued_at: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+        ..Session::default()
+    };
+    subject.put(to_record(&issued)).await;
+    let find = |field: &str, value: &str| found(&subject, Session::TYPE, Filter::equals(field, value));
+    assert_eq!(find("user_id", "u1").await, ["s1", "s2"]);
+    for unset in ["nope", "idp_id", "id_token.subject"] {
+        assert_eq!(find(unset, "").await, ["s1", "s2"], "{unset}");
+        assert!(find(unset, "x").await.is_empty(), "{unset}");
+    }
+    assert_eq!(find("issued_at", "").await, ["s1"], "a time is no text");
+}
+
+/// What is inside a map goes by its key.
+pub(crate) async fn declared_fields_lead_into_maps<S: Store>(subject: Subject<S>) {
+    let options = Options {
+        indexable_fields: vec!["details.team".into()],
+        ..Options::default()
+    };
+    subject.broker.set_options(CATS.into(), options).await.unwrap();
+    for (id, team) in [("tom", "blue"), ("kit", "red")] {
+        let details = serde_json::json!({"details": {"team": team}});
+        let data = Any {
+            type_url: "type.googleapis.com/google.protobuf.Struct".into(),
+            value: pomerium_api::json::to_struct(&details).encode_to_vec(),
+        };
+        let told = Record {
+            data: Some(data),
+            ..record(CATS, id, "")
+        };
+        subject.put(told).await;
+    }
+    let blue = found(&subject, CATS, Filter::equals("details.team", "blue")).await;
+    assert_eq!(blue, ["tom"]);
+}
+
 pub(crate) async fn texts_can_be_looked_for<S: Store>(subject: Subject<S>) {
     subject.put(session("s1", "Operator@Example.com")).await;
     subject.put(session("s2", "somebody")).await;

@@ -256,7 +256,7 @@ impl Tables for Staged<'_> {
         Ok(())
     }
 
-    fn trim_changes(&mut self, before: Timestamp) -> Result<(u64, Option<u64>), Error> {
+    fn trim_changes(&mut self, before: Timestamp, newest: u64) -> Result<(u64, Option<u64>), Error> {
         let before = before.as_microsecond();
         let base = (!self.cleared && !self.changes_cleared).then(|| self.index.changes_after(self.trimmed));
         let base = base.into_iter().flatten();
@@ -265,7 +265,7 @@ impl Tables for Staged<'_> {
         let old = base
             .map(|change| (change.version, change.micros))
             .chain(appended.map(|change| (change.version, change.micros)))
-            .take_while(|(_, micros)| *micros < before);
+            .take_while(|(version, micros)| *version < newest && *micros < before);
         let (count, last) = old.fold((0, None), |(count, _), (version, _)| (count + 1, Some(version)));
         if let Some(last) = last {
             op::trim(&mut self.frame, last);
@@ -315,6 +315,12 @@ impl Tables for Staged<'_> {
     fn set_lease(&mut self, name: &str, lease: &Lease) -> Result<(), Error> {
         op::lease(&mut self.frame, name, &lease.id, lease.expires);
         self.small_mut().leases.insert(name.to_owned(), lease.clone());
+        Ok(())
+    }
+
+    /// In memory, and so in the next image; what the journal has goes with it.
+    fn forget_leases(&mut self, before: Timestamp) -> Result<(), Error> {
+        self.small_mut().leases.retain(|_, lease| lease.expires >= before);
         Ok(())
     }
 

@@ -54,6 +54,8 @@ pub(super) struct Overlay {
     /// The types whose options were written.
     pub(super) options_written: BTreeSet<String>,
     pub(super) lease_written: bool,
+    /// Leases that ended before this may go.
+    pub(super) leases_ended: Option<Timestamp>,
     pub(super) cleared: bool,
     pub(super) changes_cleared: bool,
     /// The keys of the records that a part of a copy takes the place of.
@@ -129,7 +131,7 @@ impl Tables for Overlay {
         Ok(())
     }
 
-    fn trim_changes(&mut self, _: Timestamp) -> Result<(u64, Option<u64>), Error> {
+    fn trim_changes(&mut self, _: Timestamp, _: u64) -> Result<(u64, Option<u64>), Error> {
         Ok(self.old_changes)
     }
 
@@ -168,6 +170,11 @@ impl Tables for Overlay {
     fn set_lease(&mut self, name: &str, lease: &Lease) -> Result<(), Error> {
         self.leases.insert(name.to_owned(), lease.clone());
         self.lease_written = true;
+        Ok(())
+    }
+
+    fn forget_leases(&mut self, before: Timestamp) -> Result<(), Error> {
+        self.leases_ended = Some(before);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use pomerium_certs::storage::Storage;
 use pomerium_config::settings::{AutocertStorage, Settings};
 use prometheus::Registry;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 
 pub use self::observed::AutocertMetrics;
@@ -26,12 +27,19 @@ const FIRST_LOAD: Duration = Duration::from_secs(10);
 /// The way from settings to the keeper.
 pub struct Autocert {
     plans: watch::Sender<Plan>,
-    /// The storage in use: kept while its setting stays, so that the keeper sees that it is the same.
-    opened: Mutex<Option<Opened>>,
+    /// The storage of the plan in force: kept while its setting stays, so that the keeper sees that it is the same.
+    opened: Mutex<Option<Arc<Opened>>>,
     metrics: AutocertMetrics,
 }
 
-/// A storage, what asked for it, and what is done for it until it is replaced.
+/// A plan that is not in force yet, with the storage that it uses.
+#[derive(Default)]
+pub struct Planned {
+    plan: Plan,
+    opened: Option<Arc<Opened>>,
+}
+
+/// A storage, what asked for it, and what is done for it until nobody plans with it any more.
 struct Opened {
     setting: AutocertStorage,
     storage: Arc<dyn Storage>,
@@ -51,42 +59,50 @@ impl Autocert {
     /// What `settings` ask for. Names that a configured certificate is for are not ordered (spec proxy.md 1.3).
     ///
     /// Errors when the storage or the trusted authority cannot be used.
-    pub fn plan(&self, settings: &Settings, configured: &Configured, core: &Core) -> anyhow::Result<Plan> {
+    pub fn plan(&self, settings: &Settings, configured: &Configured, core: &Core) -> anyhow::Result<Planned> {
         let Some(autocert) = &settings.autocert else {
-            return Ok(Plan::default());
+            return Ok(Planned::default());
         };
-        let storage = self.storage(&autocert.storage, settings, core)?;
-        let mut options: Options = options::of(autocert, storage)?;
+        let opened = self.open(&autocert.storage, settings, core)?;
+        let mut options: Options = options::of(autocert, Arc::clone(&opened.storage))?;
         options.tls_challenge = !settings.listener.insecure;
         options.names.retain(|name| !configured.covers(name));
-        Ok(Plan {
+        let plan = Plan {
             options: Some(Arc::new(options)),
             configured: configured.certificates.clone(),
+        };
+        Ok(Planned {
+            plan,
+            opened: Some(opened),
         })
     }
 
-    fn storage(
+    /// The storage in force if it is the one that is wanted, else a new one. The one in force stays so: the plan may not
+    /// come to be.
+    fn open(
         &self,
         wanted: &AutocertStorage,
         settings: &Settings,
         core: &Core,
-    ) -> anyhow::Result<Arc<dyn Storage>> {
-        let mut opened = self.opened.lock();
-        if let Some(known) = opened.as_ref().filter(|known| known.setting == *wanted) {
-            return Ok(Arc::clone(&known.storage));
+    ) -> anyhow::Result<Arc<Opened>> {
+        if let Some(known) = self.opened.lock().as_ref()
+            && known.setting == *wanted
+        {
+            return Ok(Arc::clone(known));
         }
         let stop = core.stop.child_token();
         let storage = options::open(wanted, settings, core, &stop)?;
-        *opened = Some(Opened {
+        Ok(Arc::new(Opened {
             setting: wanted.clone(),
-            storage: Arc::clone(&storage),
+            storage,
             _following: stop.drop_guard(),
-        });
-        Ok(storage)
+        }))
     }
 
     /// Hands a plan to the keeper.
-    pub fn follow(&self, plan: Plan) {
+    pub fn follow(&self, planned: Planned) {
+        let Planned { plan, opened } = planned;
+        *self.opened.lock() = opened;
         let was_off = self.plans.borrow().options.is_none();
         if was_off && plan.options.is_none() {
             return;
@@ -99,7 +115,15 @@ impl Autocert {
     /// The original orders what is missing before it begins to serve. Here the order follows in the background: the
     /// authority looks at our own listeners, which are not up yet, and an authority that is down or slow must not keep
     /// the hosts down that have their certificates. Only the storage is waited for, and not for long.
-    pub async fn start(&self, plan: Plan, core: &Core, certificates: &Arc<Certificates>) {
+    /// What is returned ends when the keeper has, soon after the program is told to stop.
+    pub async fn start(
+        &self,
+        planned: Planned,
+        core: &Core,
+        certificates: &Arc<Certificates>,
+    ) -> JoinHandle<()> {
+        let Planned { plan, opened } = planned;
+        *self.opened.lock() = opened;
         let observed = Observed::new(
             Arc::clone(certificates),
             self.metrics.clone(),
@@ -122,6 +146,6 @@ impl Autocert {
             );
             plans.mark_changed();
         }
-        tokio::spawn(keeper.run(plans, core.stop.clone()));
+        tokio::spawn(keeper.run(plans, core.stop.clone()))
     }
 }

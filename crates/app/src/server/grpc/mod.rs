@@ -3,8 +3,10 @@
 mod authorize;
 mod calm;
 mod frames;
+mod parting;
 
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,9 @@ use pomerium_databroker::grpc::{self, Authenticated, HealthTable, LogFields, Rou
 use pomerium_proxy::Authorizer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use self::authorize::{Authorization, Ends};
@@ -31,7 +35,10 @@ use crate::accept::{self, Door};
 const DOOR: Door = Door {
     name: "grpc",
     most: 4096,
+    parting: PARTING,
 };
+/// How long calls that are under way at the end may take.
+const PARTING: Duration = Duration::from_secs(10);
 /// Most streams of a connection at a time.
 const MAX_STREAMS: u32 = 1024;
 /// Largest head of a request, in bytes.
@@ -45,8 +52,15 @@ const PING: Duration = Duration::from_secs(30);
 /// …and cut off after this long without an answer.
 const PONG: Duration = Duration::from_secs(20);
 
-/// Serves until the process stops, where the settings ask for it. Returns a second handle on the socket with its
-/// setting.
+/// The listener while it serves.
+pub struct Listening {
+    /// A second handle on the socket with its setting.
+    pub handle: (String, TcpListener),
+    /// Ends when the process stops, after the calls that are under way then.
+    pub serving: JoinHandle<()>,
+}
+
+/// Serves until the process stops, where the settings ask for it.
 ///
 /// Errors when the address cannot be listened on.
 pub async fn start(
@@ -54,7 +68,7 @@ pub async fn start(
     core: &Core,
     (certificates, authorizer): (&Arc<Certificates>, Authorizer),
     handed: Option<TcpListener>,
-) -> anyhow::Result<Option<(String, TcpListener)>> {
+) -> anyhow::Result<Option<Listening>> {
     let Some(listener) = &settings.internal.listener else {
         return Ok(None);
     };
@@ -79,9 +93,12 @@ pub async fn start(
         router = router.with(Authorization(authorizer));
     }
     let router = router.reflected();
-    let served = move |stream| served(stream, acceptor.clone(), router.clone());
-    tokio::spawn(accept::serve(DOOR, socket, core.stop.clone(), served));
-    Ok(Some((listener.address.clone(), handle)))
+    let stop = core.stop.clone();
+    let served = move |stream| served(stream, acceptor.clone(), router.clone(), stop.clone());
+    Ok(Some(Listening {
+        handle: (listener.address.clone(), handle),
+        serving: tokio::spawn(accept::serve(DOOR, socket, core.stop.clone(), served)),
+    }))
 }
 
 /// What is served there: the services of this process, and whether it is there at all.
@@ -133,7 +150,7 @@ fn judge(kind: &str, message: &serde_json::Value) -> Result<(), String> {
     }
 }
 
-async fn served(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router) {
+async fn served(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
     // Small messages that are waited for.
     let _ = stream.set_nodelay(true);
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
@@ -141,14 +158,15 @@ async fn served(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router) {
     };
     let ends = Ends { peer, local };
     let Some(acceptor) = tls else {
-        return connection(stream, ends, router).await;
+        return connection(stream, ends, router, stop).await;
     };
-    if let Some(stream) = accept::secured(DOOR, stream, &acceptor, PATIENCE).await {
-        connection(stream, ends, router).await;
+    let secured = stop.run_until_cancelled(accept::secured(DOOR, stream, &acceptor, PATIENCE));
+    if let Some(Some(stream)) = secured.await {
+        connection(stream, ends, router, stop).await;
     }
 }
 
-async fn connection<S>(stream: S, ends: Ends, router: Router)
+async fn connection<S>(stream: S, ends: Ends, router: Router, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -165,15 +183,25 @@ where
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(LARGEST_HEAD)
         .max_pending_accept_reset_streams(RESET_STREAMS);
-    let service = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(ends);
-        request.map(tonic::body::Body::new)
-    });
+    let over = stop.clone();
+    let service = router
+        .map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(ends);
+            request.map(tonic::body::Body::new)
+        })
+        .map_response(move |response| parting::until(&over, response));
     let service = TowerToHyperService::new(service);
-    if let Err(error) = builder
-        .serve_connection(TokioIo::new(Calm::new(stream, PATIENCE)), service)
-        .await
-    {
+    let serving = builder.serve_connection(TokioIo::new(Calm::new(stream, PATIENCE)), service);
+    let mut serving = pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = stop.cancelled() => {
+            // No further calls; those that are under way are answered.
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(error, "grpc: a connection ended");
     }
 }

@@ -4,6 +4,7 @@
 mod connect;
 mod frame;
 mod limits;
+mod names;
 #[cfg(test)]
 mod tests;
 
@@ -13,10 +14,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
+use serde::de::DeserializeSeed;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 
+use self::names::Names;
 use super::LARGEST;
 use super::manage::{Manager, Operation};
 
@@ -185,13 +188,17 @@ async fn body(request: Request<Body>, limit: usize) -> Result<Bytes, Status> {
     }
 }
 
-/// A name that is not known is refused: a misspelt condition must not be taken for none.
+/// A name that is not known is refused: a misspelt condition must not be taken for none. So is one that is there twice.
 fn decode(encoding: Encoding, message: MessageDescriptor, bytes: &[u8]) -> Result<DynamicMessage, Status> {
     let invalid =
         |error: &dyn std::fmt::Display| Status::invalid_argument(format!("unmarshal message: {error}"));
     match encoding {
         Encoding::Proto => DynamicMessage::decode(message, bytes).map_err(|error| invalid(&error)),
         Encoding::Json => {
+            let names = Names::Message(message.clone());
+            names
+                .deserialize(&mut serde_json::Deserializer::from_slice(bytes))
+                .map_err(|error| invalid(&error))?;
             let mut json = serde_json::Deserializer::from_slice(bytes);
             let options = DeserializeOptions::new();
             let message = DynamicMessage::deserialize_with_options(message, &mut json, &options)

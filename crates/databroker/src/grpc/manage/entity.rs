@@ -97,7 +97,7 @@ impl Kind {
     pub(super) fn read(&self, record: &Record) -> Result<Entity, Status> {
         let broken = |why: &dyn std::fmt::Display| {
             Status::internal(format!(
-                "{} {} cannot be read: {why}; delete it or write it anew",
+                "{} {} cannot be read: {why}; delete it, or write it anew by an update without update_mask",
                 self.field, record.id
             ))
         };

@@ -293,6 +293,12 @@ async fn settings_are_managed<S: Store>(subject: Subject<S>) {
     }
     let invalid = json!({"settings": {"services": "<INVALID>"}});
     assert_eq!(desk.code("UpdateSettings", invalid).await, Code::InvalidArgument);
+    for name in ["createdAt", "modifiedAt"] {
+        let request = json!({"settings": {}, "updateMask": name});
+        let refused = desk.call("UpdateSettings", request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains("read-only"), "{refused}");
+    }
     let set = json!({"settings": {"logLevel": "debug", "name": "ours"}});
     let set = desk.ok("UpdateSettings", set).await;
     assert_eq!(set["settings"]["id"], global);
@@ -569,6 +575,11 @@ async fn records_of_others_are_read_or_named() {
         let refused = desk.call("GetPolicy", json!({"id": id})).await.unwrap_err();
         assert_eq!(refused.code(), Code::Internal);
         assert!(refused.message().contains(id), "{refused}");
+        let anew = json!({"policy": {"id": id, "name": "anew"}});
+        let masked = json!({"policy": {"id": id, "name": "anew"}, "updateMask": "name"});
+        assert_eq!(desk.code("UpdatePolicy", masked).await, Code::Internal);
+        let written = desk.ok("UpdatePolicy", anew).await;
+        assert!(written["policy"]["createdAt"].is_string(), "{written}");
         desk.ok("DeletePolicy", json!({"id": id})).await;
     }
     assert_eq!(desk.ok("ListPolicies", json!({})).await, json!({}));

@@ -25,10 +25,18 @@ impl Call<'_> {
         let mask = mask(&request);
         for _ in 0..ATTEMPTS {
             let stored = self.stored(&id).await?;
-            let (existing, version) = match &stored {
-                Some(record) => (kind.read(record)?, record.version),
-                None if kind.is_settings() => (self.fresh(&id), 0),
-                None => return Err(absent(kind, &id)),
+            let (existing, version) = match (&stored, &mask) {
+                (Some(record), Some(_)) => (kind.read(record)?, record.version),
+                // What cannot be read is written anew.
+                (Some(record), None) => {
+                    let existing = kind.read(record).unwrap_or_else(|_| self.fresh(&id));
+                    (existing, record.version)
+                }
+                (None, mask) if kind.is_settings() => {
+                    refuse_times(mask.as_deref().unwrap_or_default())?;
+                    (self.fresh(&id), 0)
+                }
+                (None, _) => return Err(absent(kind, &id)),
             };
             let mut changed = match &mask {
                 Some(mask) => masked(&existing, &given, mask)?,
@@ -52,13 +60,28 @@ impl Call<'_> {
         )))
     }
 
-    /// Settings that nobody set yet.
+    /// What begins now.
     fn fresh(&self, id: &str) -> Entity {
         let mut fresh = Entity::empty(self.kind);
         fresh.set("id", Value::String(id.to_owned()));
-        fresh.set_time("created_at", self.manager.clock.now());
+        if !self.kind.is_account() {
+            fresh.set_time("created_at", self.manager.clock.now());
+        }
         fresh
     }
+}
+
+/// Refuses names of times, or of what is inside them, where there is nothing yet that they could agree with.
+fn refuse_times(mask: &[String]) -> Result<(), Status> {
+    let meant = |name: &str| mask.iter().any(|path| path.split('.').next() == Some(name));
+    match READ_ONLY.iter().find(|name| **name != "id" && meant(name)) {
+        None => Ok(()),
+        Some(name) => Err(read_only(name)),
+    }
+}
+
+fn read_only(name: &str) -> Status {
+    Status::invalid_argument(format!("{name} is a read-only property"))
 }
 
 /// The names of the mask of a request, if it has one.
@@ -78,8 +101,6 @@ fn masked(existing: &Entity, given: &Entity, mask: &[String]) -> Result<Entity, 
     described::patch(changed.message_mut(), given.message(), mask).map_err(failed)?;
     match READ_ONLY.iter().find(|name| !changed.agrees(name, existing)) {
         None => Ok(changed),
-        Some(name) => Err(Status::invalid_argument(format!(
-            "{name} is a read-only property"
-        ))),
+        Some(name) => Err(read_only(name)),
     }
 }

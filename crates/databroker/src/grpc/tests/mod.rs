@@ -6,9 +6,11 @@ mod tour;
 
 use std::sync::Arc;
 
-use pomerium_api::databroker::{Databroker, Error};
+use pomerium_api::databroker::{Databroker, Error, Page, Query};
 use pomerium_api::pb::databroker as pb;
 use pomerium_api::pb::databroker::data_broker_service_client::DataBrokerServiceClient;
+use pomerium_api::pb::session::Session;
+use pomerium_api::records::{RecordMessage as _, from_record, to_record};
 use prost::Message;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -48,6 +50,56 @@ async fn more_than_one_message_carries_goes_in_parts() {
     let reply = subject.broker.put(records).await.unwrap();
     assert_eq!(reply.records.len(), 8);
     assert_eq!(subject.broker.types().await.unwrap(), [CATS]);
+}
+
+/// Together they are larger than a message that is read, and so is the answer to a patch of all of them.
+#[tokio::test]
+async fn lists_and_patches_of_any_size_come_back_whole() {
+    let (subject, _running) = remote().await;
+    let large = |id: usize| {
+        to_record(&Session {
+            id: format!("s{id}"),
+            user_id: "x".repeat(3 * 1024 * 1024),
+            ..Session::default()
+        })
+    };
+    for id in 0..6 {
+        subject.broker.put(vec![large(id)]).await.unwrap();
+    }
+    let all = || Query::page(Session::TYPE, 0, u64::MAX);
+    let page = subject.broker.query(all()).await.unwrap();
+    let ids = |page: &Page| {
+        page.records
+            .iter()
+            .map(|record| record.id.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&page), ["s0", "s1", "s2", "s3", "s4", "s5"]);
+    assert_eq!(page.total, 6);
+    let page = subject
+        .broker
+        .query(Query::page(Session::TYPE, 1, 4))
+        .await
+        .unwrap();
+    assert_eq!((ids(&page).join(" "), page.total), ("s1 s2 s3 s4".into(), 6));
+
+    let small = (0..7).map(|id| {
+        to_record(&Session {
+            id: format!("s{id}"),
+            idp_id: "changed".into(),
+            ..Session::default()
+        })
+    });
+    let patched = subject
+        .broker
+        .patch(small.collect(), vec!["idp_id".into()])
+        .await
+        .unwrap();
+    assert_eq!(patched.records.len(), 6, "the last is not there");
+    assert!(patched.server_version != 0);
+    for record in &patched.records {
+        assert_eq!(from_record::<Session>(record).unwrap().idp_id, "changed");
+    }
 }
 
 /// A client as anybody makes it.

@@ -345,8 +345,10 @@ async fn read_old_changes(
 ) -> Result<(), Error> {
     let row = client
         .query_one(
-            "SELECT count(*), max(version) FROM pomerium_rs.changes WHERE version <
-             coalesce((SELECT min(version) FROM pomerium_rs.changes WHERE modified_at >= $1), 9223372036854775807)",
+            // The newest stays.
+            "SELECT count(*), max(version) FROM pomerium_rs.changes WHERE version < least(
+             (SELECT min(version) FROM pomerium_rs.changes WHERE modified_at >= $1),
+             (SELECT max(version) FROM pomerium_rs.changes))",
             &[&SystemTime::from(before)],
         )
         .await

@@ -29,6 +29,9 @@ const OPTIONS: &str = "INSERT INTO pomerium_rs.options (type, value) VALUES ($1,
 const OPTIONS_GONE: &str = "DELETE FROM pomerium_rs.options WHERE type = $1";
 const LEASE: &str = "INSERT INTO pomerium_rs.leases (name, id, expires) VALUES ($1, $2, $3)
      ON CONFLICT (name) DO UPDATE SET id = EXCLUDED.id, expires = EXCLUDED.expires";
+/// A few at a time, and none that somebody else is at work on: nobody waits for another's lease.
+const LEASES_GONE: &str = "DELETE FROM pomerium_rs.leases WHERE name IN
+     (SELECT name FROM pomerium_rs.leases WHERE expires < $1 AND name <> $2 LIMIT 100 FOR UPDATE SKIP LOCKED)";
 const SERVICES: &str = "INSERT INTO pomerium_rs.services (kind, endpoint, expires)
      SELECT * FROM unnest($1::integer[], $2::text[], $3::timestamptz[])
      ON CONFLICT (kind, endpoint) DO UPDATE SET expires = EXCLUDED.expires";
@@ -212,5 +215,11 @@ async fn lease<'c>(sent: &mut Sent<'c>, name: &'c str, overlay: &'c Overlay) -> 
         LEASE,
         vec![Box::new(name), Box::new(&lease.id), Box::new(expires)],
     )
-    .await
+    .await?;
+    let Some(ended) = overlay.leases_ended else {
+        return Ok(());
+    };
+    let ended = SystemTime::from(ended.max(Timestamp::UNIX_EPOCH));
+    sent.execute(LEASES_GONE, vec![Box::new(ended), Box::new(name)])
+        .await
 }
