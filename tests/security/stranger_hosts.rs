@@ -47,7 +47,11 @@ async fn our_own_paths_sign_nothing_for_strangers() -> Result<()> {
 
 #[tokio::test]
 async fn nobody_signs_in_at_a_name_that_anybody_can_register() -> Result<()> {
-    for from in ["https://*", "https://app.*", "https://*.example"] {
+    for (from, host) in [
+        ("https://*", STRANGER),
+        ("https://app.*", STRANGER),
+        ("https://*.org", "app.example.org"),
+    ] {
         let stage = scripted_with(|builder| {
             let everywhere = Route::new("everywhere", "http://127.0.0.1:1").any_user();
             builder.route(everywhere.set("from", from))
@@ -58,7 +62,7 @@ async fn nobody_signs_in_at_a_name_that_anybody_can_register() -> Result<()> {
             ("application/json", "/"),
             ("text/html", "/.pomerium/user"),
         ] {
-            let reply = ask(&stage, STRANGER, path, accept).await?;
+            let reply = ask(&stage, host, path, accept).await?;
             assert_eq!(reply.status, 403, "{from} {path}: {reply:?}");
             assert_eq!(reply.header("location"), None, "{from} {path}");
             assert!(!reply.text().contains("pomerium_signature"), "{from} {path}");

@@ -24,7 +24,7 @@ use pomerium_api::pb;
 use pomerium_api::records::to_record;
 use pomerium_api::synced::SyncedRecords;
 use pomerium_authorize::{AssertionSigner, SessionResolver};
-use pomerium_certs::{CertStore, catch_all};
+use pomerium_certs::{CertStore, DerivedAuthority};
 use pomerium_config::Loader;
 use pomerium_config::settings::RouteSettings;
 use pomerium_crypto::jwt::SigningKey;
@@ -80,7 +80,7 @@ fn main() -> Result<(), Failure> {
                 .map(|decision| decision.address.clone()),
             workers,
         };
-        let certificates = Arc::new(CertStore::new(vec![catch_all(&key)?]));
+        let certificates = Arc::new(CertStore::new(vec![DerivedAuthority::new(&key)?.catch_all()?]));
         let plane = Dataplane::start(&options, snapshot, certificates, shared)?;
         let handle = pomerium_web::handle::Handle {
             jti: "session".into(),

@@ -183,7 +183,7 @@ impl Server {
             Arc::clone(certificates.store()),
             shared,
         )
-        .map_err(|error| cannot_listen(error, &settings))?;
+        .map_err(cannot_listen)?;
         drop(handed);
         let operators = match operators {
             Some(operators) => operators,

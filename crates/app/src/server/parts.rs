@@ -1,7 +1,7 @@
 //! What a start puts together, part by part.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -34,12 +34,23 @@ pub(super) fn dataplane_options(settings: &Settings, workers: Option<usize>) -> 
     }
 }
 
-/// Names the key, where the error does not do it itself.
-pub(super) fn cannot_listen(error: StartError, settings: &Settings) -> anyhow::Error {
-    match error {
-        StartError::Decision { .. } | StartError::Tls(_) => error.into(),
-        error => anyhow::Error::from(error)
-            .context(format!("address: cannot listen on {}", settings.listener.address)),
+/// Names the key, where the error does not do it itself, and says what to do.
+pub(super) fn cannot_listen(error: StartError) -> anyhow::Error {
+    let remedy = match &error {
+        StartError::Decision { .. } | StartError::Tls(_) => return error.into(),
+        StartError::Io(error) => remedy(error.kind()),
+    };
+    anyhow::anyhow!("address: {error}{remedy}")
+}
+
+fn remedy(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::PermissionDenied => {
+            "; ports below 1024 need the capability CAP_NET_BIND_SERVICE, or a socket of the service manager"
+        }
+        ErrorKind::AddrInUse => "; another program listens there: stop it, or choose another port",
+        ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
     }
 }
 

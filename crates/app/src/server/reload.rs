@@ -72,7 +72,7 @@ impl Server {
         let listeners = self
             .dataplane
             .bind(&dataplane_options(&next.settings, self.workers), &next.snapshot)
-            .map_err(|error| cannot_listen(error, &next.settings))?;
+            .map_err(cannot_listen)?;
         let audit = self.audit.prepare(&next.settings.audit)?;
         let guard = next.settings.metrics.as_ref().map(Guard::build).transpose()?;
         self.core.tokens.extend(&next.settings)?;
@@ -82,7 +82,7 @@ impl Server {
         if let Err(error) = self.dataplane.reload_with(next.snapshot, listeners) {
             self.core.tokens.extend(&previous)?;
             self.core.tokens.retain(&previous);
-            return Err(cannot_listen(error, &next.settings));
+            return Err(cannot_listen(error));
         }
         if text == Text::Anew {
             self.source.keep_text();

@@ -28,8 +28,18 @@ pub fn likely_guard(unknown: &str, siblings: &[&'static str], in_mtls: bool) -> 
         all.filter(|name| name.len() > 5 && guards_access(name))
             .find(near)
     };
-    own.or_else(other_level)
+    own.or_else(|| narrowing(&unknown, siblings))
+        .or_else(other_level)
         .or_else(|| demand_of_certificates(&unknown))
+}
+
+/// What narrows a route to some paths: without it the route, and whatever it opens, covers the whole host. These names are
+/// short, so that only one mistake in them counts.
+fn narrowing(unknown: &str, siblings: &[&'static str]) -> Option<&'static str> {
+    let of_a_route = siblings.contains(&"from") && siblings.contains(&"prefix_rewrite");
+    let names = ["prefix", "path", "regex"].into_iter();
+    let mut near = names.filter(|name| distance(unknown, name, 1).is_some());
+    near.next().filter(|_| of_a_route)
 }
 
 /// An option of `downstream_mtls` that stands somewhere else. The names of files are short and like many others, so that
@@ -100,6 +110,9 @@ mod tests {
             Some("allowed_users")
         );
         assert_eq!(likely_guard("whatever", &route, false), None);
+        assert_eq!(likely_guard("prefx", &route, false), Some("prefix"));
+        assert_eq!(likely_guard("pth", &route, false), Some("path"));
+        assert_eq!(likely_guard("prefx", &["prefix"], false), None);
         assert_eq!(likely_guard("ca_fiel", &["ca", "ca_file"], true), Some("ca_file"));
         for (written, meant) in [
             ("enforcement", "enforcement"),

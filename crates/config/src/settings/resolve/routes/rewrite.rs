@@ -28,6 +28,13 @@ pub(super) fn matcher(route: &Values, cx: &mut Cx<'_>) -> PathMatch {
     if let Some(regex) = checked_regex(route, "regex", cx) {
         return PathMatch::Regex(regex.into());
     }
+    for name in ["path", "prefix"] {
+        if let Some(text) = route.some_text(name).filter(|text| !text.starts_with('/')) {
+            let help = format!("write `{name}: /{text}`");
+            let message = "no path begins without a slash: this route never matches";
+            cx.sink.warn(route.place(name), route.key(name), message, help);
+        }
+    }
     if let Some(path) = route.some_text("path") {
         return PathMatch::Exact(path.into());
     }
