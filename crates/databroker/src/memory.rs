@@ -333,7 +333,29 @@ impl Store for MemoryStore {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use pomerium_api::databroker::LeaseRequest;
+
     use super::MemoryStore;
+    use crate::conformance::Subject;
 
     crate::conformance::conformance!((MemoryStore::new(), ()));
+
+    #[tokio::test]
+    async fn leases_that_ended_long_ago_go() {
+        let subject = Subject::new(MemoryStore::new());
+        for name in ["old", "older", "new"] {
+            let request = LeaseRequest {
+                name: name.into(),
+                ttl: Duration::from_secs(30),
+                id: None,
+            };
+            assert!(subject.broker.lease(request).await.unwrap().is_some());
+            subject.clock.advance(Duration::from_secs(45 * 60));
+        }
+        let state = subject.server.store().state.read();
+        let names: Vec<&String> = state.rows.leases.keys().collect();
+        assert_eq!(names, ["new", "older"]);
+    }
 }

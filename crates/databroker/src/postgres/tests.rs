@@ -2,9 +2,10 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use futures_util::{StreamExt, future};
-use pomerium_api::databroker::{Filter, Options, Query, Versions};
+use pomerium_api::databroker::{Filter, LeaseRequest, Options, Query, Versions};
 use pomerium_api::pb::session::Session;
 use pomerium_api::records::{RecordMessage, struct_record};
 use serde_json::json;
@@ -320,4 +321,31 @@ async fn any_field_can_be_asked_for() {
             assert_eq!(find(record_type, filter.clone()).await, wanted, "{filter:?}");
         }
     }
+}
+
+/// Under names that nobody asks for any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_that_ended_long_ago_go() {
+    let connection = fresh().await;
+    let subject = Subject::new(open(&connection).await);
+    let lease = async |name: &str| {
+        let request = LeaseRequest {
+            name: name.to_owned(),
+            ttl: Duration::from_secs(30),
+            id: None,
+        };
+        subject.broker.lease(request).await.unwrap().unwrap()
+    };
+    for number in 0..5 {
+        lease(&format!("old {number}")).await;
+    }
+    subject.clock.advance(Duration::from_secs(30 * 60));
+    lease("recent").await;
+    subject.clock.advance(Duration::from_secs(45 * 60));
+    lease("new").await;
+    let client = client(&connection).await;
+    let names = "SELECT name FROM pomerium_rs.leases ORDER BY name";
+    let rows = client.query(names, &[]).await.unwrap();
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(names, ["new", "recent"]);
 }

@@ -7,11 +7,13 @@ use super::{LARGEST, Remote};
 use crate::databroker::{Databroker, Error, Page, PutReply, Query, Record};
 use crate::pb::databroker as pb;
 
-/// How many records are asked for at first.
-const FIRST: u64 = 1024;
-/// How many are asked for at most.
+/// How many records are asked for at most. Most lists come whole.
 const MOST: u64 = 64 * 1024;
-/// What the portions after it should come to, in bytes.
+/// How many are asked for where that is too large for a message.
+const FEWER: u64 = 1024;
+/// How many of those that are here already are asked for again, to see where they are by now.
+const AGAIN: u64 = 16;
+/// What a portion after the first should come to, in bytes.
 const PORTION: u64 = 4 * 1024 * 1024;
 /// How often a list is begun anew that changes while it is read.
 const TRIES: usize = 5;
@@ -29,45 +31,43 @@ impl Remote {
         ))
     }
 
-    /// `None` when a record came or went before those that were read so far.
+    /// `None` when so many records came or went before those that were read that their place is lost.
     async fn one_try(&self, query: &Query) -> Result<Option<Page>, Error> {
         let mut so_far: Option<Page> = None;
-        let mut size = FIRST;
+        let mut size = MOST;
         loop {
             let count = so_far.as_ref().map_or(0, |page| page.records.len() as u64);
-            // The last one once more: it tells whether everything is where it was.
-            let again = u64::from(count > 0);
-            let wanted = size.min(query.limit - count);
+            let again = count.min(AGAIN).min(size);
+            let wanted = again + size.min(query.limit - count);
             let portion = Query {
                 offset: query.offset.saturating_add(count - again),
-                limit: wanted + again,
+                limit: wanted,
                 ..query.clone()
             };
             let Some(mut next) = self.portion(portion).await? else {
                 if size == 1 {
                     return Err(too_large());
                 }
-                size /= 2;
+                size = FEWER.min(size / 2);
                 continue;
             };
-            if let Some(last) = so_far.as_ref().and_then(|page| page.records.last()) {
-                if next.records.first().map(key) != Some(key(last)) {
-                    return Ok(None);
-                }
-                next.records.remove(0);
-            }
             let came = next.records.len() as u64;
             size = next_size(&next.records).unwrap_or(size);
-            let page = match so_far.take() {
+            let mut page = match so_far.take() {
                 None => next,
-                // The versions of the first: whoever goes on from there misses nothing.
                 Some(mut page) => {
+                    if !go_on(&page.records, &mut next.records) {
+                        return Ok(None);
+                    }
+                    // The versions stay those of the first: whoever goes on from there misses nothing.
                     page.total = next.total;
                     page.records.append(&mut next.records);
                     page
                 }
             };
-            let count = count + came;
+            let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+            page.records.truncate(limit);
+            let count = page.records.len() as u64;
             if came < wanted || count == query.limit || query.offset.saturating_add(count) >= page.total {
                 return Ok(Some(page));
             }
@@ -131,6 +131,18 @@ impl Remote {
     }
 }
 
+/// Takes out of `next` what is in `records` already; false when the last of those is not in it.
+fn go_on(records: &[Record], next: &mut Vec<Record>) -> bool {
+    let last = records.last().map(key);
+    match next.iter().position(|record| Some(key(record)) == last) {
+        Some(place) => {
+            next.drain(..=place);
+            true
+        }
+        None => false,
+    }
+}
+
 fn key(record: &Record) -> (&str, &str) {
     (&record.r#type, &record.id)
 }
@@ -146,4 +158,43 @@ fn too_large() -> Error {
     Error::Unavailable(format!(
         "an answer of the databroker is larger than {LARGEST} bytes"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(ids: &str) -> Vec<Record> {
+        let record = |id: char| Record {
+            id: id.into(),
+            ..Record::default()
+        };
+        ids.chars().map(record).collect()
+    }
+
+    #[test]
+    fn a_list_goes_on_behind_its_last_record_wherever_that_is_by_now() {
+        for (next, left) in [
+            ("bcdef", Some("def")),
+            // One came before, one went.
+            ("abcde", Some("de")),
+            ("cdefg", Some("defg")),
+            ("defgh", None),
+        ] {
+            let mut next = records(next);
+            let found = go_on(&records("abc"), &mut next);
+            assert_eq!(found.then_some(next), left.map(records));
+        }
+    }
+
+    #[test]
+    fn portions_are_of_one_size_in_bytes() {
+        assert_eq!(next_size(&[]), None);
+        assert_eq!(next_size(&records("abc")), Some(MOST));
+        let large = Record {
+            id: "x".repeat(5 * 1024 * 1024),
+            ..Record::default()
+        };
+        assert_eq!(next_size(&[large]), Some(1));
+    }
 }
