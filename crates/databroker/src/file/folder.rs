@@ -145,7 +145,13 @@ impl Handle for File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data()?;
+        // What goes into a file without a name is gone with the process.
+        #[cfg(unix)]
+        if std::os::unix::fs::MetadataExt::nlink(&self.metadata()?) == 0 {
+            return Err(io::Error::other("its files were deleted while it was open"));
+        }
+        Ok(())
     }
 }
 

@@ -130,6 +130,23 @@ async fn one_process_at_a_time() {
     open(folder.path());
 }
 
+/// Nothing is acknowledged that ends with the process.
+#[tokio::test]
+async fn a_store_whose_files_were_deleted_takes_no_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("records");
+    let store = open(&place);
+    put(&store, "tom", "1").await;
+    std::fs::remove_dir_all(&place).unwrap();
+    for _ in 0..2 {
+        let late = Write::Put(vec![record(CATS, "felix", "2")]);
+        let refused = store.write(late, Timestamp::UNIX_EPOCH).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    }
+    drop(store);
+    assert!(!FileStore::is_in(&place));
+}
+
 #[tokio::test]
 async fn contents_are_not_readable_in_the_file() {
     let contains = |folder: &Path, text: &str| {
