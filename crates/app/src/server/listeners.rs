@@ -25,13 +25,13 @@ pub struct Operators {
 
 /// When these listeners begin to answer. One that takes over from another process lets that one answer until it serves
 /// itself: probes that met it before would take a healthy program for one that is not ready.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Begin(Option<CancellationToken>);
 
 impl Begin {
-    /// When [`Self::now`] is called.
-    pub fn later() -> Self {
-        Self(Some(CancellationToken::new()))
+    /// At once, or `later`: when [`Self::now`] is called.
+    pub fn new(later: bool) -> Self {
+        Self(later.then(CancellationToken::new))
     }
 
     /// The program serves.

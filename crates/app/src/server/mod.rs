@@ -142,10 +142,7 @@ impl Server {
         let mut signals = Signals::install().context("signals cannot be received")?;
         let core = signals.meanwhile(Core::start(&settings, before.as_mut())).await?;
         // Probes are answered while the databroker of another process is waited for.
-        let begin = match before {
-            Some(_) => Begin::later(),
-            None => Begin::default(),
-        };
+        let begin = Begin::new(before.is_some());
         let mut operators = None;
         if settings.internal.databroker.is_some() {
             operators = Some(listeners::start(&settings, &core, &mut sockets, &begin).await?);
