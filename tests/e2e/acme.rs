@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use pomerium_testing::{
     Authority, Client, ClientOptions, Environment, EnvironmentBuilder, Pebble, PebbleOptions, PrimaryServer,
-    RenewalWindow, Route, Shown, lease, shown, within,
+    RenewalWindow, Route, Shown, lease, shown, within, write_executable,
 };
 use serde_json::json;
 
@@ -137,8 +137,7 @@ async fn a_wildcard_by_a_program_that_publishes_records() -> Result<()> {
     let pebble = Pebble::start(&PebbleOptions::default()).await?;
     let folder = tempfile::tempdir()?;
     let script = folder.path().join("publish");
-    std::fs::write(&script, pebble.record_script())?;
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    write_executable(&script, &pebble.record_script())?;
     let env = with(builder, &pebble)
         .set(
             "autocert_dns",

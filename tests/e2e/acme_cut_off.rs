@@ -1,7 +1,6 @@
 //! Orders and reloads that do not come to their end: what was shown is taken back, and what is in force stays so.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +12,9 @@ use pomerium_certs::LoadedCertificate;
 use pomerium_certs::acme::{Challenges, Dns, DnsExec, Keeper, Observer, Options, Plan, Served};
 use pomerium_certs::storage::{FolderStorage, Storage};
 use pomerium_certs::web::WebClient;
-use pomerium_testing::{Environment, EnvironmentBuilder, Pebble, PebbleOptions, lease, within};
+use pomerium_testing::{
+    Environment, EnvironmentBuilder, Pebble, PebbleOptions, lease, within, write_executable,
+};
 use pomerium_tests::apart::NAME as NAME_WITHIN;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::unix::pipe;
@@ -59,7 +60,7 @@ impl Told {
         ensure!(made.success(), "no pipe");
         let program = folder.join("tell");
         let script = format!("#!/bin/sh\necho \"$@\" >{}\n", pipe.display());
-        executable(&program, &script)?;
+        write_executable(&program, &script)?;
         let calls = pipe::OpenOptions::new().read_write(true).open_receiver(&pipe)?;
         Ok(Self {
             program,
@@ -71,14 +72,6 @@ impl Told {
         let line = within("a call of the program", self.calls.next_line()).await??;
         line.context("the pipe has ended")
     }
-}
-
-fn executable(path: &Path, script: &str) -> Result<()> {
-    std::fs::write(path, script)?;
-    Ok(std::fs::set_permissions(
-        path,
-        std::fs::Permissions::from_mode(0o755),
-    )?)
 }
 
 /// A certificate from that authority, proven by a program.
@@ -166,7 +159,7 @@ async fn another_authority_begins_anew_and_nothing_of_the_former_stays() -> Resu
     let folder = tempfile::tempdir()?;
     let mut told = Told::in_folder(folder.path())?;
     let publish = folder.path().join("publish");
-    executable(&publish, &next.record_script())?;
+    write_executable(&publish, &next.record_script())?;
     let storage: Arc<dyn Storage> = Arc::new(FolderStorage::new(folder.path()));
     let running = keep(plan(&former, &storage, &told.program, LONG)?).await;
     let shown = told.next().await?;

@@ -19,6 +19,7 @@ mod client_certs;
 mod collector;
 mod dns;
 mod environment;
+mod executable;
 pub mod ext_authz;
 mod http3;
 mod idp;
@@ -46,6 +47,7 @@ pub use client_certs::{Answer, ClientAuthority, ClientCertificate, ClientIdentit
 pub use collector::{Collector, Mood};
 pub use dns::{Asked, NameServer, Says};
 pub use environment::{Environment, EnvironmentBuilder, Route, SignIn};
+pub use executable::write_executable;
 pub use http3::{Http3Answer, Http3Client, Http3Reply};
 pub use idp::{Account, OidcProvider, Refreshes, Script, ScriptedIdp};
 pub use lines::Lines;
