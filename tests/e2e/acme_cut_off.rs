@@ -1,15 +1,14 @@
 //! Orders and reloads that do not come to their end: what was shown is taken back, and what is in force stays so.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use pomerium_api::clock::SystemClock;
 use pomerium_certs::LoadedCertificate;
-use pomerium_certs::acme::{Challenges, Dns, DnsExec, Keeper, Observer, Options, Plan, Served};
+use pomerium_certs::acme::{Challenges, Dns, DnsExec, Keeper, Observer, Options, Plan};
 use pomerium_certs::storage::{FolderStorage, Storage};
 use pomerium_certs::web::WebClient;
 use pomerium_testing::{
@@ -23,29 +22,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::acme::{look, route, with};
+use crate::acme_replicas::Seen;
 
 const NAME: &str = "app.example.com";
 /// An order that waits for so long does not end by itself while a test runs.
 const LONG: Duration = Duration::from_secs(3600);
-
-/// What was served.
-#[derive(Default)]
-struct Seen {
-    served: watch::Sender<Vec<LoadedCertificate>>,
-    ordered: AtomicUsize,
-}
-
-impl Observer for Seen {
-    fn changed(&self, served: Served) {
-        self.served.send_replace(served.certificates);
-    }
-
-    fn ordered(&self, _: &str, _: bool) {
-        self.ordered.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn failing(&self, _: &BTreeMap<String, String>) {}
-}
 
 /// A program for records that tells of its calls.
 struct Told {

@@ -26,9 +26,9 @@ const KEY: [u8; 32] = [7; 32];
 
 /// What a process has and did.
 #[derive(Default)]
-struct Seen {
-    served: watch::Sender<Vec<LoadedCertificate>>,
-    ordered: AtomicUsize,
+pub(crate) struct Seen {
+    pub(crate) served: watch::Sender<Vec<LoadedCertificate>>,
+    pub(crate) ordered: AtomicUsize,
 }
 
 impl Observer for Seen {

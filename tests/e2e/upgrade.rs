@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::{Context, Result, ensure};
 use pomerium_testing::{Environment, Http3Client, Program, tools, within};
 use pomerium_tests::{Stage, scripted, scripted_with};
+use tokio::net::TcpListener;
 
 use crate::websocket::{echoes, open_with};
 
@@ -136,12 +137,10 @@ async fn a_new_process_that_cannot_start_leaves_the_old_one_serving() -> Result<
     Ok(())
 }
 
-#[tokio::test]
-async fn a_new_process_that_dies_with_the_store_gives_it_back() -> Result<()> {
-    // The metrics address is taken by the time of the upgrade: the new process fails after it has the store.
-    let mut stage = scripted().await?;
-    let client = stage.signed_in().await?;
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// Begins an upgrade that fails after the new process has the store: the metrics address is taken for as long as the first
+/// of what is returned is there. The second is the place in the log before it.
+pub(crate) async fn begin_in_vain<I>(stage: &mut Stage<I>) -> Result<(TcpListener, usize)> {
+    let taken = TcpListener::bind("127.0.0.1:0").await?;
     let address = taken.local_addr()?.to_string();
     let mark = stage.env.log().mark();
     stage
@@ -150,6 +149,14 @@ async fn a_new_process_that_dies_with_the_store_gives_it_back() -> Result<()> {
     let warned = |line: &str| line.contains("at the next start");
     stage.env.log().wait_from(mark, "the reload", warned).await?;
     stage.env.signal("USR2").await?;
+    Ok((taken, mark))
+}
+
+#[tokio::test]
+async fn a_new_process_that_dies_with_the_store_gives_it_back() -> Result<()> {
+    let mut stage = scripted().await?;
+    let client = stage.signed_in().await?;
+    let (_taken, mark) = begin_in_vain(&mut stage).await?;
     let failed = |line: &str| line.contains("upgrade: it failed");
     stage
         .env
