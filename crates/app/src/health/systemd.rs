@@ -46,7 +46,6 @@ fn watchdog_interval() -> Option<Duration> {
 fn report(health: &Health, was_ready: bool) -> bool {
     let checks = health.required();
     if checks.values().any(|check| check.status == Status::Terminating) {
-        notify(&[NotifyState::Stopping]);
         return was_ready;
     }
     let failing: Vec<_> = checks
@@ -76,6 +75,11 @@ pub fn reloading() {
 /// It has ended: well or not, this process serves.
 pub fn reloaded() {
     notify(&[NotifyState::Ready]);
+}
+
+/// The end begins. Told at once and not by [`run`], which may end before it has looked.
+pub fn stopping() {
+    notify(&[NotifyState::Stopping]);
 }
 
 /// Another process is the main one from here on.

@@ -58,6 +58,9 @@ impl Server {
             self.core.stop.cancel();
         } else {
             self.core.health.terminate();
+            if !self.settings().systemd_disabled {
+                health::systemd::stopping();
+            }
         }
         tokio::select! {
             emptied = self.dataplane.drain(GRACE) => if !emptied {
