@@ -40,6 +40,11 @@ impl ManualClock {
         let mut now = self.0.lock();
         *now += by;
     }
+
+    /// Sets the clock, forwards or back.
+    pub fn set(&self, to: Timestamp) {
+        *self.0.lock() = to;
+    }
 }
 
 impl Clock for ManualClock {

@@ -94,15 +94,23 @@ fn remove_twins(headers: &mut HeaderMap, from: &Sources<'_>) {
     }
     let set = from.route.headers.templates.iter().map(|(name, _)| name);
     let ruled: Vec<&HeaderName> = set.chain(&from.route.settings.remove_request_headers).collect();
-    let one_spelling = |name: &HeaderName| name.as_str().replace('_', "-");
     let is_twin = |name: &HeaderName| {
-        let alike = |other: &&HeaderName| **other != name && one_spelling(other) == one_spelling(name);
-        ruled.iter().any(alike)
+        ruled
+            .iter()
+            .any(|other| *other != name && read_alike(name, other))
     };
     let twins: Vec<HeaderName> = headers.keys().filter(|name| is_twin(name)).cloned().collect();
     for twin in twins {
         headers.remove(twin);
     }
+}
+
+/// Whether two names are one to a server that makes no difference between `_` and `-`.
+fn read_alike(one: &HeaderName, other: &HeaderName) -> bool {
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let (one, other) = (one.as_str(), other.as_str());
+    let same = |(a, b): (u8, u8)| dashed(a) == dashed(b);
+    one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
 }
 
 /// Rendered before headers are removed: a template may quote any that the client sent, but for credentials of ours. A

@@ -262,11 +262,9 @@ pub fn canonicalize(
     };
     if redirect {
         let target = request.path_and_query();
-        // As a reference, two slashes would begin a host.
-        let url = match target.starts_with("//") {
-            true => request.url(),
-            false => target,
-        };
+        // As a reference, two slashes would begin a host, and browsers take a backslash for one.
+        let begins_host = matches!(target.as_bytes().get(1), Some(b'/' | b'\\'));
+        let url = if begins_host { request.url() } else { target };
         return Err(Refusal {
             status: 307,
             detail: "escaped slashes",

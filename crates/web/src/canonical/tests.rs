@@ -155,6 +155,16 @@ fn escaped_slashes_may_redirect_to_the_same_authority() {
         refusal.redirect.as_deref(),
         Some("https://app.example.com///evil.example.com")
     );
+    let rules = Rules {
+        normalize_path: false,
+        ..rules
+    };
+    let mut parts = self::parts("GET", "/\\evil.example.com/%2f", &[]);
+    let refusal = run(&mut parts, &rules).unwrap_err();
+    assert_eq!(
+        refusal.redirect.as_deref(),
+        Some("https://app.example.com/\\evil.example.com//")
+    );
 }
 
 #[test]
